@@ -1,0 +1,122 @@
+#ifndef KOINON_COORDINATOR_JOURNAL_JOURNAL_H_
+#define KOINON_COORDINATOR_JOURNAL_JOURNAL_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "base/digest.h"
+#include "base/ids.h"
+#include "proto/job.pb.h"
+#include "proto/model.pb.h"
+
+namespace koinon::coordinator {
+
+// What must survive a crash, as rows. A put replaces the row with the same key
+// unless it says otherwise.
+
+struct JobRow {  // key: spec.name
+  v1::JobSpec spec;  // defaults filled in
+  v1::JobState state = v1::PENDING;
+  std::string reason;
+  absl::Time submitted;
+  absl::Time finished = absl::InfiniteFuture();
+};
+
+enum class RoundPhase { kOpen, kClosed, kPublished, kDone };
+
+struct RoundRow {  // key: (job, round)
+  JobId job;
+  int64_t round = 0;
+  RoundPhase phase = RoundPhase::kOpen;
+  int64_t attempt = 1;
+  uint64_t cohort_seed = 0;
+  absl::Time opened;
+  absl::Time deadline;
+  std::vector<WorkerId> cohort;    // ascending
+  std::vector<WorkerId> included;  // from kClosed on
+  v1::RoundReport report;          // from kPublished on; with evaluation: kDone
+};
+
+// Where an accepted update lies in the spool.
+struct SpoolExtent {
+  uint64_t offset = 0;
+  uint64_t size = 0;
+  friend bool operator==(const SpoolExtent&, const SpoolExtent&) = default;
+};
+
+// Key: (job, round, worker). Never replaced: the same row again is not an
+// error; another digest is ALREADY_EXISTS and fails the whole commit.
+struct AcceptedRow {
+  JobId job;
+  int64_t round = 0;
+  WorkerId worker;
+  Digest digest;
+  SpoolExtent extent;
+  v1::Metrics metrics;
+};
+
+// Forgets the accepted rows of a round (it is published; or its update turned
+// out unusable and `worker` is set).
+struct ForgetAccepted {
+  JobId job;
+  int64_t round = 0;
+  WorkerId worker;  // empty: all of the round
+};
+
+struct VersionRow {  // key: (job, version)
+  v1::ModelManifest manifest;
+};
+struct ForgetVersion {
+  JobId job;
+  int64_t version = 0;
+};
+
+using Mutation = std::variant<JobRow, RoundRow, AcceptedRow, ForgetAccepted,
+                              VersionRow, ForgetVersion>;
+
+struct JournalContents {
+  std::map<JobId, JobRow> jobs;
+  std::map<JobId, std::map<int64_t, RoundRow>> rounds;
+  std::map<JobId, std::map<int64_t, std::map<WorkerId, AcceptedRow>>> accepted;
+  std::map<JobId, std::map<int64_t, VersionRow>> versions;
+};
+
+// The coordinator's memory: written before it is acted on. One writer at a
+// time; not thread-safe.
+class Journal {
+ public:
+  virtual ~Journal() = default;
+
+  // All mutations or none, durable on return. Errors: ALREADY_EXISTS (see
+  // AcceptedRow); RESOURCE_EXHAUSTED (disk full; may succeed later);
+  // FAILED_PRECONDITION if another coordinator has opened the journal since
+  // (this one must stop); DATA_LOSS (must be treated as a crash).
+  virtual absl::Status Commit(absl::Span<const Mutation> mutations) = 0;
+
+  virtual absl::StatusOr<JournalContents> Load() = 0;
+
+  // Which opening of this journal this is, from 1: the fencing token that every
+  // commit compares.
+  virtual int64_t epoch() const = 0;
+};
+
+std::unique_ptr<Journal> NewMemoryJournal();
+
+// SQLite in WAL mode with synchronous=FULL, at `path` (a real file). Creates or
+// migrates the schema; FAILED_PRECONDITION, with both versions and nothing
+// changed, if a newer Koinon wrote it; DATA_LOSS, naming the file, if SQLite
+// finds it corrupt.
+absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(
+    const std::string& path);
+
+}  // namespace koinon::coordinator
+
+#endif  // KOINON_COORDINATOR_JOURNAL_JOURNAL_H_

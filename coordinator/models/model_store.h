@@ -1,0 +1,75 @@
+#ifndef KOINON_COORDINATOR_MODELS_MODEL_STORE_H_
+#define KOINON_COORDINATOR_MODELS_MODEL_STORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/digest.h"
+#include "base/env.h"
+#include "base/ids.h"
+#include "base/model_layout.h"
+#include "proto/model.pb.h"
+
+namespace koinon::coordinator {
+
+// Published versions as safetensors files: ROOT/JOB/VERSION.safetensors. The
+// manifests are the journal's. Thread-safe.
+class ModelStore {
+ public:
+  // `chunk_size_bytes`: of the manifests made from now on.
+  ModelStore(Env* env, std::string root, int64_t chunk_size_bytes);
+
+  // Writes one version in ascending order, hashing as it goes. Destroyed before
+  // Publish, it leaves nothing behind. Not thread-safe.
+  class Writer {
+   public:
+    ~Writer();
+    // The next elements of the data section, in layout order.
+    absl::Status Append(absl::Span<const float> values);
+    // Durable and in place on return. INVALID_ARGUMENT if not all elements were
+    // appended. `parent`: zero for version 0. Publishing the same bytes again
+    // (after a crash) is not an error.
+    absl::StatusOr<v1::ModelManifest> Publish(const Digest& parent,
+                                              const v1::Provenance& provenance);
+
+   private:
+    friend class ModelStore;
+    struct State;
+    explicit Writer(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+  };
+
+  // The file's metadata (format, job, version) follows from the arguments, so
+  // that its bytes depend on nothing else.
+  absl::StatusOr<std::unique_ptr<Writer>> NewVersion(const JobId& job,
+                                                     int64_t version,
+                                                     const ModelLayout& layout);
+
+  // An open version: its header is checked, its bytes can be read.
+  struct Version {
+    std::unique_ptr<File> file;
+    uint64_t size_bytes = 0;
+    ModelLayout layout;
+    size_t data_offset_bytes = 0;
+  };
+  // NOT_FOUND; DATA_LOSS if the file is not what the manifest says (size or
+  // layout; the chunks' digests are for whoever reads them).
+  absl::StatusOr<Version> Open(const v1::ModelManifest& manifest) const;
+  std::string PathOf(const JobId& job, int64_t version) const;
+  absl::Status Remove(const JobId& job, int64_t version);
+
+ private:
+  Env* const env_;
+  const std::string root_;
+  const int64_t chunk_size_bytes_;
+};
+
+}  // namespace koinon::coordinator
+
+#endif  // KOINON_COORDINATOR_MODELS_MODEL_STORE_H_

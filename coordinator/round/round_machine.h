@@ -1,0 +1,192 @@
+#ifndef KOINON_COORDINATOR_ROUND_ROUND_MACHINE_H_
+#define KOINON_COORDINATOR_ROUND_ROUND_MACHINE_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "base/ids.h"
+#include "proto/job.pb.h"
+
+namespace koinon::coordinator {
+
+// What a round's member is doing.
+enum class MemberState {
+  kOffered,    // asked, or to be asked when it comes back
+  kTraining,   // accepted the task
+  kReceived,   // its update is durable and in the round
+  kGone,       // refused, failed, lost its lease, or its update was refused
+};
+
+enum class Phase {
+  kWaiting,      // for enough workers to open the next round (or try again)
+  kTraining,     // the round is open
+  kAggregating,  // closed; the driver computes the new version
+  kEvaluating,   // published; workers evaluate
+  kFinished,     // succeeded, failed or cancelled
+};
+
+// Actions: what the driver must do, in this order, after it has made durable
+// what each says. Every action names its round.
+struct OpenRound {  // journal the cohort, then offer to each member
+  int64_t round;
+  int64_t attempt;  // from 1
+  uint64_t cohort_seed;
+  std::vector<WorkerId> cohort;  // ascending
+  absl::Time opened;
+  absl::Time deadline;
+};
+// The same round goes on with more members (replacements, or a new attempt
+// after a missed deadline). Updates that it already has stay in it.
+struct ExtendRound {
+  int64_t round;
+  int64_t attempt;
+  std::vector<WorkerId> added;  // ascending; offer to each
+  absl::Time deadline;
+};
+struct OfferTask {  // again, to a member that came back without its task
+  int64_t round;
+  TaskId::Kind kind;
+  WorkerId worker;
+};
+struct WithdrawTask {  // tell the worker to stop; it may be gone
+  int64_t round;
+  TaskId::Kind kind;
+  WorkerId worker;
+  std::string reason;
+};
+// Journal that the round closed with exactly these updates, then aggregate them
+// and call OnAggregated.
+struct CloseRound {
+  int64_t round;
+  std::vector<WorkerId> included;              // ascending
+  std::map<WorkerId, std::string> excluded;    // reason for each
+};
+struct StartEvaluation {  // of version `round`; offer to each
+  int64_t round;
+  std::vector<WorkerId> cohort;  // ascending
+  absl::Time deadline;
+};
+struct FinishEvaluation {  // journal and report
+  int64_t round;
+  std::map<WorkerId, v1::Metrics> metrics;
+};
+struct FinishJob {  // journal and report
+  v1::JobState state;  // SUCCEEDED, FAILED or CANCELLED
+  std::string reason;
+};
+using Action = std::variant<OpenRound, ExtendRound, OfferTask, WithdrawTask,
+                            CloseRound, StartEvaluation, FinishEvaluation,
+                            FinishJob>;
+using Actions = std::vector<Action>;
+
+// The rounds of one job: which workers are asked, when a round closes, when it
+// is tried again, when the job ends. Pure: it owns no clock, thread, lock or
+// socket; the driver passes events and `now` in and does what the returned
+// actions say. Not thread-safe. After a crash it is made again from the last
+// journalled snapshot and goes on with the same round.
+//
+//   RoundMachine machine(spec, RoundMachine::Snapshot());
+//   Perform(machine.Tick(now, candidates));
+//   Perform(machine.OnUpdateAccepted(now, 1, "site-a", metrics));
+//
+// A round closes as soon as `target` updates are in; or nobody is left who could
+// still send one and at least `minimum` are in; or at the deadline with at least
+// `minimum`. Missing the minimum starts another attempt of the same round with
+// more members; after `retries` of them the job fails. A member that is lost
+// before its update is replaced at once when another candidate exists and the
+// target could not be met otherwise. target == 0 means every candidate at the
+// round's opening (and closes when all that are not gone have sent).
+//
+// Events for another round, a stranger or a repeated one change nothing.
+class RoundMachine {
+ public:
+  struct Member {
+    MemberState state = MemberState::kOffered;
+    std::string reason;   // when kGone
+    v1::Metrics metrics;  // when kReceived
+  };
+
+  // All that must survive a crash; the driver journals its parts as the actions
+  // are performed.
+  struct Snapshot {
+    Phase phase = Phase::kWaiting;
+    bool paused = false;
+    int64_t round = 1;           // being run, or next to be opened
+    int64_t attempt = 0;
+    uint64_t cohort_seed = 0;
+    absl::Time opened = absl::InfinitePast();
+    absl::Time deadline = absl::InfiniteFuture();
+    std::map<WorkerId, Member> members;      // of the round (kTraining on)
+    std::vector<WorkerId> included;          // when kAggregating
+    // Federated metric per evaluated round, for early stopping.
+    std::map<int64_t, double> metric_history;
+    v1::JobState final_state = v1::JOB_STATE_UNSPECIFIED;  // when kFinished
+    std::string final_reason;
+  };
+
+  // `spec` is validated and has its defaults filled in (jobs/job_spec.h).
+  RoundMachine(v1::JobSpec spec, Snapshot snapshot);
+
+  // Time passes. `candidates`: live workers that can run this job and are not
+  // busy with another, ascending. To be called at next_deadline(), and whenever
+  // the candidates have changed.
+  Actions Tick(absl::Time now, absl::Span<const WorkerId> candidates);
+
+  Actions OnTaskAccepted(absl::Time now, int64_t round, TaskId::Kind kind,
+                         const WorkerId& worker);
+  // Refused or failed: the worker will not deliver this task.
+  Actions OnTaskRefused(absl::Time now, int64_t round, TaskId::Kind kind,
+                        const WorkerId& worker, const std::string& reason);
+  // Its lease ran out or it said goodbye.
+  Actions OnWorkerLost(absl::Time now, const WorkerId& worker,
+                       const std::string& reason);
+  // It registered (again): a member without its update is offered its task
+  // again; one that was gone because it was lost is a member again.
+  Actions OnWorkerJoined(absl::Time now, const WorkerId& worker);
+
+  // Whether an update for `round` from `worker` can still enter: OK;
+  // ALREADY_EXISTS if it is in; FAILED_PRECONDITION with the reason if not
+  // (round closed, not a member, job finished).
+  absl::Status CheckUpdate(int64_t round, const WorkerId& worker) const;
+
+  // The update is durable and journalled: it is in the round from now on.
+  // Requires CheckUpdate to be OK at the time that it was journalled; the
+  // driver's single thread makes the two one step.
+  Actions OnUpdateAccepted(absl::Time now, int64_t round,
+                           const WorkerId& worker, const v1::Metrics& metrics);
+  // The version is published and journalled, or aggregation failed for good
+  // (the round is then tried again from scratch as another attempt, with the
+  // refused workers left out).
+  Actions OnAggregated(absl::Time now, int64_t round, absl::Status status,
+                       absl::Span<const WorkerId> refused);
+  Actions OnEvaluated(absl::Time now, int64_t round, const WorkerId& worker,
+                      const v1::Metrics& metrics);
+
+  // Paused: nothing new is opened; an open round goes on to its end.
+  Actions OnPause(absl::Time now);
+  Actions OnResume(absl::Time now);
+  Actions OnCancel(absl::Time now, const std::string& reason);
+
+  // When Tick has to be called even if nothing happens.
+  absl::Time next_deadline() const;
+
+  const Snapshot& snapshot() const { return state_; }
+  const v1::JobSpec& spec() const { return spec_; }
+  // True if the worker has an unfinished task in this job.
+  bool IsBusy(const WorkerId& worker) const;
+
+ private:
+  // (private helpers and evaluation state)
+  v1::JobSpec spec_;
+  Snapshot state_;
+};
+
+}  // namespace koinon::coordinator
+
+#endif  // KOINON_COORDINATOR_ROUND_ROUND_MACHINE_H_

@@ -1,0 +1,64 @@
+#ifndef KOINON_KERNELS_GRAPH_MODEL_GRAPH_H_
+#define KOINON_KERNELS_GRAPH_MODEL_GRAPH_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/model_layout.h"
+#include "proto/model.pb.h"
+
+namespace koinon::kernels {
+
+// A checked model: presets expanded to layers, every shape inferred, every
+// parameter named. What the coordinator needs of a model (its layout and its
+// initial values) and what a network is built from; no oneDNN in sight.
+// A value, immutable; thread-safe.
+class ModelGraph {
+ public:
+  struct Layer {
+    v1::Layer spec;                    // defaults filled in
+    std::string name;                  // "conv1", "fc2": unique
+    std::vector<int64_t> input_shape;  // without the batch
+    std::vector<int64_t> output_shape;
+    // Indices of its tensors in layout(): weight and bias (dense, conv2d), or
+    // scale and shift (norms); -1 where it has none.
+    int weight = -1;
+    int bias = -1;
+  };
+
+  // INVALID_ARGUMENT that names the layer and the field, and says what is
+  // allowed: unset kinds, extents that are not positive or overflow, a kernel
+  // larger than its padded input, groups that do not divide channels, a rate
+  // outside [0, 1), a dense layer on an image that no flatten precedes, over
+  // kMaxLayers layers or kMaxParameters parameters.
+  static absl::StatusOr<ModelGraph> Build(const v1::ModelSpec& spec);
+
+  static constexpr size_t kMaxLayers = 1000;
+  static constexpr int64_t kMaxParameters = int64_t{1} << 40;
+
+  const std::vector<Layer>& layers() const { return layers_; }
+  const ModelLayout& layout() const { return layout_; }  // all F32
+  const std::vector<int64_t>& input_shape() const { return input_shape_; }
+  int64_t input_size() const;   // product of input_shape
+  int64_t output_size() const;  // logits, or regression outputs
+
+  // Writes initial parameters [offset, offset + out.size()) of the flat model:
+  // weights uniform in +-sqrt(6 / fan_in) before ReLU or GELU (He et al. 2015), and
+  // +-sqrt(6 / (fan_in + fan_out)) otherwise (Glorot and Bengio 2010); biases
+  // and shifts 0; scales 1. Any split into blocks gives the same values.
+  void InitializeParameters(uint64_t seed, size_t offset,
+                            absl::Span<float> out) const;
+
+ private:
+  std::vector<int64_t> input_shape_;
+  std::vector<Layer> layers_;
+  ModelLayout layout_;
+};
+
+}  // namespace koinon::kernels
+
+#endif  // KOINON_KERNELS_GRAPH_MODEL_GRAPH_H_
