@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -17,6 +18,12 @@ namespace koinon::kernels {
 // parameter named. What the coordinator needs of a model (its layout and its
 // initial values) and what a network is built from; no oneDNN in sight.
 // A value, immutable; thread-safe.
+//
+// What the layers compute is what PyTorch's layers of the same name compute:
+// average pooling counts the padding's zeros, pooling rounds extents down,
+// group norm treats [n] as n channels. Layer norm is over the whole example.
+// Parameters are named and shaped as PyTorch would ("conv1.weight"
+// [out, in / groups, kernel, kernel], "fc1.weight" [out, in], "norm1.bias").
 class ModelGraph {
  public:
   struct Layer {
@@ -33,11 +40,14 @@ class ModelGraph {
   // INVALID_ARGUMENT that names the layer and the field, and says what is
   // allowed: unset kinds, extents that are not positive or overflow, a kernel
   // larger than its padded input, groups that do not divide channels, a rate
-  // outside [0, 1), a dense layer on an image that no flatten precedes, over
-  // kMaxLayers layers or kMaxParameters parameters.
+  // outside [0, 1), a dense layer on an image that no flatten precedes, an
+  // output that is not flat, no parameters at all, over kMaxLayers layers or
+  // kMaxParameters parameters.
   static absl::StatusOr<ModelGraph> Build(const v1::ModelSpec& spec);
 
   static constexpr size_t kMaxLayers = 1000;
+  // Of the whole model; also the most values that one example may have
+  // between two layers.
   static constexpr int64_t kMaxParameters = int64_t{1} << 40;
 
   const std::vector<Layer>& layers() const { return layers_; }
@@ -47,16 +57,29 @@ class ModelGraph {
   int64_t output_size() const;  // logits, or regression outputs
 
   // Writes initial parameters [offset, offset + out.size()) of the flat model:
-  // weights uniform in +-sqrt(6 / fan_in) before ReLU or GELU (He et al. 2015), and
+  // weights uniform in +-sqrt(6 / fan_in) before ReLU or GELU (He et al. 2015),
+  // and
   // +-sqrt(6 / (fan_in + fan_out)) otherwise (Glorot and Bengio 2010); biases
   // and shifts 0; scales 1. Any split into blocks gives the same values.
+  // Requires offset + out.size() <= layout().total_elements().
   void InitializeParameters(uint64_t seed, size_t offset,
                             absl::Span<float> out) const;
 
  private:
+  // How one tensor starts: uniform in [-bound, bound), or `constant` where
+  // the bound is 0.
+  struct Initial {
+    double bound = 0;
+    float constant = 0;
+  };
+
+  ModelGraph() = default;
+  std::vector<Initial> InitialValues() const;
+
   std::vector<int64_t> input_shape_;
   std::vector<Layer> layers_;
   ModelLayout layout_;
+  std::vector<Initial> initial_;  // one for each tensor
 };
 
 }  // namespace koinon::kernels
