@@ -1,6 +1,9 @@
 #ifndef KOINON_BASE_CLOCK_H_
 #define KOINON_BASE_CLOCK_H_
 
+#include <cstdint>
+
+#include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
 

@@ -41,13 +41,18 @@ class File {
 // error's message starts with the path.
 class Env {
  public:
-  enum class OpenMode { kRead, kReadWrite, kCreate /* or truncate */ };
+  enum class OpenMode {
+    kRead,
+    kReadWrite,
+    kCreate,        // or truncate
+    kCreatePrivate  // as kCreate; only its owner may read or write the file
+  };
 
   virtual ~Env() = default;
 
   // NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED (disk or descriptors).
-  virtual absl::StatusOr<std::unique_ptr<File>> Open(
-      const std::string& path, OpenMode mode) = 0;
+  virtual absl::StatusOr<std::unique_ptr<File>> Open(const std::string& path,
+                                                     OpenMode mode) = 0;
   // Replaces `to` atomically. Durable only after SyncDir of the parent.
   virtual absl::Status Rename(const std::string& from,
                               const std::string& to) = 0;
@@ -60,6 +65,8 @@ class Env {
   virtual absl::StatusOr<std::vector<std::string>> List(
       const std::string& dir) = 0;
   virtual bool Exists(const std::string& path) = 0;
+  // Whether nobody but its owner may read or write the file, as keys must be.
+  virtual absl::StatusOr<bool> IsPrivate(const std::string& path) = 0;
 };
 
 // The machine's own file system. Lives for ever.
@@ -71,9 +78,15 @@ absl::StatusOr<std::string> ReadFile(Env* env, const std::string& path,
 
 // After success the file at `path` is `content`, durably; after a failure or a
 // crash it is what it was before (temporary file, sync, rename, sync of the
-// directory).
+// directory). Writes of one path must not overlap: they share `path`.tmp.
 absl::Status WriteFileAtomically(Env* env, const std::string& path,
                                  absl::string_view content);
+// As above, and nobody but its owner may read the file.
+absl::Status WritePrivateFileAtomically(Env* env, const std::string& path,
+                                        absl::string_view content);
+
+// "a/b" for "a/b/c", "." for "c", "/" for "/c".
+std::string DirectoryOf(const std::string& path);
 
 }  // namespace koinon
 

@@ -1,6 +1,7 @@
 #ifndef KOINON_BASE_IDS_H_
 #define KOINON_BASE_IDS_H_
 
+#include <compare>
 #include <cstdint>
 #include <string>
 

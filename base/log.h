@@ -1,10 +1,13 @@
 #ifndef KOINON_BASE_LOG_H_
 #define KOINON_BASE_LOG_H_
 
+#include <cstddef>
 #include <initializer_list>
 #include <string>
+#include <type_traits>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
@@ -16,12 +19,16 @@ namespace koinon {
 //   LogInfo("round closed", {{"job", job}, {"round", round}, {"updates", n}});
 //
 // Text:  2026-01-02T03:04:05.678Z I round closed job=digits round=3 updates=8
-// JSON:  {"time":"...","level":"info","message":"round closed","job":"digits"...
+// JSON:  {"time":"...","level":"info","message":"round
+// closed","job":"digits"...
 //
 // Control characters in messages and fields are escaped, so that no peer can
-// forge a line. Never log secrets, data, or update values. Thread-safe.
+// forge a line, and values over kMaxLogValueBytes are cut. Never log secrets,
+// data, or update values. Thread-safe.
 enum class LogLevel { kDebug, kInfo, kWarning, kError, kOff };
 enum class LogFormat { kText, kJson };
+
+inline constexpr size_t kMaxLogValueBytes = 4096;
 
 struct LogField {
   LogField(absl::string_view name, absl::string_view value);
@@ -31,8 +38,8 @@ struct LogField {
   LogField(absl::string_view name, double value);
   LogField(absl::string_view name, const absl::Status& value);
   template <typename Integer>
-    requires std::is_integral_v<Integer>
-  LogField(absl::string_view name, Integer value)
+  requires std::is_integral_v<Integer> LogField(absl::string_view name,
+                                                Integer value)
       : name(name), value(std::to_string(value)), quoted(false) {}
 
   std::string name;

@@ -15,8 +15,9 @@ namespace koinon {
 // Element types, named as safetensors names them.
 enum class DType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
 
-absl::string_view DTypeName(DType dtype);                       // "F32"
-absl::StatusOr<DType> DTypeFromName(absl::string_view name);    // INVALID_ARGUMENT
+absl::string_view DTypeName(DType dtype);  // "F32"
+absl::StatusOr<DType> DTypeFromName(
+    absl::string_view name);  // INVALID_ARGUMENT
 size_t DTypeSizeBytes(DType dtype);
 
 // One named tensor. `offset` and `size` count bytes in the model's flat data.
@@ -36,11 +37,12 @@ struct TensorSpec {
 // immutable after Create; thread-safe.
 class ModelLayout {
  public:
-  ModelLayout() = default;  // no tensors
+  ModelLayout();  // no tensors
 
   // INVALID_ARGUMENT, naming the tensor: empty or duplicate name, name over
-  // 256 bytes or with control characters, negative extent, more than
-  // kMaxTensors tensors, rank over kMaxRank, or a size that overflows int64_t.
+  // 256 bytes, not in UTF-8 or with control characters, negative extent, more
+  // than kMaxTensors tensors, rank over kMaxRank, or a size that overflows
+  // int64_t.
   static absl::StatusOr<ModelLayout> Create(std::vector<TensorSpec> tensors);
 
   static constexpr size_t kMaxTensors = 100'000;
@@ -52,7 +54,7 @@ class ModelLayout {
   size_t size_bytes(size_t i) const { return offsets_[i + 1] - offsets_[i]; }
   size_t element_count(size_t i) const;
   // Of the whole model.
-  size_t total_bytes() const { return offsets_.empty() ? 0 : offsets_.back(); }
+  size_t total_bytes() const { return offsets_.back(); }
   size_t total_elements() const;
 
   // True if every tensor is F32, as training and aggregation require.
@@ -68,7 +70,7 @@ class ModelLayout {
 
  private:
   std::vector<TensorSpec> tensors_;
-  std::vector<size_t> offsets_;  // tensors_.size() + 1 entries once created
+  std::vector<size_t> offsets_;  // tensors_.size() + 1 entries, from 0
   Digest hash_;
 };
 

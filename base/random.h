@@ -1,7 +1,9 @@
 #ifndef KOINON_BASE_RANDOM_H_
 #define KOINON_BASE_RANDOM_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/env.h"
@@ -34,7 +35,8 @@ inline constexpr size_t kMaxSafetensorsHeaderBytes = 64u << 20;
 // must hold at least the length field and the header. INVALID_ARGUMENT, saying
 // which tensor and what was expected: a length over the bound or the file, JSON
 // that is none, duplicate names, unknown types, shapes that overflow, offsets
-// that overlap, leave gaps, contradict the shape or end elsewhere than the file.
+// that overlap, leave gaps, contradict the shape or end elsewhere than the
+// file.
 absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(
     absl::string_view bytes, uint64_t file_size);
 

@@ -12,22 +12,22 @@
 // Evaluates `expr`, an absl::Status; returns it from the enclosing function
 // unless it is OK.
 #ifndef ABSL_RETURN_IF_ERROR
-#define ABSL_RETURN_IF_ERROR(expr)                            \
-  do {                                                        \
+#define ABSL_RETURN_IF_ERROR(expr)                                      \
+  do {                                                                  \
     if (::absl::Status koinon_status_ = (expr); !koinon_status_.ok()) { \
-      return koinon_status_;                                  \
-    }                                                         \
+      return koinon_status_;                                            \
+    }                                                                   \
   } while (false)
 #endif
 
 // Evaluates `expr`, an absl::StatusOr<T>; assigns its value to `lhs`, which may
 // declare a variable, or returns its status from the enclosing function.
 #ifndef ABSL_ASSIGN_OR_RETURN
-#define ABSL_ASSIGN_OR_RETURN(lhs, expr) \
+#define ABSL_ASSIGN_OR_RETURN(lhs, expr)                                    \
   KOINON_ASSIGN_OR_RETURN_(KOINON_CONCAT_(koinon_statusor_, __LINE__), lhs, \
                            expr)
-#define KOINON_ASSIGN_OR_RETURN_(statusor, lhs, expr) \
-  auto statusor = (expr);                             \
+#define KOINON_ASSIGN_OR_RETURN_(statusor, lhs, expr)      \
+  auto statusor = (expr);                                  \
   if (!statusor.ok()) return std::move(statusor).status(); \
   lhs = *std::move(statusor)
 #define KOINON_CONCAT_(a, b) KOINON_CONCAT_INNER_(a, b)

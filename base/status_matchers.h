@@ -31,8 +31,7 @@ MATCHER(IsOk, "is OK") {
 }
 
 // Matches a status, or a StatusOr, whose code equals `code`.
-MATCHER_P(StatusIs, code,
-          "has status code " + absl::StatusCodeToString(code)) {
+MATCHER_P(StatusIs, code, "has status code " + absl::StatusCodeToString(code)) {
   *result_listener << internal::GetStatus(arg).ToString();
   return internal::GetStatus(arg).code() == code;
 }
@@ -44,9 +43,8 @@ MATCHER_P2(StatusIs, code, message_matcher,
   const absl::Status& status = internal::GetStatus(arg);
   *result_listener << status.ToString();
   return status.code() == code &&
-         ::testing::ExplainMatchResult(message_matcher,
-                                       std::string(status.message()),
-                                       result_listener);
+         ::testing::ExplainMatchResult(
+             message_matcher, std::string(status.message()), result_listener);
 }
 
 // Matches a StatusOr that is OK and whose value matches `value_matcher`.
@@ -70,9 +68,9 @@ using absl_testing::StatusIs;      // NOLINT(misc-unused-using-decls)
 #define ASSERT_OK(expr) ASSERT_THAT((expr), ::absl_testing::IsOk())
 
 // Like ABSL_ASSIGN_OR_RETURN, for tests: a failure is fatal to the test.
-#define ASSERT_OK_AND_ASSIGN(lhs, expr)                                  \
-  KOINON_ASSERT_OK_AND_ASSIGN_(KOINON_TEST_CONCAT_(statusor_, __LINE__), \
-                               lhs, expr)
+#define ASSERT_OK_AND_ASSIGN(lhs, expr)                                       \
+  KOINON_ASSERT_OK_AND_ASSIGN_(KOINON_TEST_CONCAT_(statusor_, __LINE__), lhs, \
+                               expr)
 #define KOINON_ASSERT_OK_AND_ASSIGN_(statusor, lhs, expr) \
   auto statusor = (expr);                                 \
   ASSERT_THAT(statusor, ::absl_testing::IsOk());          \

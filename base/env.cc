@@ -1,0 +1,64 @@
+#include "base/env.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace koinon {
+namespace {
+
+absl::Status WriteTemporary(Env* env, const std::string& path,
+                            Env::OpenMode mode, absl::string_view content) {
+  ABSL_ASSIGN_OR_RETURN(std::unique_ptr<File> file, env->Open(path, mode));
+  ABSL_RETURN_IF_ERROR(file->WriteAt(0, content.data(), content.size()));
+  return file->Sync();
+}
+
+absl::Status WriteAtomically(Env* env, const std::string& path,
+                             Env::OpenMode mode, absl::string_view content) {
+  const std::string temporary = path + ".tmp";
+  absl::Status written = WriteTemporary(env, temporary, mode, content);
+  if (written.ok()) written = env->Rename(temporary, path);
+  if (!written.ok()) {
+    // The first failure is the one to tell; a left-over is overwritten next
+    // time.
+    env->Remove(temporary).IgnoreError();
+    return written;
+  }
+  return env->SyncDir(DirectoryOf(path));
+}
+
+}  // namespace
+
+std::string DirectoryOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+absl::StatusOr<std::string> ReadFile(Env* env, const std::string& path,
+                                     size_t max_bytes) {
+  ABSL_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
+                        env->Open(path, Env::OpenMode::kRead));
+  ABSL_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+  if (size > max_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        path, ": has ", size, " bytes, at most ", max_bytes, " are allowed"));
+  }
+  std::string content(size, '\0');
+  ABSL_RETURN_IF_ERROR(file->ReadAt(0, content.size(), content.data()));
+  return content;
+}
+
+absl::Status WriteFileAtomically(Env* env, const std::string& path,
+                                 absl::string_view content) {
+  return WriteAtomically(env, path, Env::OpenMode::kCreate, content);
+}
+
+absl::Status WritePrivateFileAtomically(Env* env, const std::string& path,
+                                        absl::string_view content) {
+  return WriteAtomically(env, path, Env::OpenMode::kCreatePrivate, content);
+}
+
+}  // namespace koinon
