@@ -9,16 +9,22 @@ namespace koinon {
 namespace {
 
 absl::Status WriteTemporary(Env* env, const std::string& path,
-                            Env::OpenMode mode, absl::string_view content) {
+                            Env::OpenMode mode,
+                            absl::Span<const absl::string_view> pieces) {
   ABSL_ASSIGN_OR_RETURN(std::unique_ptr<File> file, env->Open(path, mode));
-  ABSL_RETURN_IF_ERROR(file->WriteAt(0, content.data(), content.size()));
+  uint64_t offset = 0;
+  for (const absl::string_view piece : pieces) {
+    ABSL_RETURN_IF_ERROR(file->WriteAt(offset, piece.data(), piece.size()));
+    offset += piece.size();
+  }
   return file->Sync();
 }
 
 absl::Status WriteAtomically(Env* env, const std::string& path,
-                             Env::OpenMode mode, absl::string_view content) {
+                             Env::OpenMode mode,
+                             absl::Span<const absl::string_view> pieces) {
   const std::string temporary = path + ".tmp";
-  absl::Status written = WriteTemporary(env, temporary, mode, content);
+  absl::Status written = WriteTemporary(env, temporary, mode, pieces);
   if (written.ok()) written = env->Rename(temporary, path);
   if (!written.ok()) {
     // The first failure is the one to tell; a left-over is overwritten next
@@ -53,12 +59,17 @@ absl::StatusOr<std::string> ReadFile(Env* env, const std::string& path,
 
 absl::Status WriteFileAtomically(Env* env, const std::string& path,
                                  absl::string_view content) {
-  return WriteAtomically(env, path, Env::OpenMode::kCreate, content);
+  return WriteAtomically(env, path, Env::OpenMode::kCreate, {content});
+}
+
+absl::Status WritePiecesAtomically(Env* env, const std::string& path,
+                                   absl::Span<const absl::string_view> pieces) {
+  return WriteAtomically(env, path, Env::OpenMode::kCreate, pieces);
 }
 
 absl::Status WritePrivateFileAtomically(Env* env, const std::string& path,
                                         absl::string_view content) {
-  return WriteAtomically(env, path, Env::OpenMode::kCreatePrivate, content);
+  return WriteAtomically(env, path, Env::OpenMode::kCreatePrivate, {content});
 }
 
 }  // namespace koinon

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace koinon {
 
@@ -81,7 +82,10 @@ absl::StatusOr<std::string> ReadFile(Env* env, const std::string& path,
 // directory). Writes of one path must not overlap: they share `path`.tmp.
 absl::Status WriteFileAtomically(Env* env, const std::string& path,
                                  absl::string_view content);
-// As above, and nobody but its owner may read the file.
+// As above, for content that lies in several pieces.
+absl::Status WritePiecesAtomically(Env* env, const std::string& path,
+                                   absl::Span<const absl::string_view> pieces);
+// As WriteFileAtomically, and nobody but its owner may read the file.
 absl::Status WritePrivateFileAtomically(Env* env, const std::string& path,
                                         absl::string_view content);
 

@@ -42,6 +42,7 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(
 
 // The length field and header, padded with spaces so that the data section
 // starts at a multiple of 64 bytes. The same input gives the same bytes.
+// Requires metadata in UTF-8; what is not becomes U+FFFD.
 std::string EncodeSafetensorsHeader(
     const ModelLayout& layout,
     const std::map<std::string, std::string>& metadata);
@@ -60,7 +61,9 @@ struct Model {
 // INVALID_ARGUMENT if a tensor is not F32; RESOURCE_EXHAUSTED over `max_bytes`.
 absl::StatusOr<Model> ReadModel(Env* env, const std::string& path,
                                 uint64_t max_bytes);
-// Atomic and durable, as WriteFileAtomically.
+// Atomic and durable, as WriteFileAtomically. INVALID_ARGUMENT if a tensor is
+// not F32, the number of values is not the layout's, the metadata is not UTF-8,
+// or the header would be over kMaxSafetensorsHeaderBytes.
 absl::Status WriteModel(Env* env, const std::string& path, const Model& model);
 
 }  // namespace koinon
