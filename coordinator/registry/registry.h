@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -58,8 +60,15 @@ class Registry {
   std::vector<WorkerId> Capable(const v1::JobSpec& spec) const;
 
  private:
+  void SetLeaseEnd(Worker* worker, absl::Time lease_ends);
+  void Forget(std::map<WorkerId, Worker>::iterator worker);
+  // The worker if `session` is its current stream; null otherwise.
+  Worker* Current(const WorkerId& id, uint64_t session);
+
   const Options options_;
   std::map<WorkerId, Worker> workers_;
+  // Each worker once, by the end of its lease.
+  std::set<std::pair<absl::Time, WorkerId>> by_lease_end_;
 };
 
 // `count` of `candidates` (ascending), drawn without replacement; ascending.

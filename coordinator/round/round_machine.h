@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -17,10 +18,19 @@ namespace koinon::coordinator {
 
 // What a round's member is doing.
 enum class MemberState {
-  kOffered,    // asked, or to be asked when it comes back
-  kTraining,   // accepted the task
-  kReceived,   // its update is durable and in the round
-  kGone,       // refused, failed, lost its lease, or its update was refused
+  kOffered,   // asked, or to be asked when it comes back
+  kTraining,  // accepted the task
+  kReceived,  // its update is durable and in the round
+  kGone,      // refused, failed, lost its lease, or its update was refused
+};
+
+// Why a member is kGone, and so whether it may be asked again in this round.
+enum class Departure {
+  kNone,
+  kLost,      // comes back as soon as it registers again; its update is taken
+  kDeclined,  // refused or failed the task: asked again in the next attempt
+  kUnusable,  // its update could not be aggregated: left out until the next
+              // round
 };
 
 enum class Phase {
@@ -33,7 +43,9 @@ enum class Phase {
 
 // Actions: what the driver must do, in this order, after it has made durable
 // what each says. Every action names its round.
-struct OpenRound {  // journal the cohort, then offer to each member
+// Journal the cohort, then offer to each member. With attempt > 1 the round
+// starts from scratch: forget what it had accepted in the same commit.
+struct OpenRound {
   int64_t round;
   int64_t attempt;  // from 1
   uint64_t cohort_seed;
@@ -42,7 +54,10 @@ struct OpenRound {  // journal the cohort, then offer to each member
   absl::Time deadline;
 };
 // The same round goes on with more members (replacements, or a new attempt
-// after a missed deadline). Updates that it already has stay in it.
+// after a missed deadline). Updates that it already has stay in it. With
+// `added` empty only the attempt or the deadline has changed (after a restart
+// that a deadline fell into, the round gets a fresh one within the same
+// attempt).
 struct ExtendRound {
   int64_t round;
   int64_t attempt;
@@ -64,8 +79,8 @@ struct WithdrawTask {  // tell the worker to stop; it may be gone
 // and call OnAggregated.
 struct CloseRound {
   int64_t round;
-  std::vector<WorkerId> included;              // ascending
-  std::map<WorkerId, std::string> excluded;    // reason for each
+  std::vector<WorkerId> included;            // ascending
+  std::map<WorkerId, std::string> excluded;  // reason for each
 };
 struct StartEvaluation {  // of version `round`; offer to each
   int64_t round;
@@ -76,13 +91,13 @@ struct FinishEvaluation {  // journal and report
   int64_t round;
   std::map<WorkerId, v1::Metrics> metrics;
 };
-struct FinishJob {  // journal and report
+struct FinishJob {     // journal and report
   v1::JobState state;  // SUCCEEDED, FAILED or CANCELLED
   std::string reason;
 };
-using Action = std::variant<OpenRound, ExtendRound, OfferTask, WithdrawTask,
-                            CloseRound, StartEvaluation, FinishEvaluation,
-                            FinishJob>;
+using Action =
+    std::variant<OpenRound, ExtendRound, OfferTask, WithdrawTask, CloseRound,
+                 StartEvaluation, FinishEvaluation, FinishJob>;
 using Actions = std::vector<Action>;
 
 // The rounds of one job: which workers are asked, when a round closes, when it
@@ -95,35 +110,55 @@ using Actions = std::vector<Action>;
 //   Perform(machine.Tick(now, candidates));
 //   Perform(machine.OnUpdateAccepted(now, 1, "site-a", metrics));
 //
-// A round closes as soon as `target` updates are in; or nobody is left who could
-// still send one and at least `minimum` are in; or at the deadline with at least
-// `minimum`. Missing the minimum starts another attempt of the same round with
-// more members; after `retries` of them the job fails. A member that is lost
-// before its update is replaced at once when another candidate exists and the
-// target could not be met otherwise. target == 0 means every candidate at the
-// round's opening (and closes when all that are not gone have sent).
+// A round closes as soon as `target` updates are in; or nobody is left who
+// could still send one and at least `minimum` are in; or at the deadline with
+// at least `minimum`. Missing the minimum starts another attempt of the same
+// round with more members; after `retries` of them the job fails. A member that
+// is lost before its update is replaced at once when another candidate exists
+// and the target could not be met otherwise. target == 0 means every candidate
+// at the round's opening (and closes when all that are not gone have sent).
+//
+// A round opens as soon as there are `minimum` candidates, with as many of them
+// as there are up to target * over_selection; one that opened with fewer takes
+// more in as they come. When everybody who could be asked has declined, the
+// next attempt begins after kRetryPause, not only at the deadline.
+//
+// After a restart (a snapshot other than the initial one) the workers come back
+// one by one: members are offered their task as they register, those who do not
+// within kReconnectGrace count as lost, and before a new round or an evaluation
+// starts, the workers of the last one are waited for as long.
+//
+// Decisions that need candidates are made in Tick alone, so that no worker is
+// taken that another job has taken meanwhile: an event that calls for one makes
+// next_deadline() the infinite past.
 //
 // Events for another round, a stranger or a repeated one change nothing.
 class RoundMachine {
  public:
   struct Member {
     MemberState state = MemberState::kOffered;
-    std::string reason;   // when kGone
-    v1::Metrics metrics;  // when kReceived
+    std::string reason;                      // when kGone
+    v1::Metrics metrics;                     // when kReceived
+    Departure departure = Departure::kNone;  // when kGone
   };
+
+  static constexpr absl::Duration kReconnectGrace = absl::Seconds(30);
+  static constexpr absl::Duration kRetryPause = absl::Seconds(5);
 
   // All that must survive a crash; the driver journals its parts as the actions
   // are performed.
   struct Snapshot {
     Phase phase = Phase::kWaiting;
     bool paused = false;
-    int64_t round = 1;           // being run, or next to be opened
+    int64_t round = 1;  // being run, or next to be opened
     int64_t attempt = 0;
     uint64_t cohort_seed = 0;
     absl::Time opened = absl::InfinitePast();
     absl::Time deadline = absl::InfiniteFuture();
-    std::map<WorkerId, Member> members;      // of the round (kTraining on)
-    std::vector<WorkerId> included;          // when kAggregating
+    std::map<WorkerId, Member> members;  // of the round (kTraining on)
+    // Ascending. In kAggregating those to aggregate; afterwards those of the
+    // last published round, until the next one opens.
+    std::vector<WorkerId> included;
     // Federated metric per evaluated round, for early stopping.
     std::map<int64_t, double> metric_history;
     v1::JobState final_state = v1::JOB_STATE_UNSPECIFIED;  // when kFinished
@@ -173,8 +208,13 @@ class RoundMachine {
   Actions OnResume(absl::Time now);
   Actions OnCancel(absl::Time now, const std::string& reason);
 
-  // When Tick has to be called even if nothing happens.
+  // When Tick has to be called even if nothing happens; the infinite past means
+  // at once.
   absl::Time next_deadline() const;
+
+  // Why nothing goes on, for people: "2 of the 5 workers that this job needs
+  // are connected and free". Empty while something does.
+  std::string WaitingFor() const;
 
   const Snapshot& snapshot() const { return state_; }
   const v1::JobSpec& spec() const { return spec_; }
@@ -182,9 +222,64 @@ class RoundMachine {
   bool IsBusy(const WorkerId& worker) const;
 
  private:
-  // (private helpers and evaluation state)
-  v1::JobSpec spec_;
+  struct Counts {
+    size_t pending = 0;  // kOffered or kTraining
+    size_t received = 0;
+  };
+
+  // The only places that change state_.phase and a member's state.
+  void MoveTo(Phase to);
+  void Depart(Member* member, Departure departure, const std::string& reason);
+
+  static Counts Count(const std::map<WorkerId, Member>& members);
+  size_t minimum() const;
+  size_t CohortLimit() const;  // ceil(target * over_selection); no target: none
+  bool AttemptsExhausted() const;
+  absl::Time RoundDeadline(absl::Time now) const;
+
+  // One per phase.
+  Actions TickWaiting(absl::Time now, absl::Span<const WorkerId> candidates);
+  Actions TickTraining(absl::Time now, absl::Span<const WorkerId> candidates);
+  Actions TickEvaluating(absl::Time now, absl::Span<const WorkerId> candidates);
+
+  Actions Open(absl::Time now, absl::Span<const WorkerId> eligible);
+  bool TargetMet() const;
+  void LoseTheUnheard(absl::Span<const WorkerId> candidates);
+  void Replace(absl::Span<const WorkerId> candidates, Actions* actions);
+  Actions NextAttempt(absl::Time now, absl::Span<const WorkerId> candidates);
+  Actions Close(const std::string& why_without);
+  CloseRound ClosingAction() const;
+  Actions RetryFromScratch(absl::Time now, const absl::Status& status);
+
+  bool EvaluationIsDue() const;
+  Actions EndEvaluation(const std::string& why_without);
+  Actions CompleteRound();
+  // Why the job ends after `last_round`, or nothing.
+  std::string ReasonToStop(int64_t last_round) const;
+  Actions Finish(v1::JobState state, const std::string& reason);
+  Actions FailRound(const std::string& what);
+  void WithdrawPending(TaskId::Kind kind, const std::string& reason,
+                       Actions* actions);
+  // Whether a restarted machine should still wait for the last round's workers.
+  bool AwaitsReturn(absl::Time now,
+                    absl::Span<const WorkerId> candidates) const;
+  // The members of the task kind that is being worked on; null if none is.
+  std::map<WorkerId, Member>* AtWork(int64_t round, TaskId::Kind kind);
+
+  const v1::JobSpec spec_;
   Snapshot state_;
+
+  // What need not survive: it is found again after a restart.
+  bool restored_;  // from a snapshot that is not the initial one
+  bool tick_wanted_ = true;
+  bool first_tick_ = true;
+  absl::Time reconnect_until_ = absl::InfinitePast();
+  std::set<WorkerId> unheard_;  // members not seen since the restart
+  absl::Time retry_at_ = absl::InfiniteFuture();
+  size_t candidates_seen_ = 0;
+  std::map<WorkerId, Member> evaluators_;
+  bool evaluation_started_ = false;
+  absl::Time evaluation_deadline_ = absl::InfiniteFuture();
 };
 
 }  // namespace koinon::coordinator
