@@ -12,26 +12,10 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/ids.h"
+#include "coordinator/round/members.h"
 #include "proto/job.pb.h"
 
 namespace koinon::coordinator {
-
-// What a round's member is doing.
-enum class MemberState {
-  kOffered,   // asked, or to be asked when it comes back
-  kTraining,  // accepted the task
-  kReceived,  // its update is durable and in the round
-  kGone,      // refused, failed, lost its lease, or its update was refused
-};
-
-// Why a member is kGone, and so whether it may be asked again in this round.
-enum class Departure {
-  kNone,
-  kLost,      // comes back as soon as it registers again; its update is taken
-  kDeclined,  // refused or failed the task: asked again in the next attempt
-  kUnusable,  // its update could not be aggregated: left out until the next
-              // round
-};
 
 enum class Phase {
   kWaiting,      // for enough workers to open the next round (or try again)
@@ -135,12 +119,7 @@ using Actions = std::vector<Action>;
 // Events for another round, a stranger or a repeated one change nothing.
 class RoundMachine {
  public:
-  struct Member {
-    MemberState state = MemberState::kOffered;
-    std::string reason;                      // when kGone
-    v1::Metrics metrics;                     // when kReceived
-    Departure departure = Departure::kNone;  // when kGone
-  };
+  using Member = coordinator::Member;
 
   static constexpr absl::Duration kReconnectGrace = absl::Seconds(30);
   static constexpr absl::Duration kRetryPause = absl::Seconds(5);
@@ -222,16 +201,14 @@ class RoundMachine {
   bool IsBusy(const WorkerId& worker) const;
 
  private:
-  struct Counts {
-    size_t pending = 0;  // kOffered or kTraining
-    size_t received = 0;
-  };
+  static constexpr char kNotNeeded[] =
+      "not needed: the target was reached before";
 
-  // The only places that change state_.phase and a member's state.
+  // The only places that change state_.phase and a member.
   void MoveTo(Phase to);
-  void Depart(Member* member, Departure departure, const std::string& reason);
+  void Set(TaskId::Kind kind, const WorkerId& worker, Member member);
+  void ClearMembers(TaskId::Kind kind);
 
-  static Counts Count(const std::map<WorkerId, Member>& members);
   size_t minimum() const;
   size_t CohortLimit() const;  // ceil(target * over_selection); no target: none
   bool AttemptsExhausted() const;
@@ -239,7 +216,8 @@ class RoundMachine {
 
   // One per phase.
   Actions TickWaiting(absl::Time now, absl::Span<const WorkerId> candidates);
-  Actions TickTraining(absl::Time now, absl::Span<const WorkerId> candidates);
+  Actions TickTraining(absl::Time now, bool just_restored,
+                       absl::Span<const WorkerId> candidates);
   Actions TickEvaluating(absl::Time now, absl::Span<const WorkerId> candidates);
 
   Actions Open(absl::Time now, absl::Span<const WorkerId> eligible);
@@ -263,8 +241,12 @@ class RoundMachine {
   // Whether a restarted machine should still wait for the last round's workers.
   bool AwaitsReturn(absl::Time now,
                     absl::Span<const WorkerId> candidates) const;
-  // The members of the task kind that is being worked on; null if none is.
-  std::map<WorkerId, Member>* AtWork(int64_t round, TaskId::Kind kind);
+  // The worker's part in a task that is being worked on; null if it has none.
+  const Member* AtWork(int64_t round, TaskId::Kind kind,
+                       const WorkerId& worker) const;
+  const Members& MembersOf(TaskId::Kind kind) const;
+  // What follows from a pending member's departure.
+  Actions AfterDeparture(TaskId::Kind kind);
 
   const v1::JobSpec spec_;
   Snapshot state_;
@@ -277,7 +259,9 @@ class RoundMachine {
   std::set<WorkerId> unheard_;  // members not seen since the restart
   absl::Time retry_at_ = absl::InfiniteFuture();
   size_t candidates_seen_ = 0;
-  std::map<WorkerId, Member> evaluators_;
+  Members evaluators_;
+  Tally training_;    // of state_.members
+  Tally evaluating_;  // of evaluators_
   bool evaluation_started_ = false;
   absl::Time evaluation_deadline_ = absl::InfiniteFuture();
 };
