@@ -58,9 +58,8 @@ class Aggregator {
 
   // Validate's errors, the sink's, or DATA_LOSS from a source (names the
   // worker). After an error the sink holds a part of the result.
-  virtual absl::StatusOr<AggregationReport> Aggregate(const UpdateSet& set,
-                                                      ThreadPool* pool,
-                                                      UpdateSink* out) const = 0;
+  virtual absl::StatusOr<AggregationReport> Aggregate(
+      const UpdateSet& set, ThreadPool* pool, UpdateSink* out) const = 0;
 };
 
 // The one factory. INVALID_ARGUMENT for options that contradict each other.

@@ -4,12 +4,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "aggregation/core/finite_scanner.h"  // IWYU pragma: export
 #include "base/digest.h"
 #include "base/ids.h"
 #include "base/model_layout.h"
@@ -67,14 +70,20 @@ class UpdateSet {
     double max_weight = 0;  // larger weights are capped to it; 0: no cap
   };
 
-  // Sorts, and drops each update that breaks the contract (wrong layout, size or
-  // base version; weight not finite, zero or negative; a worker's second
-  // update), adding it to `refusals` with a message that names the worker.
+  // A larger count is no number of examples (and not exact in a double).
+  static constexpr double kLargestWeight = 9007199254740992.0;  // 2^53
+
+  // Sorts, and drops each update that breaks the contract, adding it to
+  // `refusals` (in canonical order) with a message that names the worker:
+  // INVALID_ARGUMENT for a wrong layout or size, and for a weight that is not
+  // finite, zero, negative, or over kLargestWeight without a cap;
+  // FAILED_PRECONDITION for a wrong base version; ALREADY_EXISTS for a worker's
+  // second good update (in the order given).
   static UpdateSet Create(Expected expected, std::vector<Update> updates,
                           std::vector<Refusal>* refusals);
 
-  size_t size() const { return updates_.size(); }  // n
-  size_t elements() const;                         // P
+  size_t size() const { return updates_.size(); }                        // n
+  size_t elements() const { return expected_.layout.total_elements(); }  // P
   const ModelLayout& layout() const { return expected_.layout; }
   const WorkerId& worker(size_t i) const { return updates_[i].worker; }
   // Finite, > 0, capped.
@@ -82,25 +91,17 @@ class UpdateSet {
   const UpdateSource& values(size_t i) const { return *updates_[i].values; }
 
  private:
+  explicit UpdateSet(Expected expected) : expected_(std::move(expected)) {}
+
   Expected expected_;
   std::vector<Update> updates_;
 };
 
-// Finds NaN and infinities in a stream of little-endian fp32 bytes that comes in
-// pieces of any length. A value; not thread-safe.
-class FiniteScanner {
- public:
-  void Scan(absl::Span<const char> bytes);
-  // INVALID_ARGUMENT that names the tensor and index of the first non-finite
-  // element seen: "fc1.weight[17] is NaN".
-  absl::Status Check(const ModelLayout& layout) const;
-
- private:
-  uint64_t scanned_bytes_ = 0;
-  unsigned char partial_[4] = {};
-  int64_t first_bad_element_ = -1;
-  bool first_bad_is_nan_ = false;
-};
+// `reason` with the worker's id in its message and as a payload, so that the
+// caller of a whole round knows whose update to leave out and need not parse.
+absl::Status BlameWorker(const WorkerId& worker, const absl::Status& reason);
+// The worker that BlameWorker named; nullopt for any other status.
+std::optional<WorkerId> BlamedWorker(const absl::Status& status);
 
 }  // namespace koinon::aggregation
 
