@@ -1,0 +1,98 @@
+#include "tools/cli/certs_folder.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/status_matchers.h"
+
+namespace koinon::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class MakeCertsFolderTest : public ::testing::Test {
+ protected:
+  MakeCertsFolderTest() {
+    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
+    plan_.dir = absl::StrCat(::testing::TempDir(), "/", info->name());
+    plan_.federation = "north";
+    plan_.hosts = {"localhost", "127.0.0.1", "::1"};
+    plan_.workers = {"worker-1", "lab"};
+    plan_.clients = {"operator"};
+    plan_.days = 30;
+    plan_.authority_days = 300;
+  }
+  absl::Status Make() { return MakeCertsFolder(RealEnv(), plan_, now_); }
+  absl::Status Check(const std::string& stem) {
+    return CheckTlsFiles(RealEnv(), FilesInCertsFolder(plan_.dir, stem), now_);
+  }
+
+  CertsPlan plan_;
+  const absl::Time now_ = RealClock().Now();
+};
+
+TEST_F(MakeCertsFolderTest, EveryMember_HasAGoodPair) {
+  ASSERT_OK(Make());
+  ASSERT_OK_AND_ASSIGN(const auto names, RealEnv()->List(plan_.dir));
+  EXPECT_THAT(names,
+              ElementsAre("ca.key", "ca.pem", "client-operator.key",
+                          "client-operator.pem", "server.key", "server.pem",
+                          "worker-lab.key", "worker-lab.pem",
+                          "worker-worker-1.key", "worker-worker-1.pem"));
+  for (const char* stem :
+       {"server", "worker-lab", "worker-worker-1", "client-operator"}) {
+    EXPECT_OK(Check(stem)) << stem;
+  }
+}
+
+TEST_F(MakeCertsFolderTest, Keys_AreTheOwnersAlone) {
+  ASSERT_OK(Make());
+  for (const char* name : {"ca.key", "server.key", "worker-lab.key"}) {
+    struct stat info;
+    ASSERT_EQ(stat(absl::StrCat(plan_.dir, "/", name).c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 0777, 0600u) << name;
+  }
+}
+
+TEST_F(MakeCertsFolderTest, ExistingFile_IsNotOverwritten) {
+  ASSERT_OK(Make());
+  const std::string before =
+      *ReadFile(RealEnv(), plan_.dir + "/ca.key", 1 << 16);
+  EXPECT_THAT(Make(),
+              StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("ca.pem")));
+  EXPECT_EQ(*ReadFile(RealEnv(), plan_.dir + "/ca.key", 1 << 16), before);
+}
+
+TEST_F(MakeCertsFolderTest, BadName_LeavesNothingBehind) {
+  plan_.workers.push_back("../evil");
+  EXPECT_THAT(Make(), StatusIs(absl::StatusCode::kInvalidArgument,
+                               HasSubstr("../evil")));
+  EXPECT_FALSE(RealEnv()->Exists(plan_.dir + "/ca.pem"));
+}
+
+TEST_F(MakeCertsFolderTest, Extend_AddsAMemberUnderTheSameAuthority) {
+  ASSERT_OK(Make());
+  plan_.hosts.clear();
+  plan_.workers = {"late"};
+  plan_.clients.clear();
+  plan_.extend = true;
+  ASSERT_OK(Make());
+  EXPECT_OK(Check("worker-late"));
+  EXPECT_OK(Check("server"));
+  EXPECT_THAT(Make(), StatusIs(absl::StatusCode::kAlreadyExists,
+                               HasSubstr("worker-late")));
+}
+
+TEST_F(MakeCertsFolderTest, ExtendWithoutAnAuthority_IsAnError) {
+  plan_.extend = true;
+  EXPECT_THAT(Make(),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("ca.pem")));
+}
+
+}  // namespace
+}  // namespace koinon::cli

@@ -1,0 +1,128 @@
+#include "tools/cli/job_file.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_matchers.h"
+
+namespace koinon::cli {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+absl::StatusOr<v1::JobSpec> Text(absl::string_view content) {
+  return ParseJobFile("job.txtpb", content, JobFileFormat::kText);
+}
+absl::StatusOr<v1::JobSpec> Json(absl::string_view content) {
+  return ParseJobFile("job.json", content, JobFileFormat::kJson);
+}
+
+TEST(JobFileFormatOf, Suffix_Decides) {
+  EXPECT_EQ(JobFileFormatOf("a.json", "rounds: 1"), JobFileFormat::kJson);
+  EXPECT_EQ(JobFileFormatOf("a.txtpb", "{"), JobFileFormat::kText);
+  EXPECT_EQ(JobFileFormatOf("a.textproto", "{"), JobFileFormat::kText);
+}
+
+TEST(JobFileFormatOf, OtherNames_ContentDecides) {
+  EXPECT_EQ(JobFileFormatOf("job", " \n{\"rounds\": 1}"), JobFileFormat::kJson);
+  EXPECT_EQ(JobFileFormatOf("job", "# {\nrounds: 1"), JobFileFormat::kText);
+}
+
+TEST(ParseJobFile, TextWithComments_IsRead) {
+  ASSERT_OK_AND_ASSIGN(const v1::JobSpec spec, Text(R"(
+    # A job.
+    name: "digits"  # its name
+    rounds: 3
+    cohort { minimum: 2 }
+  )"));
+  EXPECT_EQ(spec.name(), "digits");
+  EXPECT_EQ(spec.rounds(), 3);
+  EXPECT_EQ(spec.cohort().minimum(), 2);
+}
+
+TEST(ParseJobFile, Json_TakesBothSpellingsOfFields) {
+  ASSERT_OK_AND_ASSIGN(
+      const v1::JobSpec spec,
+      Json(R"({"rounds": 3, "training": {"batch_size": 8, "clipNorm": 2}})"));
+  EXPECT_EQ(spec.rounds(), 3);
+  EXPECT_EQ(spec.training().batch_size(), 8);
+  EXPECT_EQ(spec.training().clip_norm(), 2);
+}
+
+TEST(ParseJobFile, TextUnknownField_SaysWhereAndWhatIsAllowed) {
+  EXPECT_THAT(Text("rounds: 3\ncohort { minimun: 2 }"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("job.txtpb:2:"),
+                             HasSubstr("did you mean \"minimum\"?"),
+                             HasSubstr("in CohortSpec: target, minimum"))));
+}
+
+TEST(ParseJobFile, TextFarFromAnyField_ListsWithoutGuessing) {
+  EXPECT_THAT(Text("zzzzzz: 3"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("Allowed in JobSpec: name, model"),
+                             Not(HasSubstr("did you mean")))));
+}
+
+TEST(ParseJobFile, TextUnknownEnumValue_ListsTheValues) {
+  EXPECT_THAT(
+      Text("training { loss: CROSS_ENTROPY }"),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("values: SOFTMAX_CROSS_ENTROPY, MEAN_SQUARED_ERROR")));
+}
+
+TEST(ParseJobFile, TextWrongType_SaysWhatWasExpected) {
+  EXPECT_THAT(Text("\n\nrounds: \"three\""),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("job.txtpb:3:"),
+                             HasSubstr("Expected integer"))));
+}
+
+TEST(ParseJobFile, JsonUnknownField_SaysWhichAndWhatIsAllowed) {
+  EXPECT_THAT(Json(R"({"cohort": {"minimun": 2}})"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("job.json: "), HasSubstr("minimun"),
+                             HasSubstr("did you mean \"minimum\"?"),
+                             HasSubstr("in CohortSpec: target"))));
+}
+
+TEST(ParseJobFile, JsonUnknownTopLevelField_SaysWhatIsAllowed) {
+  EXPECT_THAT(Json(R"({"round": 2})"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("did you mean \"rounds\"?")));
+}
+
+TEST(ParseJobFile, JsonSyntaxError_IsRefused) {
+  EXPECT_THAT(
+      Json(R"({"rounds": )"),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("job.json: ")));
+}
+
+TEST(ReadJobFile, MissingFile_NamesThePath) {
+  EXPECT_THAT(
+      ReadJobFile(RealEnv(), "no/such/job.txtpb"),
+      StatusIs(absl::StatusCode::kNotFound, HasSubstr("no/such/job.txtpb")));
+}
+
+class ShippedExamples : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(ShippedExamples, Parse_AndNameWhatAJobNeeds) {
+  const std::string path =
+      absl::StrCat("docs/examples/jobs/", GetParam(), ".txtpb");
+  ASSERT_OK_AND_ASSIGN(const v1::JobSpec spec, ReadJobFile(RealEnv(), path));
+  EXPECT_EQ(spec.name(), GetParam());
+  EXPECT_FALSE(spec.dataset().empty());
+  EXPECT_GE(spec.rounds(), 1);
+  EXPECT_NE(spec.model().architecture_case(),
+            v1::ModelSpec::ARCHITECTURE_NOT_SET);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ShippedExamples,
+                         ::testing::Values("digits-cnn", "digits-fedprox",
+                                           "digits-mlp", "digits-logistic",
+                                           "digits-external", "mnist-cnn"));
+
+}  // namespace
+}  // namespace koinon::cli
