@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "proto/job.pb.h"
@@ -15,17 +16,26 @@ namespace koinon::kernels {
 // PyTorch 2. State lives as long as the object (one task). Not thread-safe.
 class LocalOptimizer {
  public:
-  // `size`: number of parameters. INVALID_ARGUMENT names the field that is out
-  // of range.
+  // `size`: number of parameters. Zero fields take the defaults named in
+  // proto/job.proto; no kind at all is SGD with its defaults. INVALID_ARGUMENT
+  // names the field that is out of range.
   static absl::StatusOr<std::unique_ptr<LocalOptimizer>> Create(
       const v1::Optimizer& spec, size_t size);
   virtual ~LocalOptimizer() = default;
-  // One step with the spec's learning rate times `rate_factor`.
+  // One step with the spec's learning rate times `rate_factor`. Both spans:
+  // [size]. Deterministic; allocates nothing.
   virtual void Step(double rate_factor, absl::Span<const float> gradients,
                     absl::Span<float> parameters) = 0;
 };
 
-// The factor on the learning rate at step (or round) `index`, from 0.
+// INVALID_ARGUMENT names the field of a schedule that is out of range: negative
+// warm-up, `every` or `steps` below 1, factors that are negative or not finite.
+absl::Status ValidateLearningRateSchedule(
+    const v1::LearningRateSchedule& schedule);
+
+// The factor on the learning rate at step (or round) `index`, from 0. During a
+// warm-up of w steps it is (index + 1) / w; after it the schedule starts at its
+// own step 0. A schedule of no kind is constant. Requires a valid schedule.
 double LearningRateFactor(const v1::LearningRateSchedule& schedule,
                           int64_t index);
 

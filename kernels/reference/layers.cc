@@ -1,0 +1,165 @@
+#include "kernels/reference/layers.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "kernels/dropout_mask.h"
+
+namespace koinon::kernels::reference {
+namespace {
+
+// y[b, o] = bias[o] + sum_i weight[o, i] x[b, i]
+void ForwardDense(size_t inputs, size_t outputs, const LayerTensors& t) {
+  for (size_t b = 0; b < t.batch; ++b) {
+    for (size_t o = 0; o < outputs; ++o) {
+      double sum = t.bias == nullptr ? 0 : t.bias[o];
+      for (size_t i = 0; i < inputs; ++i) {
+        sum += t.weight[o * inputs + i] * t.input[b * inputs + i];
+      }
+      t.output[b * outputs + o] = sum;
+    }
+  }
+}
+
+void BackwardDense(size_t inputs, size_t outputs, const LayerTensors& t) {
+  std::fill_n(t.input_gradient, t.batch * inputs, 0.0);
+  for (size_t b = 0; b < t.batch; ++b) {
+    for (size_t o = 0; o < outputs; ++o) {
+      const double dy = t.output_gradient[b * outputs + o];
+      if (t.bias_gradient != nullptr) t.bias_gradient[o] += dy;
+      for (size_t i = 0; i < inputs; ++i) {
+        t.weight_gradient[o * inputs + i] += dy * t.input[b * inputs + i];
+        t.input_gradient[b * inputs + i] += dy * t.weight[o * inputs + i];
+      }
+    }
+  }
+}
+
+// sqrt(2 / pi) and the cubic's factor of the tanh form of GELU (Hendrycks and
+// Gimpel 2016).
+constexpr double kGeluScale = 0.7978845608028653558798921;
+constexpr double kGeluCubic = 0.044715;
+
+double Sigmoid(double x) {
+  return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x));
+}
+
+double Activate(int kind, double x) {
+  switch (kind) {
+    case v1::Layer::RELU:
+      return x > 0 ? x : 0;
+    case v1::Layer::GELU:
+      return 0.5 * x *
+             (1 + std::tanh(kGeluScale * (x + kGeluCubic * x * x * x)));
+    case v1::Layer::TANH:
+      return std::tanh(x);
+    default:
+      return Sigmoid(x);
+  }
+}
+
+double ActivationSlope(int kind, double x) {
+  switch (kind) {
+    case v1::Layer::RELU:
+      return x > 0 ? 1 : 0;
+    case v1::Layer::GELU: {
+      const double t = std::tanh(kGeluScale * (x + kGeluCubic * x * x * x));
+      return 0.5 * (1 + t) +
+             0.5 * x * (1 - t * t) * kGeluScale * (1 + 3 * kGeluCubic * x * x);
+    }
+    case v1::Layer::TANH: {
+      const double t = std::tanh(x);
+      return 1 - t * t;
+    }
+    default: {
+      const double s = Sigmoid(x);
+      return s * (1 - s);
+    }
+  }
+}
+
+// `from` and `to`: [count]. The same linear map both ways.
+void ApplyDropout(double rate, const DropoutState& dropout, size_t count,
+                  const double* from, double* to) {
+  if (!dropout.active) {
+    std::copy_n(from, count, to);
+    return;
+  }
+  std::vector<uint8_t> keep(count);
+  DrawDropoutMask(dropout.seed, rate, 0, absl::MakeSpan(keep));
+  for (size_t i = 0; i < count; ++i) to[i] = keep[i] * from[i] / (1 - rate);
+}
+
+}  // namespace
+
+size_t ElementCount(const std::vector<int64_t>& shape) {
+  size_t count = 1;
+  for (int64_t extent : shape) count *= static_cast<size_t>(extent);
+  return count;
+}
+
+void ForwardLayer(const ModelGraph::Layer& layer, const DropoutState& dropout,
+                  const LayerTensors& t) {
+  const size_t inputs = ElementCount(layer.input_shape);
+  const size_t count = t.batch * inputs;
+  switch (layer.spec.kind_case()) {
+    case v1::Layer::kDense:
+      return ForwardDense(inputs, ElementCount(layer.output_shape), t);
+    case v1::Layer::kConv2D:
+      return ForwardConv2d(layer, t);
+    case v1::Layer::kMaxPool:
+    case v1::Layer::kAveragePool:
+      return ForwardPool(layer, t);
+    case v1::Layer::kGroupNorm:
+    case v1::Layer::kLayerNorm:
+      return ForwardNorm(layer, t);
+    case v1::Layer::kActivation:
+      for (size_t i = 0; i < count; ++i) {
+        t.output[i] = Activate(layer.spec.activation(), t.input[i]);
+      }
+      return;
+    case v1::Layer::kDropout:
+      return ApplyDropout(layer.spec.dropout().rate(), dropout, count, t.input,
+                          t.output);
+    case v1::Layer::kFlatten:
+    case v1::Layer::KIND_NOT_SET:  // ModelGraph lets none through
+      std::copy_n(t.input, count, t.output);
+      return;
+  }
+}
+
+void BackwardLayer(const ModelGraph::Layer& layer, const DropoutState& dropout,
+                   const LayerTensors& t) {
+  const size_t inputs = ElementCount(layer.input_shape);
+  const size_t count = t.batch * inputs;
+  switch (layer.spec.kind_case()) {
+    case v1::Layer::kDense:
+      return BackwardDense(inputs, ElementCount(layer.output_shape), t);
+    case v1::Layer::kConv2D:
+      return BackwardConv2d(layer, t);
+    case v1::Layer::kMaxPool:
+    case v1::Layer::kAveragePool:
+      return BackwardPool(layer, t);
+    case v1::Layer::kGroupNorm:
+    case v1::Layer::kLayerNorm:
+      return BackwardNorm(layer, t);
+    case v1::Layer::kActivation:
+      for (size_t i = 0; i < count; ++i) {
+        t.input_gradient[i] =
+            t.output_gradient[i] *
+            ActivationSlope(layer.spec.activation(), t.input[i]);
+      }
+      return;
+    case v1::Layer::kDropout:
+      return ApplyDropout(layer.spec.dropout().rate(), dropout, count,
+                          t.output_gradient, t.input_gradient);
+    case v1::Layer::kFlatten:
+    case v1::Layer::KIND_NOT_SET:
+      std::copy_n(t.output_gradient, count, t.input_gradient);
+      return;
+  }
+}
+
+}  // namespace koinon::kernels::reference
