@@ -1,0 +1,352 @@
+// The engine's side that carries out what round machines decide.
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "coordinator/engine/engine.h"
+
+namespace koinon::coordinator {
+namespace {
+
+// A failure to write a version for want of disk space is tried again.
+constexpr absl::Duration kComputeRetry = absl::Seconds(5);
+
+}  // namespace
+
+void Engine::Perform(Job* job, const Actions& actions) {
+  for (const Action& action : actions) {
+    std::visit([&](const auto& a) { PerformOne(job, a); }, action);
+  }
+}
+
+void Engine::PerformOne(Job* job, const OpenRound& action) {
+  job->round = RoundRow();
+  job->round.job = job->row.spec.name();
+  job->round.round = action.round;
+  job->round.attempt = action.attempt;
+  job->round.cohort_seed = action.cohort_seed;
+  job->round.cohort = action.cohort;
+  job->round.opened = action.opened;
+  job->round.deadline = action.deadline;
+  job->accepted.clear();
+  job->excluded.clear();
+  job->bytes_received = 0;
+  Mutate(job->round);
+  LogInfo("round opened", {{"job", job->round.job},
+                           {"round", action.round},
+                           {"cohort", action.cohort.size()}});
+  for (const WorkerId& worker : action.cohort) {
+    SendOffer(job->round.job, worker, TaskId::Kind::kTrain, action.round);
+  }
+  SendStatus(*job);
+}
+
+void Engine::PerformOne(Job* job, const ExtendRound& action) {
+  RoundRow& round = job->round;
+  round.phase = RoundPhase::kOpen;
+  round.included.clear();
+  round.attempt = action.attempt;
+  round.deadline = action.deadline;
+  std::vector<WorkerId> cohort;
+  std::set_union(round.cohort.begin(), round.cohort.end(),
+                 action.added.begin(), action.added.end(),
+                 std::back_inserter(cohort));
+  round.cohort = std::move(cohort);
+  Mutate(round);
+  LogInfo("round extended", {{"job", round.job},
+                             {"round", round.round},
+                             {"attempt", round.attempt},
+                             {"added", action.added.size()}});
+  for (const WorkerId& worker : action.added) {
+    job->excluded.erase(worker);
+    SendOffer(round.job, worker, TaskId::Kind::kTrain, round.round);
+  }
+  SendStatus(*job);
+}
+
+void Engine::PerformOne(Job* job, const OfferTask& action) {
+  SendOffer(job->row.spec.name(), action.worker, action.kind, action.round);
+}
+
+void Engine::PerformOne(Job* job, const WithdrawTask& action) {
+  if (action.kind == TaskId::Kind::kTrain) {
+    desk_->Forget({job->row.spec.name(), action.round, action.worker});
+  }
+  v1::CoordinatorMessage message;
+  v1::WithdrawTask* withdraw = message.mutable_withdraw_task();
+  *withdraw->mutable_task() = MakeTaskRef(*job, action.kind);
+  withdraw->mutable_task()->set_round(action.round);
+  withdraw->set_reason(action.reason);
+  AfterCommit([this, worker = action.worker, message] {
+    SendTo(worker, message);
+  });
+}
+
+void Engine::PerformOne(Job* job, const CloseRound& action) {
+  RoundRow& round = job->round;
+  round.phase = RoundPhase::kClosed;
+  round.included = action.included;
+  for (const auto& [worker, reason] : action.excluded) {
+    job->excluded[worker] = reason;
+  }
+  Mutate(round);
+  desk_->ForgetRound(round.job, round.round);
+  ComputeRound(job);
+  SendStatus(*job);
+}
+
+void Engine::ComputeRound(Job* job) {
+  RoundInput input;
+  input.spec = job->row.spec;
+  input.round = job->round.round;
+  input.base = job->head;
+  for (const WorkerId& worker : job->round.included) {
+    const auto it = job->accepted.find(worker);
+    if (it != job->accepted.end()) input.updates.push_back(it->second);
+  }
+  input.seconds_open =
+      absl::ToDoubleSeconds(clock_->Now() - job->round.opened);
+  job->computing = true;
+  ++computing_;
+  AfterCommit([this, input = std::move(input)] {
+    compute_.Post([this, input] {
+      auto published = PublishRound(store_, *spool_, &pool_, input);
+      while (absl::IsResourceExhausted(published.status()) && !draining_) {
+        LogError("the new version cannot be written; trying again",
+                 {{"job", input.spec.name()}, {"error", published.status()}});
+        absl::SleepFor(kComputeRetry);
+        published = PublishRound(store_, *spool_, &pool_, input);
+      }
+      loop_.Post([this, name = input.spec.name(), round = input.round,
+                  published = std::move(published)] {
+        FinishRound(name, round, published);
+      });
+    });
+  });
+}
+
+void Engine::FinishRound(const JobId& name, int64_t round,
+                         absl::StatusOr<PublishedRound> published) {
+  --computing_;
+  Job* job = FindJob(name);
+  job->computing = false;
+  const absl::Time now = clock_->Now();
+  if (job->finished() || job->round.round != round) {
+    // Cancelled meanwhile: the version was never published.
+    if (published.ok()) store_->Remove(name, round).IgnoreError();
+    ForgetUpdates(job);
+    return;
+  }
+  if (absl::IsResourceExhausted(published.status())) return;  // stopping
+  std::vector<WorkerId> refused;
+  if (!published.ok()) {
+    LogError("round cannot be aggregated", {{"job", name},
+                                            {"round", round},
+                                            {"error", published.status()}});
+    ForgetUpdates(job);
+    job->needs_tick = true;
+    return Perform(job, job->machine.OnAggregated(now, round,
+                                                  published.status(), refused));
+  }
+  for (const aggregation::Refusal& refusal : published->refusals) {
+    job->excluded[refusal.worker] = std::string(refusal.reason.message());
+    refused.push_back(refusal.worker);
+  }
+  PublishVersion(job, *published);
+  const Actions actions =
+      job->machine.OnAggregated(now, round, absl::OkStatus(), refused);
+  const bool evaluates =
+      std::any_of(actions.begin(), actions.end(), [](const Action& action) {
+        return std::holds_alternative<StartEvaluation>(action);
+      });
+  job->round.phase = evaluates ? RoundPhase::kPublished : RoundPhase::kDone;
+  Mutate(job->round);
+  job->needs_tick = true;
+  candidates_changed_ = true;
+  Perform(job, actions);
+}
+
+v1::RoundReport Engine::MakeReport(const Job& job,
+                                   const PublishedRound& published) {
+  v1::RoundReport report;
+  report.set_round(job.round.round);
+  report.set_attempts(job.round.attempt);
+  report.set_cohort_seed(job.round.cohort_seed);
+  report.mutable_cohort()->Assign(job.round.cohort.begin(),
+                                  job.round.cohort.end());
+  std::map<WorkerId, v1::Metrics> metrics;
+  for (const WorkerId& worker : job.round.included) {
+    if (job.excluded.contains(worker)) continue;
+    report.add_included(worker);
+    metrics[worker] = job.accepted.at(worker).metrics;
+  }
+  for (const auto& [worker, reason] : job.excluded) {
+    v1::RoundReport::Excluded* excluded = report.add_excluded();
+    excluded->set_worker(worker);
+    excluded->set_reason(reason);
+  }
+  *report.mutable_training() = Summarize(metrics);
+  report.set_model_digest(published.manifest.digest());
+  report.set_seconds(absl::ToDoubleSeconds(clock_->Now() - job.round.opened));
+  report.set_bytes_received(job.bytes_received);
+  report.set_aggregate_seconds(published.seconds);
+  return report;
+}
+
+void Engine::PublishVersion(Job* job, const PublishedRound& published) {
+  const JobId& name = job->row.spec.name();
+  for (const WorkerId& worker : job->round.included) {
+    const auto it = job->excluded.find(worker);
+    const bool in = it == job->excluded.end();
+    Settle(worker, MakeTaskRef(*job, TaskId::Kind::kTrain),
+           in ? v1::UpdateSettled::INCLUDED : v1::UpdateSettled::NOT_INCLUDED,
+           in ? "" : it->second);
+  }
+  job->round.report = MakeReport(*job, published);
+  job->last_report = job->round.report;
+  reports_[name][job->round.round] = job->round.report;
+  job->head = published.manifest;
+  job->version = published.manifest.version();
+  Mutate(VersionRow{published.manifest});
+  ForgetUpdates(job);
+  DropOldVersions(job);
+  AfterCommit([this, name, manifest = published.manifest,
+               report = job->round.report] {
+    catalog_->Put(manifest);
+    LogInfo("round published",
+            {{"job", name},
+             {"round", report.round()},
+             {"updates", report.included_size()},
+             {"digest", Digest::FromBytes(manifest.digest())->ToShortHex()},
+             {"seconds", report.seconds()}});
+    v1::JobEvent event;
+    *event.mutable_round_closed() = report;
+    SendEvent(name, std::move(event));
+  });
+}
+
+// The round's updates are needed no more. Their extents are free once the
+// journal has forgotten them.
+void Engine::ForgetUpdates(Job* job) {
+  if (job->accepted.empty()) return;
+  std::vector<SpoolExtent> extents;
+  for (const auto& [worker, row] : job->accepted) extents.push_back(row.extent);
+  job->accepted.clear();
+  Mutate(ForgetAccepted{job->row.spec.name(), job->round.round, ""});
+  AfterCommit([this, extents = std::move(extents)] {
+    for (const SpoolExtent& extent : extents) spool_->Release(extent);
+    AdmitUploads();
+  });
+}
+
+void Engine::DropOldVersions(Job* job) {
+  const int64_t version = job->version - options_.keep_versions;
+  if (options_.keep_versions <= 0 || version < 0) return;
+  const JobId name = job->row.spec.name();
+  Mutate(ForgetVersion{name, version});
+  AfterCommit([this, name, version] {
+    catalog_->Remove(name, version);
+    const absl::Status removed = store_->Remove(name, version);
+    if (!removed.ok() && !absl::IsNotFound(removed)) {
+      LogWarning("cannot remove an old version", {{"error", removed}});
+    }
+  });
+}
+
+void Engine::PerformOne(Job* job, const StartEvaluation& action) {
+  for (const WorkerId& worker : action.cohort) {
+    SendOffer(job->row.spec.name(), worker, TaskId::Kind::kEvaluate,
+              action.round);
+  }
+  SendStatus(*job);
+}
+
+void Engine::PerformOne(Job* job, const FinishEvaluation& action) {
+  const JobId& name = job->row.spec.name();
+  if (!action.metrics.empty()) {
+    *job->round.report.mutable_evaluation() = Summarize(action.metrics);
+  }
+  job->round.phase = RoundPhase::kDone;
+  job->last_report = job->round.report;
+  reports_[name][action.round] = job->round.report;
+  Mutate(job->round);
+  job->needs_tick = true;
+  candidates_changed_ = true;
+  v1::JobEvent event;
+  *event.mutable_evaluated() = job->round.report;
+  AfterCommit([this, name, event] { SendEvent(name, event); });
+}
+
+void Engine::PerformOne(Job* job, const FinishJob& action) {
+  job->row.state = action.state;
+  job->row.reason = action.reason;
+  job->row.finished = clock_->Now();
+  Mutate(job->row);
+  const JobId& name = job->row.spec.name();
+  desk_->ForgetRound(name, job->round.round);
+  if (!job->computing) ForgetUpdates(job);
+  candidates_changed_ = true;
+  LogInfo("job finished", {{"job", name},
+                           {"state", v1::JobState_Name(action.state)},
+                           {"reason", action.reason}});
+  SendStatus(*job);
+  AfterCommit([this, name] {
+    const auto [begin, end] = watchers_.equal_range(name);
+    for (auto it = begin; it != end; ++it) it->second->Close(absl::OkStatus());
+    watchers_.erase(begin, end);
+  });
+}
+
+void Engine::ComputeInitialModel(Job* job) {
+  const v1::JobSpec spec = job->row.spec;
+  std::shared_ptr<const v1::ModelManifest> initial;
+  if (!spec.initial_model().empty()) {
+    // Checked at submission: "JOB@VERSION".
+    const size_t at = spec.initial_model().rfind('@');
+    const auto found =
+        catalog_->Find(spec.initial_model().substr(0, at),
+                       std::stoll(spec.initial_model().substr(at + 1)));
+    if (!found.ok()) {
+      return Perform(job, job->machine.OnCancel(
+                              clock_->Now(), std::string(
+                                                 found.status().message())));
+    }
+    initial = *found;
+  }
+  ++computing_;
+  job->computing = true;
+  AfterCommit([this, spec, initial] {
+    compute_.Post([this, spec, initial] {
+      auto manifest = PublishInitialModel(store_, spec, initial.get());
+      loop_.Post([this, name = spec.name(), manifest = std::move(manifest)] {
+        FinishInitialModel(name, manifest);
+      });
+    });
+  });
+}
+
+void Engine::FinishInitialModel(const JobId& name,
+                                absl::StatusOr<v1::ModelManifest> manifest) {
+  --computing_;
+  Job* job = FindJob(name);
+  job->computing = false;
+  if (!manifest.ok()) {
+    if (job->finished()) return;
+    FinishJob failed;
+    failed.state = v1::FAILED;
+    failed.reason = absl::StrCat("the initial model cannot be written: ",
+                                 manifest.status().message());
+    return Perform(job, job->machine.OnFailure(failed.reason));
+  }
+  job->head = *manifest;
+  job->version = 0;
+  job->needs_tick = true;
+  Mutate(VersionRow{*manifest});
+  AfterCommit([this, manifest = *manifest] { catalog_->Put(manifest); });
+  SendStatus(*job);
+}
+
+}  // namespace koinon::coordinator

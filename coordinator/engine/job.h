@@ -1,0 +1,75 @@
+#ifndef KOINON_COORDINATOR_ENGINE_JOB_H_
+#define KOINON_COORDINATOR_ENGINE_JOB_H_
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/ids.h"
+#include "base/model_layout.h"
+#include "coordinator/journal/journal.h"
+#include "coordinator/round/round_machine.h"
+#include "proto/job.pb.h"
+#include "proto/model.pb.h"
+#include "proto/worker.pb.h"
+
+namespace koinon::coordinator {
+
+// One job as the engine's thread holds it: what the journal says, and the
+// machine that decides what is next. Owned by the engine; not thread-safe.
+struct Job {
+  Job(JobRow job_row, RoundMachine round_machine)
+      : row(std::move(job_row)), machine(std::move(round_machine)) {}
+
+  JobRow row;
+  RoundMachine machine;
+  ModelLayout layout;
+  // Of the round being run (or the last one).
+  RoundRow round;
+  std::map<WorkerId, AcceptedRow> accepted;
+  std::map<WorkerId, std::string> excluded;
+  int64_t bytes_received = 0;
+  // Newest published version; -1 while the initial model is being written.
+  int64_t version = -1;
+  v1::ModelManifest head;
+  v1::RoundReport last_report;
+  // The compute thread works on this job; its spool extents must stay.
+  bool computing = false;
+  bool needs_tick = true;
+
+  bool finished() const {
+    return machine.snapshot().phase == Phase::kFinished;
+  }
+};
+
+// The machine's state after a restart, from what the journal holds.
+RoundMachine::Snapshot RestoreSnapshot(
+    const JobRow& row, const std::map<int64_t, RoundRow>& rounds,
+    const std::map<WorkerId, AcceptedRow>& accepted);
+
+v1::JobStatus StatusOf(const Job& job);
+
+// Example-weighted means and spreads over workers. Losses and accuracies that
+// the inputs lack stay absent.
+v1::MetricsSummary Summarize(const std::map<WorkerId, v1::Metrics>& metrics);
+
+// What a worker measured is only believed within its range: INVALID_ARGUMENT
+// unless examples are in [1, 2^53], loss is finite, accuracy is in [0, 1].
+absl::Status CheckMetrics(const v1::Metrics& metrics);
+
+// Whether an announced update fits the round's base version and the model.
+// INVALID_ARGUMENT says what was expected and what was found.
+absl::Status CheckUpdateHeader(const Job& job, const WorkerId& worker,
+                               const v1::UpdateHeader& header);
+
+v1::OfferTask MakeOffer(const Job& job, const WorkerId& worker,
+                        TaskId::Kind kind, absl::Time now);
+v1::TaskRef MakeTaskRef(const Job& job, TaskId::Kind kind);
+
+}  // namespace koinon::coordinator
+
+#endif  // KOINON_COORDINATOR_ENGINE_JOB_H_

@@ -1,0 +1,323 @@
+#include "coordinator/server.h"
+
+#include <fcntl.h>
+#include <openssl/rand.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/ids.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/models/catalog.h"
+#include "coordinator/models/model_store.h"
+#include "coordinator/net/acceptor.h"
+#include "coordinator/service/client_service.h"
+#include "coordinator/service/model_chunks.h"
+#include "coordinator/service/worker_service.h"
+#include "coordinator/spool/spool.h"
+#include "coordinator/uploads/upload_desk.h"
+#include "grpc/impl/codegen/grpc_types.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/health_check_service_interface.h"
+
+namespace koinon::coordinator {
+namespace {
+
+// Beside a chunk's data, a message holds its offset and a few tags; a submitted
+// job or a Hello with many held updates is smaller than this too.
+constexpr int kMessageOverheadBytes = 1 << 20;
+constexpr int kMaxMetadataBytes = 16 << 10;
+// What one stream's sender may have under way without our reading it. The
+// default of 64 KiB is slow over long links; bandwidth probing instead makes
+// gRPC buffer megabytes for each upload.
+constexpr int kStreamLookaheadBytes = 256 << 10;
+constexpr uint64_t kStreamChargeBytes = uint64_t{2} << 20;
+constexpr absl::Duration kGrpcShutdown = absl::Seconds(2);
+
+uint64_t DrawSeed() {
+  uint64_t seed = 0;
+  // Zero means "draw one".
+  while (seed == 0) {
+    if (RAND_bytes(reinterpret_cast<unsigned char*>(&seed), sizeof(seed)) != 1) {
+      continue;
+    }
+  }
+  return seed;
+}
+
+// An exclusive lock on the state directory for as long as this lives.
+class DirLock {
+ public:
+  static absl::StatusOr<std::unique_ptr<DirLock>> Take(const std::string& dir) {
+    const std::string path = absl::StrCat(dir, "/lock");
+    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(path, ": ", std::strerror(errno)));
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+      close(fd);
+      return absl::FailedPreconditionError(absl::StrCat(
+          path, ": another coordinator uses this state directory"));
+    }
+    return std::unique_ptr<DirLock>(new DirLock(fd));
+  }
+  ~DirLock() { close(fd_); }
+
+ private:
+  explicit DirLock(int fd) : fd_(fd) {}
+  const int fd_;
+};
+
+std::vector<SpoolExtent> TakenExtents(const JournalContents& contents) {
+  std::vector<SpoolExtent> taken;
+  for (const auto& [job, rounds] : contents.accepted) {
+    for (const auto& [round, workers] : rounds) {
+      for (const auto& [worker, row] : workers) taken.push_back(row.extent);
+    }
+  }
+  return taken;
+}
+
+}  // namespace
+
+absl::Status Server::Spec::Validate() const {
+  const auto positive = [](absl::string_view flag, int64_t value) {
+    if (value > 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", flag, " is ", value, ", expected at least 1"));
+  };
+  ABSL_ASSIGN_OR_RETURN(const auto address, ParseHostPort(listen));
+  ABSL_RETURN_IF_ERROR(ValidateId("--federation", federation));
+  if (state_dir.empty()) {
+    return absl::InvalidArgumentError("--state-dir is required");
+  }
+  if (tls.empty() && !insecure) {
+    return absl::InvalidArgumentError(
+        "--tls-cert, --tls-key and --tls-ca are required (koinon certs makes "
+        "them); plaintext has to be asked for with --insecure");
+  }
+  if (!tls.empty() && insecure) {
+    return absl::InvalidArgumentError(
+        "--insecure contradicts --tls-cert, --tls-key and --tls-ca");
+  }
+  for (const auto& [flag, value] : std::vector<std::pair<const char*, int64_t>>{
+           {"max-connections", static_cast<int64_t>(max_connections)},
+           {"max-streams-per-connection",
+            static_cast<int64_t>(max_streams_per_connection)},
+           {"max-workers", static_cast<int64_t>(max_workers)},
+           {"max-jobs", static_cast<int64_t>(max_jobs)},
+           {"max-watchers", static_cast<int64_t>(max_watchers)},
+           {"max-model-bytes", max_model_bytes},
+           {"max-spool-bytes", static_cast<int64_t>(max_spool_bytes)},
+           {"upload-window-bytes", static_cast<int64_t>(upload_window_bytes)},
+           {"threads", threads}}) {
+    ABSL_RETURN_IF_ERROR(positive(flag, value));
+  }
+  constexpr int64_t kMinChunk = 4 << 10, kMaxChunk = 16 << 20;
+  if (chunk_bytes < kMinChunk || chunk_bytes > kMaxChunk) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--chunk-bytes is ", chunk_bytes, ", expected ", kMinChunk,
+                     " to ", kMaxChunk));
+  }
+  if (keep_versions < 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--keep-versions is ", keep_versions, ", expected at least 0"));
+  }
+  for (const auto& [flag, value] :
+       std::vector<std::pair<const char*, absl::Duration>>{
+           {"lease-seconds", lease},
+           {"handshake-seconds", handshake_timeout},
+           {"upload-patience-seconds", upload_patience}}) {
+    if (value <= absl::ZeroDuration()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", flag, " must be positive"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Members are destroyed in the reverse order: what uses goes before what is
+// used.
+struct Server::State {
+  Spec spec;
+  Options options;
+  std::unique_ptr<DirLock> lock;
+  std::unique_ptr<Journal> journal;
+  std::unique_ptr<Spool> spool;
+  std::unique_ptr<ModelStore> store;
+  ModelCatalog catalog;
+  std::unique_ptr<ModelChunks> chunks;
+  std::unique_ptr<UploadDesk> desk;
+  std::unique_ptr<AccessPolicy> policy;
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<WorkerServiceImpl> worker_service;
+  std::unique_ptr<ClientServiceImpl> client_service;
+  std::unique_ptr<Acceptor> acceptor;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections;
+  std::unique_ptr<grpc::Server> grpc_server;
+  bool stopped = false;
+
+  absl::Status OpenState();
+  absl::Status StartEngine(const JournalContents& contents);
+  absl::Status StartGrpc(
+      const std::shared_ptr<grpc::ServerCredentials>& credentials);
+  void Stop();
+};
+
+absl::Status Server::State::OpenState() {
+  Env* const env = options.env;
+  ABSL_RETURN_IF_ERROR(env->MakeDirs(spec.state_dir));
+  ABSL_ASSIGN_OR_RETURN(lock, DirLock::Take(spec.state_dir));
+  journal = std::move(options.journal);
+  if (journal == nullptr) {
+    ABSL_ASSIGN_OR_RETURN(
+        journal, OpenSqliteJournal(absl::StrCat(spec.state_dir, "/journal.db")));
+  }
+  ABSL_ASSIGN_OR_RETURN(const JournalContents contents, journal->Load());
+  ABSL_ASSIGN_OR_RETURN(
+      spool, Spool::Open(env, absl::StrCat(spec.state_dir, "/spool.bin"),
+                         {.max_bytes = spec.max_spool_bytes},
+                         TakenExtents(contents)));
+  store = std::make_unique<ModelStore>(
+      env, absl::StrCat(spec.state_dir, "/models"), spec.chunk_bytes);
+  chunks = std::make_unique<ModelChunks>(store.get(), spec.model_cache_bytes);
+  desk = std::make_unique<UploadDesk>(
+      spool.get(),
+      UploadDesk::Options{.window_bytes = spec.upload_window_bytes,
+                          .stream_charge_bytes = kStreamChargeBytes,
+                          .patience = spec.upload_patience});
+  return StartEngine(contents);
+}
+
+absl::Status Server::State::StartEngine(const JournalContents& contents) {
+  Engine::Options engine_options;
+  engine_options.federation = spec.federation;
+  engine_options.lease = spec.lease;
+  engine_options.hello_timeout = spec.handshake_timeout;
+  engine_options.max_chunk_bytes = spec.chunk_bytes;
+  engine_options.max_jobs = spec.max_jobs;
+  engine_options.max_watchers = spec.max_watchers;
+  engine_options.max_model_bytes = spec.max_model_bytes;
+  engine_options.keep_versions = spec.keep_versions;
+  engine_options.registry = {.lease = spec.lease,
+                             .max_workers = spec.max_workers};
+  engine_options.threads = spec.threads;
+  engine_options.draw_seed = options.draw_seed ? options.draw_seed : DrawSeed;
+  engine_options.on_fatal = options.on_fatal;
+  engine = std::make_unique<Engine>(std::move(engine_options), options.clock,
+                                    journal.get(), spool.get(), store.get(),
+                                    &catalog, desk.get());
+  return engine->Start(contents);
+}
+
+absl::Status Server::State::StartGrpc(
+    const std::shared_ptr<grpc::ServerCredentials>& credentials) {
+  ABSL_ASSIGN_OR_RETURN(const auto address, ParseHostPort(spec.listen));
+  ABSL_ASSIGN_OR_RETURN(
+      acceptor, Acceptor::Listen({.host = address.first,
+                                  .port = address.second,
+                                  .max_connections = spec.max_connections}));
+  policy = std::make_unique<AccessPolicy>(spec.federation, !spec.insecure);
+  worker_service = std::make_unique<WorkerServiceImpl>(
+      engine.get(), desk.get(), &catalog, chunks.get(), options.clock,
+      policy.get());
+  client_service = std::make_unique<ClientServiceImpl>(
+      engine.get(), &catalog, chunks.get(), policy.get());
+
+  grpc::EnableDefaultHealthCheckService(true);
+  if (spec.reflection || IsLoopback(address.first)) {
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  }
+  grpc::ServerBuilder builder;
+  connections = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      credentials);
+  builder.RegisterService(worker_service.get());
+  builder.RegisterService(client_service.get());
+  builder.SetMaxReceiveMessageSize(static_cast<int>(spec.chunk_bytes) +
+                                   kMessageOverheadBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  builder.AddChannelArgument(
+      GRPC_ARG_MAX_CONCURRENT_STREAMS,
+      static_cast<int>(spec.max_streams_per_connection));
+  builder.AddChannelArgument(
+      GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+      static_cast<int>(absl::ToInt64Milliseconds(spec.handshake_timeout)));
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES,
+                             kStreamLookaheadBytes);
+  // A peer that vanished without closing is noticed within two leases.
+  builder.AddChannelArgument(
+      GRPC_ARG_KEEPALIVE_TIME_MS,
+      static_cast<int>(absl::ToInt64Milliseconds(spec.lease)));
+  builder.AddChannelArgument(
+      GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+      static_cast<int>(absl::ToInt64Milliseconds(spec.lease)));
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             5'000);
+  grpc_server = builder.BuildAndStart();
+  if (grpc_server == nullptr) {
+    return absl::InternalError("gRPC cannot start a server");
+  }
+  acceptor->Start([this](int listener_fd, int fd) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters p;
+    p.listener_fd = listener_fd;
+    p.fd = fd;
+    connections->HandleNewConnection(&p);
+  });
+  return absl::OkStatus();
+}
+
+void Server::State::Stop() {
+  if (std::exchange(stopped, true)) return;
+  if (grpc_server != nullptr) {
+    grpc_server->GetHealthCheckService()->SetServingStatus(false);
+  }
+  if (acceptor != nullptr) acceptor->Stop();
+  if (engine != nullptr) engine->Stop(spec.drain_patience);
+  if (grpc_server != nullptr) {
+    grpc_server->Shutdown(absl::ToChronoTime(absl::Now() + kGrpcShutdown));
+    grpc_server->Wait();
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(Spec spec,
+                                                      Options options) {
+  ABSL_RETURN_IF_ERROR(spec.Validate());
+  auto state = std::make_unique<State>();
+  state->spec = std::move(spec);
+  state->options = std::move(options);
+  std::shared_ptr<grpc::ServerCredentials> credentials;
+  if (state->spec.insecure) {
+    credentials = MakeInsecureServerCredentials();
+    LogWarning("plaintext: anybody who reaches the port may do anything",
+               {{"listen", state->spec.listen}});
+  } else {
+    ABSL_ASSIGN_OR_RETURN(
+        credentials, MakeServerCredentials(state->options.env, state->spec.tls,
+                                           state->options.clock->Now()));
+  }
+  auto server = std::unique_ptr<Server>(new Server(std::move(state)));
+  ABSL_RETURN_IF_ERROR(server->state_->OpenState());
+  ABSL_RETURN_IF_ERROR(server->state_->StartGrpc(credentials));
+  return server;
+}
+
+Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Server::~Server() { Stop(); }
+
+int Server::port() const { return state_->acceptor->port(); }
+
+void Server::Stop() { state_->Stop(); }
+
+}  // namespace koinon::coordinator

@@ -1,0 +1,134 @@
+#include "coordinator/service/client_service.h"
+
+#include <utility>
+
+#include "coordinator/service/pull_rpc.h"
+#include "coordinator/service/watch_rpc.h"
+
+namespace koinon::coordinator {
+namespace {
+
+// A stream that says why it was refused, and ends.
+class RefusedWatch final : public grpc::ServerWriteReactor<v1::JobEvent> {
+ public:
+  explicit RefusedWatch(const absl::Status& status) {
+    Finish(ToGrpcStatus(status));
+  }
+  void OnDone() override { delete this; }
+};
+
+}  // namespace
+
+absl::Status ClientServiceImpl::CheckClient(
+    grpc::CallbackServerContext* context) const {
+  return policy_->Check(*context->auth_context(), PeerIdentity::Role::kClient,
+                        "");
+}
+
+template <typename T, typename Ask>
+grpc::ServerUnaryReactor* ClientServiceImpl::Call(
+    grpc::CallbackServerContext* context, T* reply, Ask ask) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::Status allowed = CheckClient(context);
+  if (!allowed.ok()) {
+    reactor->Finish(ToGrpcStatus(allowed));
+    return reactor;
+  }
+  ask(Engine::Reply<T>([reactor, reply](absl::StatusOr<T> result) {
+    if (result.ok()) *reply = *std::move(result);
+    reactor->Finish(ToGrpcStatus(result.status()));
+  }));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* ClientServiceImpl::SubmitJob(
+    grpc::CallbackServerContext* context, const v1::SubmitJobRequest* request,
+    v1::SubmitJobReply* reply) {
+  return Call(context, reply, [&](Engine::Reply<v1::SubmitJobReply> done) {
+    engine_->SubmitJob(request->spec(), std::move(done));
+  });
+}
+
+grpc::ServerUnaryReactor* ClientServiceImpl::GetJob(
+    grpc::CallbackServerContext* context, const v1::GetJobRequest* request,
+    v1::JobStatus* reply) {
+  return Call(context, reply, [&](Engine::Reply<v1::JobStatus> done) {
+    engine_->GetJob(request->name(), std::move(done));
+  });
+}
+
+grpc::ServerUnaryReactor* ClientServiceImpl::ListJobs(
+    grpc::CallbackServerContext* context, const v1::ListJobsRequest*,
+    v1::ListJobsReply* reply) {
+  return Call(context, reply, [&](Engine::Reply<v1::ListJobsReply> done) {
+    engine_->ListJobs(std::move(done));
+  });
+}
+
+grpc::ServerWriteReactor<v1::JobEvent>* ClientServiceImpl::WatchJob(
+    grpc::CallbackServerContext* context, const v1::WatchJobRequest* request) {
+  const absl::Status allowed = CheckClient(context);
+  if (!allowed.ok()) return new RefusedWatch(allowed);
+  return StartWatch(engine_, *request);
+}
+
+grpc::ServerUnaryReactor* ClientServiceImpl::CancelJob(
+    grpc::CallbackServerContext* context, const v1::CancelJobRequest* request,
+    v1::JobStatus* reply) {
+  return Call(context, reply, [&](Engine::Reply<v1::JobStatus> done) {
+    engine_->CancelJob(request->name(), std::move(done));
+  });
+}
+
+grpc::ServerUnaryReactor* ClientServiceImpl::PauseJob(
+    grpc::CallbackServerContext* context, const v1::PauseJobRequest* request,
+    v1::JobStatus* reply) {
+  return Call(context, reply, [&](Engine::Reply<v1::JobStatus> done) {
+    engine_->PauseJob(request->name(), std::move(done));
+  });
+}
+
+grpc::ServerUnaryReactor* ClientServiceImpl::ResumeJob(
+    grpc::CallbackServerContext* context, const v1::ResumeJobRequest* request,
+    v1::JobStatus* reply) {
+  return Call(context, reply, [&](Engine::Reply<v1::JobStatus> done) {
+    engine_->ResumeJob(request->name(), std::move(done));
+  });
+}
+
+grpc::ServerUnaryReactor* ClientServiceImpl::ListRounds(
+    grpc::CallbackServerContext* context, const v1::ListRoundsRequest* request,
+    v1::ListRoundsReply* reply) {
+  return Call(context, reply, [&](Engine::Reply<v1::ListRoundsReply> done) {
+    engine_->ListRounds(*request, std::move(done));
+  });
+}
+
+grpc::ServerUnaryReactor* ClientServiceImpl::ListNodes(
+    grpc::CallbackServerContext* context, const v1::ListNodesRequest*,
+    v1::ListNodesReply* reply) {
+  return Call(context, reply, [&](Engine::Reply<v1::ListNodesReply> done) {
+    engine_->ListNodes(std::move(done));
+  });
+}
+
+grpc::ServerUnaryReactor* ClientServiceImpl::ListModels(
+    grpc::CallbackServerContext* context, const v1::ListModelsRequest* request,
+    v1::ListModelsReply* reply) {
+  return Call(context, reply, [&](Engine::Reply<v1::ListModelsReply> done) {
+    v1::ListModelsReply models;
+    for (const auto& manifest : catalog_->List(request->job())) {
+      v1::ModelManifest* model = models.add_models();
+      *model = *manifest;
+      model->clear_chunk_digests();
+    }
+    done(std::move(models));
+  });
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ClientServiceImpl::PullModel(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return StartPull(catalog_, chunks_, CheckClient(context), *request);
+}
+
+}  // namespace koinon::coordinator
