@@ -17,11 +17,11 @@ namespace koinon::worker {
 // Examples in memory. A value; thread-safe while nobody changes it.
 struct Dataset {
   std::string name;
-  std::vector<int64_t> shape;    // of one example: [1, 28, 28]
-  std::vector<float> features;   // [size(), example_size()], finite
-  std::vector<int32_t> labels;   // [size()], >= 0; empty for regression
-  std::vector<float> targets;    // [size(), target_size], finite; else empty
-  size_t target_size = 0;        // values per example; 0 for classification
+  std::vector<int64_t> shape;   // of one example: [1, 28, 28]
+  std::vector<float> features;  // [size(), example_size()], finite
+  std::vector<int32_t> labels;  // [size()], >= 0; empty for regression
+  std::vector<float> targets;   // [size(), target_size], finite; else empty
+  size_t target_size = 0;       // values per example; 0 for classification
 
   size_t size() const;
   // Features per example: the product of `shape`.
@@ -50,8 +50,8 @@ struct LocalData {
 // By dataset name.
 using LocalDatasets = std::map<std::string, LocalData>;
 
-// Reads a dataset as `config` says: decodes its files, takes the site's share if
-// a partition is simulated, and sets examples aside for evaluation. The same
+// Reads a dataset as `config` says: decodes its files, takes the site's share
+// if a partition is simulated, and sets examples aside for evaluation. The same
 // configuration and files give the same data in the same order.
 //
 // INVALID_ARGUMENT for a configuration that contradicts itself (names the
