@@ -30,11 +30,13 @@ class ModelStore {
   class Writer {
    public:
     ~Writer();
-    // The next elements of the data section, in layout order.
+    // The next elements of the data section, in layout order. INVALID_ARGUMENT
+    // for more than the layout has.
     absl::Status Append(absl::Span<const float> values);
     // Durable and in place on return. INVALID_ARGUMENT if not all elements were
     // appended. `parent`: zero for version 0. Publishing the same bytes again
-    // (after a crash) is not an error.
+    // (after a crash) is not an error. Once: afterwards, and after any failure,
+    // FAILED_PRECONDITION.
     absl::StatusOr<v1::ModelManifest> Publish(const Digest& parent,
                                               const v1::Provenance& provenance);
 
@@ -46,7 +48,9 @@ class ModelStore {
   };
 
   // The file's metadata (format, job, version) follows from the arguments, so
-  // that its bytes depend on nothing else.
+  // that its bytes depend on nothing else. INVALID_ARGUMENT for a name that is
+  // no job id, a negative version, a tensor that is not F32 or a chunk size <
+  // 1; RESOURCE_EXHAUSTED if the disk has no room for the file.
   absl::StatusOr<std::unique_ptr<Writer>> NewVersion(const JobId& job,
                                                      int64_t version,
                                                      const ModelLayout& layout);
@@ -62,9 +66,12 @@ class ModelStore {
   // layout; the chunks' digests are for whoever reads them).
   absl::StatusOr<Version> Open(const v1::ModelManifest& manifest) const;
   std::string PathOf(const JobId& job, int64_t version) const;
+  // Durable on return. NOT_FOUND.
   absl::Status Remove(const JobId& job, int64_t version);
 
  private:
+  std::string DirOf(const JobId& job) const;
+
   Env* const env_;
   const std::string root_;
   const int64_t chunk_size_bytes_;
