@@ -20,9 +20,10 @@
 namespace koinon::coordinator {
 
 // What must survive a crash, as rows. A put replaces the row with the same key
-// unless it says otherwise.
+// unless it says otherwise. Jobs come before what refers to them, rounds before
+// their accepted updates. Times are kept to the microsecond.
 
-struct JobRow {  // key: spec.name
+struct JobRow {      // key: spec.name
   v1::JobSpec spec;  // defaults filled in
   v1::JobState state = v1::PENDING;
   std::string reason;
@@ -96,9 +97,12 @@ class Journal {
   virtual ~Journal() = default;
 
   // All mutations or none, durable on return. Errors: ALREADY_EXISTS (see
-  // AcceptedRow); RESOURCE_EXHAUSTED (disk full; may succeed later);
+  // AcceptedRow); INVALID_ARGUMENT (a row that is none, or refers to a job or
+  // round that is not there); RESOURCE_EXHAUSTED (disk full; may succeed
+  // later); UNAVAILABLE (another process holds the lock; may succeed later);
   // FAILED_PRECONDITION if another coordinator has opened the journal since
-  // (this one must stop); DATA_LOSS (must be treated as a crash).
+  // (this one must stop); DATA_LOSS (must be treated as a crash). After the
+  // last two every later commit fails the same way.
   virtual absl::Status Commit(absl::Span<const Mutation> mutations) = 0;
 
   virtual absl::StatusOr<JournalContents> Load() = 0;
@@ -114,8 +118,15 @@ std::unique_ptr<Journal> NewMemoryJournal();
 // migrates the schema; FAILED_PRECONDITION, with both versions and nothing
 // changed, if a newer Koinon wrote it; DATA_LOSS, naming the file, if SQLite
 // finds it corrupt.
+//
+// docs/formats/journal.md describes the file.
+struct SqliteJournalOptions {
+  // Of the database file. A commit that would need more is RESOURCE_EXHAUSTED.
+  // 0: as much as the disk holds.
+  int64_t max_bytes = 0;
+};
 absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(
-    const std::string& path);
+    const std::string& path, SqliteJournalOptions options = {});
 
 }  // namespace koinon::coordinator
 

@@ -1,0 +1,52 @@
+#include "coordinator/journal/commit_mark.h"
+
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+
+namespace koinon::coordinator {
+namespace {
+
+// 20 digits and a newline: every write covers the one before.
+constexpr size_t kMarkBytes = 21;
+
+int64_t ParseMark(absl::string_view text) {
+  int64_t commits = 0;
+  const bool whole = text.size() == kMarkBytes && text.back() == '\n' &&
+                     absl::SimpleAtoi(text, &commits) && commits >= 0;
+  return whole ? commits : 0;
+}
+
+}  // namespace
+
+absl::StatusOr<CommitMark> CommitMark::Open(Env* env, const std::string& path) {
+  const bool exists = env->Exists(path);
+  ABSL_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
+                        env->Open(path, exists ? Env::OpenMode::kReadWrite
+                                               : Env::OpenMode::kCreate));
+  ABSL_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+  std::string text(kMarkBytes, '\0');
+  int64_t commits = 0;
+  if (size == kMarkBytes) {
+    ABSL_RETURN_IF_ERROR(file->ReadAt(0, kMarkBytes, text.data()));
+    commits = ParseMark(text);
+  }
+  return CommitMark(path, std::move(file), commits);
+}
+
+void CommitMark::Write(int64_t commits) {
+  commits_ = commits;
+  const std::string text = absl::StrFormat("%020d\n", commits);
+  const absl::Status status = file_->WriteAt(0, text.data(), text.size());
+  if (status.ok() || failed_) return;
+  failed_ = true;
+  LogWarning(
+      "the journal's mark cannot be written; a log that is cut short "
+      "would go unnoticed",
+      {{"file", path_}, {"error", status}});
+}
+
+}  // namespace koinon::coordinator

@@ -1,0 +1,135 @@
+#include "coordinator/journal/sqlite_schema.h"
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace koinon::coordinator {
+namespace {
+
+constexpr char kCreateTables[] = R"sql(
+CREATE TABLE journal (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  epoch INTEGER NOT NULL,
+  commits INTEGER NOT NULL
+) STRICT;
+INSERT INTO journal (id, epoch, commits) VALUES (1, 0, 0);
+
+CREATE TABLE jobs (
+  name TEXT NOT NULL PRIMARY KEY,
+  state TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  submitted INTEGER,
+  finished INTEGER,
+  spec BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE rounds (
+  job TEXT NOT NULL REFERENCES jobs (name),
+  round INTEGER NOT NULL CHECK (round >= 1),
+  phase TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  cohort_seed TEXT NOT NULL,
+  opened INTEGER,
+  deadline INTEGER,
+  cohort TEXT NOT NULL,
+  included TEXT NOT NULL,
+  report BLOB NOT NULL,
+  PRIMARY KEY (job, round)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE accepted (
+  job TEXT NOT NULL,
+  round INTEGER NOT NULL,
+  worker TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  spool_offset INTEGER NOT NULL,
+  spool_size INTEGER NOT NULL,
+  metrics BLOB NOT NULL,
+  PRIMARY KEY (job, round, worker),
+  FOREIGN KEY (job, round) REFERENCES rounds (job, round)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE versions (
+  job TEXT NOT NULL REFERENCES jobs (name),
+  version INTEGER NOT NULL CHECK (version >= 0),
+  digest TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  manifest BLOB NOT NULL,
+  PRIMARY KEY (job, version)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+// Whether the database is new and empty; an error if it is not for us.
+absl::StatusOr<bool> CheckWhoseItIs(Database* database) {
+  ABSL_ASSIGN_OR_RETURN(const int64_t application,
+                        database->QueryInt("PRAGMA application_id"));
+  ABSL_ASSIGN_OR_RETURN(const int64_t version,
+                        database->QueryInt("PRAGMA user_version"));
+  ABSL_ASSIGN_OR_RETURN(const int64_t objects,
+                        database->QueryInt("SELECT count(*) FROM "
+                                           "sqlite_schema"));
+  if (application == 0 && version == 0 && objects == 0) return true;
+  if (application != kJournalApplicationId) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(database->path(),
+                     " is a SQLite database, but not a Koinon journal "
+                     "(application id ",
+                     application, ", expected ", kJournalApplicationId, ")"));
+  }
+  if (version > kJournalSchemaVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(database->path(),
+                     " was written by a newer Koinon: its schema is "
+                     "version ",
+                     version, ", this one knows up to version ",
+                     kJournalSchemaVersion, "; nothing was changed"));
+  }
+  if (version < 1) {
+    return absl::DataLossError(absl::StrCat(database->path(),
+                                            " has schema version ", version,
+                                            ", which no Koinon ever wrote"));
+  }
+  return false;
+}
+
+absl::Status SetDurability(Database* database) {
+  ABSL_ASSIGN_OR_RETURN(const std::string mode,
+                        database->QueryText("PRAGMA journal_mode=WAL"));
+  if (mode != "wal") {
+    return absl::FailedPreconditionError(absl::StrCat(
+        database->path(), ": SQLite cannot use a write-ahead log here (", mode,
+        " instead): is it a network file system?"));
+  }
+  return database->Execute(
+      "PRAGMA synchronous=FULL;"
+      "PRAGMA foreign_keys=ON;"
+      "PRAGMA cell_size_check=ON;");
+}
+
+absl::Status CheckPages(Database* database) {
+  ABSL_ASSIGN_OR_RETURN(const std::string verdict,
+                        database->QueryText("PRAGMA quick_check(1)"));
+  if (verdict == "ok") return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat(database->path(), " is corrupt: ", verdict));
+}
+
+absl::Status CreateTables(Database* database) {
+  return database->Execute(
+      absl::StrCat("BEGIN IMMEDIATE;", kCreateTables,
+                   "PRAGMA application_id=", kJournalApplicationId,
+                   ";PRAGMA user_version=", kJournalSchemaVersion, ";COMMIT;"));
+}
+
+}  // namespace
+
+absl::Status PrepareJournalDatabase(Database* database) {
+  database->SetCheckpointOnClose(false);
+  ABSL_ASSIGN_OR_RETURN(const bool fresh, CheckWhoseItIs(database));
+  database->SetCheckpointOnClose(true);
+  ABSL_RETURN_IF_ERROR(SetDurability(database));
+  if (fresh) return CreateTables(database);
+  return CheckPages(database);
+}
+
+}  // namespace koinon::coordinator
