@@ -223,6 +223,11 @@ Actions RoundMachine::OnCancel(absl::Time, const std::string& reason) {
   return Finish(v1::CANCELLED, reason);
 }
 
+Actions RoundMachine::OnFailure(const std::string& reason) {
+  if (state_.phase == Phase::kFinished) return {};
+  return Finish(v1::FAILED, reason);
+}
+
 // ---- Questions ----
 
 absl::Time RoundMachine::next_deadline() const {
