@@ -1,4 +1,6 @@
-"""Makes the safetensors files in this folder with the format's own Python package.
+"""Makes the python_* files in this folder with the format's own Python package.
+
+Then checks that the package reads the one that Koinon wrote.
 
 Run by hand when a fixture has to change (pip install safetensors numpy):
 
@@ -10,6 +12,7 @@ The tests only read the files, and so need neither package.
 import sys
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 folder = sys.argv[1]
@@ -47,3 +50,16 @@ save_file(
     {"u64": np.array([1], dtype=np.uint64)},
     folder + "/python_unknown_dtype.safetensors",
 )
+
+# The other direction: the package reads what Koinon wrote (see
+# base/safetensors_interop_test.cc).
+with safe_open(folder + "/koinon_f32.safetensors", framework="np") as file:
+    assert file.metadata() == {"format": "pt", "koinon.round": "3"}
+    tensors = {name: file.get_tensor(name) for name in file.keys()}
+assert set(tensors) == {"z.weight", "a.bias", "größe/層", "none"}
+assert all(tensor.dtype == np.float32 for tensor in tensors.values())
+assert tensors["z.weight"].tolist() == [[0, 0.25, 0.5], [0.75, 1, 1.25]]
+assert tensors["a.bias"].tolist() == [-1, -2, -3]
+assert tensors["größe/層"].shape == () and tensors["größe/層"] == 0.125
+assert tensors["none"].shape == (0, 4)
+print("the package reads koinon_f32.safetensors")
