@@ -1,0 +1,91 @@
+#include "kernels/onednn/builder.h"
+
+#include <algorithm>
+
+namespace koinon::kernels::onednn {
+
+using dnnl::memory;
+
+Builder::Builder(const dnnl::engine& engine, const ModelLayout& layout,
+                 const Options& options)
+    : engine_(engine), layout_(layout), options_(options) {
+  attributes_.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+}
+
+size_t Builder::Offset(int index) const {
+  return layout_.offset_bytes(index) / sizeof(float);
+}
+
+float* Builder::ParameterData(int index) const {
+  return options_.parameters + Offset(index);
+}
+
+float* Builder::GradientData(int index) const {
+  return options_.gradients + Offset(index);
+}
+
+memory Builder::Parameter(int index, const memory::desc& desc) const {
+  return memory(desc, engine_, ParameterData(index));
+}
+
+memory Builder::Gradient(int index, const memory::desc& desc) const {
+  return memory(desc, engine_, GradientData(index));
+}
+
+memory Builder::InFormat(const memory& from, const memory::desc& desc,
+                         Program* program) {
+  if (from.get_desc() == desc) return from;
+  memory to = NewMemory(desc);
+  AddReorder(from, to, program);
+  return to;
+}
+
+void Builder::AddReorder(const memory& from, const memory& to,
+                         Program* program) {
+  const dnnl::reorder::primitive_desc description(
+      engine_, from.get_desc(), engine_, to.get_desc(), attributes_);
+  Add<dnnl::reorder>("reorder", description,
+                     {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}, program);
+}
+
+memory Builder::SharedScratchpad(const memory::desc& desc) {
+  scratchpads_.push_back(memory(desc, engine_, DNNL_MEMORY_NONE));
+  return scratchpads_.back();
+}
+
+void Builder::Finish() {
+  const memory* largest = nullptr;
+  for (const memory& pad : scratchpads_) {
+    if (largest == nullptr ||
+        pad.get_desc().get_size() > largest->get_desc().get_size()) {
+      largest = &pad;
+    }
+  }
+  if (largest == nullptr || largest->get_desc().get_size() == 0) return;
+  scratchpad_ = memory(largest->get_desc(), engine_);
+  for (memory& pad : scratchpads_) {
+    pad.set_data_handle(scratchpad_.get_data_handle());
+  }
+}
+
+memory::desc PlainDesc(const memory::dims& dims) {
+  const auto tag =
+      dims.size() == 2 ? memory::format_tag::nc : memory::format_tag::nchw;
+  return memory::desc(dims, memory::data_type::f32, tag);
+}
+
+memory::desc PlainDesc(int64_t batch, const std::vector<int64_t>& shape) {
+  memory::dims dims = {batch};
+  dims.insert(dims.end(), shape.begin(), shape.end());
+  return PlainDesc(dims);
+}
+
+float* Data(const memory& memory) {
+  return static_cast<float*>(memory.get_data_handle());
+}
+
+memory View(const memory& from, const memory::desc& desc) {
+  return memory(desc, from.get_engine(), from.get_data_handle());
+}
+
+}  // namespace koinon::kernels::onednn

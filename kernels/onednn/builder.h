@@ -1,0 +1,105 @@
+#ifndef KOINON_KERNELS_ONEDNN_BUILDER_H_
+#define KOINON_KERNELS_ONEDNN_BUILDER_H_
+
+#include <dnnl.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/graph/model_graph.h"
+#include "kernels/onednn/program.h"
+
+namespace koinon::kernels::onednn {
+
+// What the layers of one network share while they are compiled: the engine, the
+// memory, the two programs. Layers throw dnnl::error; onednn_network.cc
+// catches.
+//
+// Memory between layers may have any format that suits its maker; a layer that
+// needs another asks for it with InFormat. Parameters and gradients lie in the
+// flat model, plain.
+class Builder {
+ public:
+  struct Options {
+    int64_t batch = 0;
+    int threads = 1;
+    bool training = false;
+    float* parameters = nullptr;  // the flat model
+    float* gradients = nullptr;   // null if not training
+  };
+
+  Builder(const dnnl::engine& engine, const ModelLayout& layout,
+          const Options& options);
+
+  const dnnl::engine& engine() const { return engine_; }
+  int64_t batch() const { return options_.batch; }
+  bool training() const { return options_.training; }
+  dnnl::prop_kind forward_kind() const {
+    return options_.training ? dnnl::prop_kind::forward_training
+                             : dnnl::prop_kind::forward_inference;
+  }
+  // Every primitive is made with this: it brings no scratchpad of its own.
+  const dnnl::primitive_attr& attributes() const { return attributes_; }
+
+  Program& forward() { return forward_; }
+  Program& backward() { return backward_; }
+
+  // New memory for the life of the network.
+  dnnl::memory NewMemory(const dnnl::memory::desc& desc) {
+    return dnnl::memory(desc, engine_);
+  }
+  // Tensor `index` of the flat model, or of its gradients, seen as `desc` (a
+  // plain format of the tensor's size).
+  dnnl::memory Parameter(int index, const dnnl::memory::desc& desc) const;
+  dnnl::memory Gradient(int index, const dnnl::memory::desc& desc) const;
+  float* ParameterData(int index) const;
+  float* GradientData(int index) const;
+
+  // `memory` itself if it has the format, or new memory and a reorder into it
+  // at the end of `program`.
+  dnnl::memory InFormat(const dnnl::memory& memory,
+                        const dnnl::memory::desc& desc, Program* program);
+  void AddReorder(const dnnl::memory& from, const dnnl::memory& to,
+                  Program* program);
+
+  // Adds a primitive to `program`; its scratchpad is the one that all share.
+  template <typename Primitive>
+  void Add(const std::string& name,
+           const typename Primitive::primitive_desc& description,
+           PrimitiveOperation::Arguments arguments, Program* program) {
+    arguments.emplace_back(DNNL_ARG_SCRATCHPAD,
+                           SharedScratchpad(description.scratchpad_desc()));
+    program->Add(std::make_unique<PrimitiveOperation>(
+        name, Primitive(description), std::move(arguments)));
+  }
+
+  // Allocates the scratchpad; call once, after the last Add.
+  void Finish();
+
+ private:
+  dnnl::memory SharedScratchpad(const dnnl::memory::desc& desc);
+  size_t Offset(int index) const;
+
+  const dnnl::engine engine_;
+  const ModelLayout& layout_;
+  const Options options_;
+  dnnl::primitive_attr attributes_;
+  Program forward_;
+  Program backward_;
+  // One operation runs at a time, so that one scratchpad does for all.
+  std::vector<dnnl::memory> scratchpads_;
+  dnnl::memory scratchpad_;
+};
+
+// The plain format of `rank` extents: nc, nchw.
+dnnl::memory::desc PlainDesc(const dnnl::memory::dims& dims);
+// The same, of a layer's batch.
+dnnl::memory::desc PlainDesc(int64_t batch, const std::vector<int64_t>& shape);
+// The memory's floats.
+float* Data(const dnnl::memory& memory);
+// The same bytes as another shape; both plain.
+dnnl::memory View(const dnnl::memory& memory, const dnnl::memory::desc& desc);
+
+}  // namespace koinon::kernels::onednn
+
+#endif  // KOINON_KERNELS_ONEDNN_BUILDER_H_

@@ -1,0 +1,59 @@
+#ifndef KOINON_KERNELS_ONEDNN_LAYER_NODE_H_
+#define KOINON_KERNELS_ONEDNN_LAYER_NODE_H_
+
+#include <dnnl.hpp>
+#include <memory>
+
+#include "kernels/graph/model_graph.h"
+#include "kernels/onednn/builder.h"
+
+namespace koinon::kernels::onednn {
+
+// One layer while a network is compiled: it adds its operations to the forward
+// program, then, in reverse order of the layers, to the backward program.
+class LayerNode {
+ public:
+  virtual ~LayerNode() = default;
+
+  // Adds what turns `input` into the returned output.
+  virtual dnnl::memory Forward(const dnnl::memory& input, Builder* builder) = 0;
+  // Adds what turns the output's gradient (which it may overwrite) into the
+  // parameters' gradients and the returned input's gradient; returns empty
+  // memory if that is not wanted. Called after Forward.
+  virtual dnnl::memory Backward(const dnnl::memory& output_gradient,
+                                bool wants_input_gradient,
+                                Builder* builder) = 0;
+};
+
+// An activation that a dense or convolutional layer applies to its own output,
+// while it is still in the cache. Its slope must follow from its result.
+struct FusedActivation {
+  v1::Layer::Activation kind = v1::Layer::ACTIVATION_UNSPECIFIED;  // none
+
+  explicit operator bool() const {
+    return kind != v1::Layer::ACTIVATION_UNSPECIFIED;
+  }
+  static bool CanFuse(const v1::Layer& layer);
+  // The attributes of a forward primitive that applies it.
+  dnnl::primitive_attr Attributes(const Builder& builder) const;
+  // Adds gradient *= slope, in place; `output` is the layer's result. Both in
+  // `output`'s format.
+  void AddBackward(const std::string& name, const dnnl::memory& output,
+                   const dnnl::memory& gradient, Builder* builder) const;
+};
+
+// `layer` must outlive the node; `place` is its index in the graph.
+std::unique_ptr<LayerNode> NewDenseNode(const ModelGraph::Layer& layer,
+                                        FusedActivation fused);
+std::unique_ptr<LayerNode> NewConv2dNode(const ModelGraph::Layer& layer,
+                                         FusedActivation fused);
+std::unique_ptr<LayerNode> NewPoolNode(const ModelGraph::Layer& layer);
+std::unique_ptr<LayerNode> NewActivationNode(const ModelGraph::Layer& layer);
+std::unique_ptr<LayerNode> NewDropoutNode(const ModelGraph::Layer& layer,
+                                          size_t place);
+std::unique_ptr<LayerNode> NewNormNode(const ModelGraph::Layer& layer);
+std::unique_ptr<LayerNode> NewFlattenNode(const ModelGraph::Layer& layer);
+
+}  // namespace koinon::kernels::onednn
+
+#endif  // KOINON_KERNELS_ONEDNN_LAYER_NODE_H_
