@@ -4,7 +4,6 @@
 #include <utility>
 #include <variant>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/env.h"
 #include "base/status_macros.h"
@@ -241,9 +240,11 @@ class SqliteJournal final : public Journal {
   absl::Status dead_;
 };
 
-absl::Status CheckMark(Database* db, const CommitMark& mark) {
-  ABSL_ASSIGN_OR_RETURN(const int64_t commits,
-                        db->QueryInt("SELECT commits FROM journal"));
+absl::Status CheckMark(Database* db, bool fresh, const CommitMark& mark) {
+  int64_t commits = 0;
+  if (!fresh) {
+    ABSL_ASSIGN_OR_RETURN(commits, db->QueryInt("SELECT commits FROM journal"));
+  }
   if (commits >= mark.commits()) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat(
       db->path(), " has ", commits, " commits, but there were ", mark.commits(),
@@ -278,15 +279,19 @@ std::string DirectoryOf(const std::string& path) {
 absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(
     const std::string& path, SqliteJournalOptions options) {
   ABSL_ASSIGN_OR_RETURN(std::unique_ptr<Database> db, Database::Open(path));
-  ABSL_RETURN_IF_ERROR(PrepareJournalDatabase(db.get()));
+  // Until it is known to be whole and ours, its files stay as they are.
+  db->SetCheckpointOnClose(false);
+  ABSL_ASSIGN_OR_RETURN(const bool fresh, InspectJournalDatabase(db.get()));
+  ABSL_ASSIGN_OR_RETURN(CommitMark mark,
+                        CommitMark::Open(RealEnv(), path + "-mark"));
+  ABSL_RETURN_IF_ERROR(CheckMark(db.get(), fresh, mark));
+  ABSL_RETURN_IF_ERROR(PrepareJournalDatabase(db.get(), fresh));
+  db->SetCheckpointOnClose(true);
   if (options.max_bytes > 0) {
     const int64_t pages = std::max(kMinPages, options.max_bytes / kPageBytes);
     ABSL_RETURN_IF_ERROR(
         db->Execute(absl::StrCat("PRAGMA max_page_count=", pages)));
   }
-  ABSL_ASSIGN_OR_RETURN(CommitMark mark,
-                        CommitMark::Open(RealEnv(), path + "-mark"));
-  ABSL_RETURN_IF_ERROR(CheckMark(db.get(), mark));
   ABSL_ASSIGN_OR_RETURN(const int64_t epoch, BeginEpoch(db.get(), &mark));
   ABSL_RETURN_IF_ERROR(RealEnv()->SyncDir(DirectoryOf(path)));
   ABSL_ASSIGN_OR_RETURN(Statements statements, PrepareStatements(db.get()));

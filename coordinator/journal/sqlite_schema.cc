@@ -59,39 +59,6 @@ CREATE TABLE versions (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-// Whether the database is new and empty; an error if it is not for us.
-absl::StatusOr<bool> CheckWhoseItIs(Database* database) {
-  ABSL_ASSIGN_OR_RETURN(const int64_t application,
-                        database->QueryInt("PRAGMA application_id"));
-  ABSL_ASSIGN_OR_RETURN(const int64_t version,
-                        database->QueryInt("PRAGMA user_version"));
-  ABSL_ASSIGN_OR_RETURN(const int64_t objects,
-                        database->QueryInt("SELECT count(*) FROM "
-                                           "sqlite_schema"));
-  if (application == 0 && version == 0 && objects == 0) return true;
-  if (application != kJournalApplicationId) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(database->path(),
-                     " is a SQLite database, but not a Koinon journal "
-                     "(application id ",
-                     application, ", expected ", kJournalApplicationId, ")"));
-  }
-  if (version > kJournalSchemaVersion) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(database->path(),
-                     " was written by a newer Koinon: its schema is "
-                     "version ",
-                     version, ", this one knows up to version ",
-                     kJournalSchemaVersion, "; nothing was changed"));
-  }
-  if (version < 1) {
-    return absl::DataLossError(absl::StrCat(database->path(),
-                                            " has schema version ", version,
-                                            ", which no Koinon ever wrote"));
-  }
-  return false;
-}
-
 absl::Status SetDurability(Database* database) {
   ABSL_ASSIGN_OR_RETURN(const std::string mode,
                         database->QueryText("PRAGMA journal_mode=WAL"));
@@ -123,13 +90,41 @@ absl::Status CreateTables(Database* database) {
 
 }  // namespace
 
-absl::Status PrepareJournalDatabase(Database* database) {
-  database->SetCheckpointOnClose(false);
-  ABSL_ASSIGN_OR_RETURN(const bool fresh, CheckWhoseItIs(database));
-  database->SetCheckpointOnClose(true);
+absl::StatusOr<bool> InspectJournalDatabase(Database* database) {
+  ABSL_ASSIGN_OR_RETURN(const int64_t application,
+                        database->QueryInt("PRAGMA application_id"));
+  ABSL_ASSIGN_OR_RETURN(const int64_t version,
+                        database->QueryInt("PRAGMA user_version"));
+  ABSL_ASSIGN_OR_RETURN(const int64_t objects,
+                        database->QueryInt("SELECT count(*) FROM "
+                                           "sqlite_schema"));
+  if (application == 0 && version == 0 && objects == 0) return true;
+  if (application != kJournalApplicationId) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(database->path(),
+                     " is a SQLite database, but not a Koinon journal "
+                     "(application id ",
+                     application, ", expected ", kJournalApplicationId, ")"));
+  }
+  if (version > kJournalSchemaVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(database->path(),
+                     " was written by a newer Koinon: its schema is "
+                     "version ",
+                     version, ", this one knows up to version ",
+                     kJournalSchemaVersion, "; nothing was changed"));
+  }
+  if (version < 1) {
+    return absl::DataLossError(absl::StrCat(database->path(),
+                                            " has schema version ", version,
+                                            ", which no Koinon ever wrote"));
+  }
+  return false;
+}
+
+absl::Status PrepareJournalDatabase(Database* database, bool fresh) {
   ABSL_RETURN_IF_ERROR(SetDurability(database));
-  if (fresh) return CreateTables(database);
-  return CheckPages(database);
+  return fresh ? CreateTables(database) : CheckPages(database);
 }
 
 }  // namespace koinon::coordinator

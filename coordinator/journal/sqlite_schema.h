@@ -2,9 +2,9 @@
 #define KOINON_COORDINATOR_JOURNAL_SQLITE_SCHEMA_H_
 
 #include <cstdint>
-#include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "coordinator/journal/sqlite_database.h"
 
 namespace koinon::coordinator {
@@ -13,12 +13,15 @@ namespace koinon::coordinator {
 constexpr int64_t kJournalApplicationId = 0x4B6F696E;  // "Koin"
 constexpr int64_t kJournalSchemaVersion = 1;
 
-// Makes a just opened database a journal that can be used: looks whose it is
-// before anything is changed, sets the durability that the format promises,
-// checks every page, and creates the tables in an empty one.
-// FAILED_PRECONDITION if it is another program's or a newer Koinon's, with the
-// file untouched; DATA_LOSS, naming the file, if it is corrupt.
-absl::Status PrepareJournalDatabase(Database* database);
+// Whether a just opened database is new and empty, without changing a byte.
+// FAILED_PRECONDITION if it is another program's or a newer Koinon's;
+// DATA_LOSS, naming the file, if it is corrupt.
+absl::StatusOr<bool> InspectJournalDatabase(Database* database);
+
+// Makes an inspected database a journal that can be used: sets the durability
+// that the format promises, creates the tables in a fresh one, and checks every
+// page of another. DATA_LOSS, naming the file, if it is corrupt.
+absl::Status PrepareJournalDatabase(Database* database, bool fresh);
 
 }  // namespace koinon::coordinator
 
