@@ -30,10 +30,10 @@ struct CertificateAndKey {
 
 struct CertificateSubject {
   PeerIdentity::Role role = PeerIdentity::Role::kWorker;
-  std::string name;
+  std::string name = {};
   // What clients may call a server by; for servers only, where one is needed.
-  std::vector<std::string> dns_names;
-  std::vector<std::string> ip_addresses;
+  std::vector<std::string> dns_names = {};
+  std::vector<std::string> ip_addresses = {};
 };
 
 inline constexpr int kMaxCertificateDays = 36'500;
