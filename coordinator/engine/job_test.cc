@@ -1,0 +1,187 @@
+#include "coordinator/engine/job.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "base/status_matchers.h"
+
+namespace koinon::coordinator {
+namespace {
+
+using ::testing::HasSubstr;
+
+v1::Metrics MetricsOf(int64_t examples, double loss, double accuracy) {
+  v1::Metrics metrics;
+  metrics.set_examples(examples);
+  metrics.set_loss(loss);
+  metrics.set_accuracy(accuracy);
+  metrics.set_has_accuracy(true);
+  return metrics;
+}
+
+TEST(SummarizeTest, TwoWorkers_MeanIsWeightedAndSpreadIsNot) {
+  const auto summary = Summarize(
+      {{"a", MetricsOf(30, 1.0, 0.8)}, {"b", MetricsOf(10, 3.0, 0.4)}});
+  EXPECT_EQ(summary.workers(), 2);
+  EXPECT_EQ(summary.examples(), 40);
+  // (30 * 1 + 10 * 3) / 40 and (30 * 0.8 + 10 * 0.4) / 40, to rounding.
+  EXPECT_NEAR(summary.loss().mean(), 1.5, 1e-12);
+  EXPECT_NEAR(summary.accuracy().mean(), 0.7, 1e-12);
+  EXPECT_EQ(summary.loss().min(), 1.0);
+  EXPECT_EQ(summary.loss().max(), 3.0);
+  EXPECT_NEAR(summary.loss().stddev(), 1.0, 1e-12);
+}
+
+TEST(SummarizeTest, Regression_HasNoAccuracy) {
+  v1::Metrics metrics;
+  metrics.set_examples(1);
+  metrics.set_loss(2);
+  const auto summary = Summarize({{"a", metrics}});
+  EXPECT_TRUE(summary.has_loss());
+  EXPECT_FALSE(summary.has_accuracy());
+}
+
+TEST(SummarizeTest, Nobody_IsEmpty) {
+  EXPECT_FALSE(Summarize({}).has_loss());
+}
+
+TEST(CheckMetricsTest, OutOfRange_IsRefusedByName) {
+  EXPECT_OK(CheckMetrics(MetricsOf(1, 0, 1)));
+  EXPECT_THAT(CheckMetrics(MetricsOf(0, 0, 1)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("examples")));
+  EXPECT_THAT(CheckMetrics(MetricsOf(-5, 0, 1)),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(CheckMetrics(MetricsOf((int64_t{1} << 53) + 1, 0, 1)),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(CheckMetrics(MetricsOf(1, NAN, 1)),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("loss")));
+  EXPECT_THAT(
+      CheckMetrics(MetricsOf(1, 0, 1.5)),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("accuracy")));
+  EXPECT_THAT(CheckMetrics(MetricsOf(1, 0, NAN)),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+class JobTest : public ::testing::Test {
+ protected:
+  JobTest() : job_(MakeRow(), RoundMachine(MakeRow().spec, {})) {
+    job_.layout = *ModelLayout::Create({{"w", DType::kF32, {3}}});
+    job_.version = 4;
+    job_.head.set_version(4);
+    job_.head.set_digest(std::string(32, 'd'));
+    job_.round.round = 5;
+  }
+
+  static JobRow MakeRow() {
+    JobRow row;
+    row.spec.set_name("job");
+    row.spec.set_rounds(10);
+    row.spec.set_seed(7);
+    row.spec.mutable_cohort()->set_minimum(1);
+    row.spec.mutable_cohort()->set_over_selection(1);
+    return row;
+  }
+
+  v1::UpdateHeader GoodHeader() const {
+    v1::UpdateHeader header;
+    header.mutable_task()->set_round(5);
+    header.set_base_version(4);
+    header.set_base_digest(std::string(32, 'd'));
+    header.set_layout_hash(job_.layout.hash().ToBytes());
+    header.set_size_bytes(12);
+    header.set_digest(std::string(32, 'u'));
+    *header.mutable_metrics() = MetricsOf(5, 1, 1);
+    return header;
+  }
+
+  Job job_;
+};
+
+TEST_F(JobTest, CheckUpdateHeader_Good_IsOk) {
+  EXPECT_OK(CheckUpdateHeader(job_, "a", GoodHeader()));
+}
+
+TEST_F(JobTest, CheckUpdateHeader_EachFieldWrong_IsRefusedWithTheWorker) {
+  const auto refused = [&](auto change, absl::string_view what) {
+    v1::UpdateHeader header = GoodHeader();
+    change(&header);
+    EXPECT_THAT(CheckUpdateHeader(job_, "site-a", header),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         ::testing::AllOf(HasSubstr("site-a"),
+                                          HasSubstr(std::string(what)))));
+  };
+  using H = v1::UpdateHeader;
+  refused([](H* h) { h->set_base_version(3); }, "version 3");
+  refused([](H* h) { h->set_base_digest("x"); }, "version 4");
+  refused([](H* h) { h->set_layout_hash("x"); }, "layout");
+  refused([](H* h) { h->set_size_bytes(13); }, "13 bytes");
+  refused([](H* h) { h->set_size_bytes(-1); }, "-1 bytes");
+  refused([](H* h) { h->set_digest("short"); }, "digest");
+  refused([](H* h) { h->mutable_metrics()->set_examples(0); }, "examples");
+}
+
+TEST_F(JobTest, MakeOffer_SameRoundAndWorker_SameSeed_OthersDiffer) {
+  const absl::Time now = absl::FromUnixSeconds(0);
+  const auto seed = [&](const WorkerId& worker) {
+    return MakeOffer(job_, worker, TaskId::Kind::kTrain, now).seed();
+  };
+  EXPECT_EQ(seed("a"), seed("a"));
+  EXPECT_NE(seed("a"), seed("b"));
+  const uint64_t before = seed("a");
+  job_.round.round = 6;
+  EXPECT_NE(seed("a"), before);
+}
+
+TEST_F(JobTest, RestoreSnapshot_OpenRound_KeepsAcceptedUpdates) {
+  RoundRow round;
+  round.round = 5;
+  round.attempt = 2;
+  round.cohort = {"a", "b"};
+  AcceptedRow accepted;
+  accepted.worker = "b";
+  accepted.metrics = MetricsOf(5, 1, 1);
+  const auto snapshot =
+      RestoreSnapshot(MakeRow(), {{5, round}}, {{"b", accepted}});
+  EXPECT_EQ(snapshot.phase, Phase::kTraining);
+  EXPECT_EQ(snapshot.round, 5);
+  EXPECT_EQ(snapshot.attempt, 2);
+  EXPECT_EQ(snapshot.members.at("a").state, MemberState::kOffered);
+  EXPECT_EQ(snapshot.members.at("b").state, MemberState::kReceived);
+}
+
+TEST_F(JobTest, RestoreSnapshot_EachPhase_GoesOnWhereItStood) {
+  RoundRow round;
+  round.round = 5;
+  round.included = {"a"};
+  round.phase = RoundPhase::kClosed;
+  EXPECT_EQ(RestoreSnapshot(MakeRow(), {{5, round}}, {}).phase,
+            Phase::kAggregating);
+  round.phase = RoundPhase::kPublished;
+  EXPECT_EQ(RestoreSnapshot(MakeRow(), {{5, round}}, {}).phase,
+            Phase::kEvaluating);
+  round.phase = RoundPhase::kDone;
+  const auto done = RestoreSnapshot(MakeRow(), {{5, round}}, {});
+  EXPECT_EQ(done.phase, Phase::kWaiting);
+  EXPECT_EQ(done.round, 6);
+  JobRow finished = MakeRow();
+  finished.state = v1::CANCELLED;
+  EXPECT_EQ(RestoreSnapshot(finished, {{5, round}}, {}).phase,
+            Phase::kFinished);
+}
+
+TEST_F(JobTest, RestoreSnapshot_EvaluatedRounds_KeepTheMetricForEarlyStopping) {
+  JobRow row = MakeRow();
+  row.spec.mutable_stop()->set_metric("accuracy");
+  RoundRow round;
+  round.round = 1;
+  round.phase = RoundPhase::kDone;
+  round.report.mutable_evaluation()->mutable_accuracy()->set_mean(0.75);
+  const auto snapshot = RestoreSnapshot(row, {{1, round}}, {});
+  EXPECT_EQ(snapshot.metric_history, (std::map<int64_t, double>{{1, 0.75}}));
+}
+
+}  // namespace
+}  // namespace koinon::coordinator
