@@ -15,6 +15,17 @@ die() {
   exit 1
 }
 
+# Runs a command as root, if need be through sudo.
+as_root() {
+  if [[ "$(id -u)" -eq 0 ]]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    die "this needs root, and there is no sudo; as root: $*"
+  fi
+}
+
 # Installs the Debian packages that are missing. Quiet and quick if none is.
 ensure_packages() {
   "$KOINON_ROOT/tools/setup" --quiet

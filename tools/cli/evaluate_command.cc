@@ -1,0 +1,96 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_format.h"
+#include "base/env.h"
+#include "base/status_macros.h"
+#include "tools/cli/commands.h"
+#include "tools/cli/evaluate.h"
+#include "tools/cli/job_file.h"
+#include "tools/cli/proto_json.h"
+
+namespace koinon::cli {
+namespace {
+
+struct Options {
+  std::string model;
+  std::string job;
+  std::string dataset;
+  int threads = 1;
+  uint64_t max_model_bytes = uint64_t{16} << 30;
+  double min_accuracy = 0;
+  bool json = false;
+};
+
+absl::StatusOr<v1::Metrics> Evaluate(const Options& options) {
+  ABSL_ASSIGN_OR_RETURN(const v1::JobSpec job,
+                        ReadJobFile(RealEnv(), options.job));
+  worker::DatasetConfig dataset;
+  ABSL_RETURN_IF_ERROR(ParseTextInto("--dataset", options.dataset, &dataset));
+  return EvaluateModel(RealEnv(), options.model, job, dataset, options.threads,
+                       options.max_model_bytes);
+}
+
+ExitCode RunEvaluate(const Options& options) {
+  const auto metrics = Evaluate(options);
+  if (!metrics.ok()) return Report(metrics.status());
+  if (options.json) {
+    std::printf("%s", ToJson(*metrics).c_str());
+  } else {
+    std::printf(
+        "%s%s\n",
+        metrics->has_accuracy()
+            ? absl::StrFormat("accuracy %.4f, ", metrics->accuracy()).c_str()
+            : "",
+        absl::StrFormat("loss %.4f over %d examples", metrics->loss(),
+                        metrics->examples())
+            .c_str());
+  }
+  if (options.min_accuracy <= 0) return ExitCode::kOk;
+  if (metrics->has_accuracy() && metrics->accuracy() >= options.min_accuracy) {
+    return ExitCode::kOk;
+  }
+  return Report(absl::FailedPreconditionError(
+      absl::StrFormat("%s: accuracy %.4f, wanted at least %.4f", options.model,
+                      metrics->accuracy(), options.min_accuracy)));
+}
+
+}  // namespace
+
+void AddEvaluateCommand(CLI::App* app, ExitCode* exit_code) {
+  const auto options = std::make_shared<Options>();  // shared with the callback
+  CLI::App* command = app->add_subcommand(
+      "evaluate", "Measures a model file on a dataset, on this machine");
+  command->add_option("MODEL", options->model, "The model (safetensors)")
+      ->required();
+  command->add_option("--job", options->job, "The job file that it comes from")
+      ->required();
+  command
+      ->add_option("--dataset", options->dataset,
+                   "The examples: a DatasetConfig in protobuf text "
+                   "(docs/data.md)")
+      ->required();
+  command->add_option("--threads", options->threads, "Threads to compute with")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command
+      ->add_option("--max-model-bytes", options->max_model_bytes,
+                   "Refuse a model larger than this")
+      ->capture_default_str();
+  command
+      ->add_option("--min-accuracy", options->min_accuracy,
+                   "Fail below this accuracy")
+      ->check(CLI::Range(0.0, 1.0));
+  command->add_flag("--json", options->json, "Print JSON, for programs");
+  command->footer(
+      "Example:\n"
+      "  koinon evaluate digits.safetensors --job digits.txtpb --dataset \\\n"
+      "    'name: \"test\" source { csv { path: \"test.csv\" label: \"label\" "
+      "} }'");
+  command->callback(
+      [options, exit_code] { *exit_code = RunEvaluate(*options); });
+}
+
+}  // namespace koinon::cli
