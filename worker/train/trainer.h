@@ -15,8 +15,8 @@ namespace koinon::worker {
 // Called now and then from the training thread.
 using ProgressCallback = std::function<void(double fraction, double loss)>;
 
-// Turns a task and local data into an update. Models and updates travel as files
-// so that their size is bounded by the disk, not by memory.
+// Turns a task and local data into an update. Models and updates travel as
+// files so that their size is bounded by the disk, not by memory.
 //
 // Determinism: the same offer (its seed among it), base model, data and thread
 // count give the same update, byte for byte. Used by one thread at a time.
@@ -31,10 +31,11 @@ class Trainer {
   // unknown dataset, listing those there are; INVALID_ARGUMENT if model and
   // data do not fit each other; INTERNAL with the reason if the training
   // itself failed (a loss that is not finite, a program that misbehaved).
-  virtual absl::StatusOr<v1::Metrics> Train(
-      const v1::OfferTask& offer, const std::string& base_path,
-      const std::string& update_path, const ProgressCallback& progress,
-      const std::atomic<bool>& stop) = 0;
+  virtual absl::StatusOr<v1::Metrics> Train(const v1::OfferTask& offer,
+                                            const std::string& base_path,
+                                            const std::string& update_path,
+                                            const ProgressCallback& progress,
+                                            const std::atomic<bool>& stop) = 0;
 
   // Measures the model on the held-out part. FAILED_PRECONDITION if the
   // dataset has none.

@@ -1,0 +1,53 @@
+#include "worker/train/batches.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/random.h"
+
+namespace koinon::worker {
+
+Batches::Batches(const Dataset& data, size_t batch_size)
+    : data_(data), batch_size_(batch_size), order_(data.size()) {
+  std::iota(order_.begin(), order_.end(), size_t{0});
+  inputs_.resize(batch_size * data.example_size());
+  if (data.target_size == 0) labels_.resize(batch_size);
+  targets_.resize(batch_size * data.target_size);
+}
+
+void Batches::Shuffle(uint64_t seed) {
+  std::iota(order_.begin(), order_.end(), size_t{0});
+  Random random(seed);
+  random.Shuffle(&order_);
+  next_ = 0;
+}
+
+kernels::Batch Batches::Next() {
+  const size_t size = std::min(batch_size_, order_.size() - next_);
+  const size_t width = data_.example_size();
+  const size_t target_width = data_.target_size;
+  for (size_t i = 0; i < size; ++i) {
+    const size_t example = order_[next_ + i];
+    std::copy_n(data_.features.begin() + example * width, width,
+                inputs_.begin() + i * width);
+    if (target_width == 0) {
+      labels_[i] = data_.labels[example];
+    } else {
+      std::copy_n(data_.targets.begin() + example * target_width, target_width,
+                  targets_.begin() + i * target_width);
+    }
+  }
+  next_ += size;
+  kernels::Batch batch;
+  batch.size = size;
+  batch.inputs = absl::MakeConstSpan(inputs_).subspan(0, size * width);
+  if (target_width == 0) {
+    batch.labels = absl::MakeConstSpan(labels_).subspan(0, size);
+  } else {
+    batch.targets =
+        absl::MakeConstSpan(targets_).subspan(0, size * target_width);
+  }
+  return batch;
+}
+
+}  // namespace koinon::worker

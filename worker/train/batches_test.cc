@@ -1,0 +1,83 @@
+#include "worker/train/batches.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace koinon::worker {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+// Example i has the features i and i + 0.5, and the label i.
+Dataset Numbered(int count) {
+  Dataset data;
+  data.shape = {2};
+  for (int i = 0; i < count; ++i) {
+    data.features.push_back(static_cast<float>(i));
+    data.features.push_back(static_cast<float>(i) + 0.5f);
+    data.labels.push_back(i);
+  }
+  return data;
+}
+
+// The labels of the rest of a pass, and the sizes of its batches.
+std::vector<int32_t> Drain(Batches* batches, std::vector<size_t>* sizes) {
+  std::vector<int32_t> labels;
+  for (kernels::Batch b = batches->Next(); b.size > 0; b = batches->Next()) {
+    sizes->push_back(b.size);
+    for (size_t i = 0; i < b.size; ++i) {
+      EXPECT_EQ(b.inputs[2 * i], b.labels[i]);
+      EXPECT_EQ(b.inputs[2 * i + 1], b.labels[i] + 0.5f);
+    }
+    EXPECT_EQ(b.inputs.size(), 2 * b.size);
+    EXPECT_THAT(b.targets, IsEmpty());
+    labels.insert(labels.end(), b.labels.begin(), b.labels.end());
+  }
+  return labels;
+}
+
+TEST(Batches, FirstPass_IsInOrderWithASmallerLastBatch) {
+  const Dataset data = Numbered(5);
+  Batches batches(data, 2);
+  std::vector<size_t> sizes;
+  EXPECT_THAT(Drain(&batches, &sizes), ElementsAre(0, 1, 2, 3, 4));
+  EXPECT_THAT(sizes, ElementsAre(2, 2, 1));
+  EXPECT_EQ(batches.Next().size, 0u);
+}
+
+TEST(Batches, Shuffle_DependsOnTheSeedAlone) {
+  const Dataset data = Numbered(50);
+  Batches batches(data, 8);
+  std::vector<size_t> sizes;
+  batches.Shuffle(1);
+  const std::vector<int32_t> one = Drain(&batches, &sizes);
+  batches.Shuffle(2);
+  const std::vector<int32_t> two = Drain(&batches, &sizes);
+  batches.Next();
+  batches.Shuffle(1);
+  EXPECT_EQ(Drain(&batches, &sizes), one);
+  EXPECT_NE(one, two);
+  std::vector<int32_t> sorted = one;
+  std::sort(sorted.begin(), sorted.end());
+  EXPECT_EQ(sorted, data.labels);
+}
+
+TEST(Batches, Regression_CarriesTargets) {
+  Dataset data;
+  data.shape = {1};
+  data.features = {1, 2, 3};
+  data.target_size = 2;
+  data.targets = {10, 11, 20, 21, 30, 31};
+  Batches batches(data, 2);
+  EXPECT_THAT(batches.Next().targets, ElementsAre(10, 11, 20, 21));
+  const kernels::Batch last = batches.Next();
+  EXPECT_THAT(last.targets, ElementsAre(30, 31));
+  EXPECT_THAT(last.labels, IsEmpty());
+  EXPECT_EQ(last.size, 1u);
+}
+
+}  // namespace
+}  // namespace koinon::worker

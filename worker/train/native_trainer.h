@@ -1,0 +1,64 @@
+#ifndef KOINON_WORKER_TRAIN_NATIVE_TRAINER_H_
+#define KOINON_WORKER_TRAIN_NATIVE_TRAINER_H_
+
+#include <cstdint>
+#include <string>
+
+#include "base/clock.h"
+#include "base/env.h"
+#include "worker/data/dataset.h"
+#include "worker/train/network_cache.h"
+#include "worker/train/trainer.h"
+
+namespace koinon::worker {
+
+// Trains with Koinon's own kernels.
+//
+// Each epoch goes through the training part in an order drawn from the offer's
+// seed and the epoch alone. A step's gradient is that of the loss, plus the
+// proximal term (mu), then clipped; then the optimizer steps. The metrics of
+// training are means over the last epoch (or all steps, if there are fewer),
+// measured while the parameters move.
+//
+// The env, the clock and the datasets must outlive it.
+class NativeTrainer final : public Trainer {
+ public:
+  struct Options {
+    int threads = 1;
+    // Bound on the parameters of a model, and on what its layers put out for
+    // one batch. Training holds several times as much.
+    uint64_t max_model_bytes = uint64_t{8} << 30;
+    // Networks kept from task to task.
+    size_t max_cached_networks = 2;
+  };
+
+  NativeTrainer(Env* env, const Clock* clock, const LocalDatasets* datasets,
+                const Options& options);
+
+  // RESOURCE_EXHAUSTED over max_model_bytes, before anything is allocated;
+  // otherwise as Trainer.
+  absl::StatusOr<v1::Metrics> Train(const v1::OfferTask& offer,
+                                    const std::string& base_path,
+                                    const std::string& update_path,
+                                    const ProgressCallback& progress,
+                                    const std::atomic<bool>& stop) override;
+  absl::StatusOr<v1::Metrics> Evaluate(const v1::OfferTask& offer,
+                                       const std::string& model_path,
+                                       const std::atomic<bool>& stop) override;
+
+ private:
+  // What a task needs, all checked against each other.
+  struct Task;
+  absl::StatusOr<Task> Prepare(const v1::OfferTask& offer,
+                               const std::string& model_path, bool training);
+
+  Env* const env_;
+  const Clock* const clock_;
+  const LocalDatasets* const datasets_;
+  const Options options_;
+  NetworkCache networks_;
+};
+
+}  // namespace koinon::worker
+
+#endif  // KOINON_WORKER_TRAIN_NATIVE_TRAINER_H_
