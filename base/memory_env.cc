@@ -261,7 +261,7 @@ absl::StatusOr<std::vector<std::string>> MemoryEnv::List(
     const std::string& raw_dir) {
   const std::string dir = Normalized(raw_dir);
   MutexLock lock(&state_->mutex);
-  const Tree& live = state_->live;
+  Tree& live = state_->live;
   if (!live.HasDir(dir)) {
     return absl::NotFoundError(
         absl::StrCat(raw_dir, ": cannot list: no such directory"));
