@@ -42,16 +42,25 @@ void* Allocate(size_t size, const void* caller) {
 
 }  // namespace
 
-void* operator new(size_t size) {
+// Never inlined: the caller is told by the return address.
+[[gnu::noinline]] void* operator new(size_t size) {
   return Allocate(size, __builtin_return_address(0));
 }
-void* operator new[](size_t size) {
+[[gnu::noinline]] void* operator new[](size_t size) {
   return Allocate(size, __builtin_return_address(0));
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete[](void* memory) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete[](void* memory, size_t) noexcept {
+  std::free(memory);
+}
 
 namespace koinon::kernels {
 namespace {
