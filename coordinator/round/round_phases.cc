@@ -231,6 +231,8 @@ Actions RoundMachine::TickEvaluating(absl::Time now,
     if (now < evaluation_deadline_) return {};
     return EndEvaluation("no answer by the evaluation's deadline");
   }
+  // After a restart the driver may not know that none is due.
+  if (!EvaluationIsDue()) return CompleteRound();
   if (AwaitsReturn(now, candidates)) return {};
   if (evaluation_deadline_ == absl::InfiniteFuture()) {
     evaluation_deadline_ =
