@@ -39,6 +39,7 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddModelCommands(&app, &exit_code);
   AddEvaluateCommand(&app, &exit_code);
   AddCertsCommand(&app, &exit_code);
+  AddBenchCommands(&app, &exit_code);
   AddCompletionCommand(&app, &exit_code);
   try {
     app.parse(argc, argv);

@@ -1,0 +1,158 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "kernels/train_bench.h"
+#include "tools/bench/aggregate_bench.h"
+#include "tools/cli/commands.h"
+#include "tools/cli/text.h"
+
+namespace koinon::cli {
+namespace {
+
+// "10x1000000" -> 10 updates of 1,000,000 parameters.
+absl::StatusOr<tools::AggregateCase> ParseCase(const std::string& text) {
+  const std::vector<std::string> parts = absl::StrSplit(text, 'x');
+  tools::AggregateCase parsed;
+  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &parsed.updates) ||
+      !absl::SimpleAtoi(parts[1], &parsed.parameters)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--case ", text, ": expected UPDATESxPARAMETERS, such as 10x1000000"));
+  }
+  return parsed;
+}
+
+struct AggregateOptions {
+  tools::AggregateBenchOptions bench;
+  std::vector<std::string> cases;
+  bool json = false;
+};
+
+ExitCode RunAggregate(AggregateOptions options) {
+  if (!options.cases.empty()) options.bench.cases.clear();
+  for (const std::string& text : options.cases) {
+    const auto parsed = ParseCase(text);
+    if (!parsed.ok()) return Report(parsed.status());
+    options.bench.cases.push_back(*parsed);
+  }
+  const auto figures = tools::MeasureAggregate(options.bench);
+  if (!figures.ok()) return Report(figures.status());
+  std::printf("%s\n", options.json ? tools::AggregateJson(*figures).c_str()
+                                   : tools::AggregateTable(*figures).c_str());
+  return ExitCode::kOk;
+}
+
+void AddAggregate(CLI::App* group, ExitCode* exit_code) {
+  const auto options =
+      std::make_shared<AggregateOptions>();  // and the callback
+  CLI::App* command = group->add_subcommand(
+      "aggregate",
+      "FedAvg from memory: GB/s, against the memory's speed and NumPy");
+  command
+      ->add_option("--case", options->cases,
+                   "UPDATESxPARAMETERS; repeatable (without it: 5, 10 and 100 "
+                   "of 1M, 10 of 10M)")
+      ->allow_extra_args(false);
+  command->add_option("--threads", options->bench.threads, "Thread counts")
+      ->check(CLI::Range(1, 1024))
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      ->add_option("--repetitions", options->bench.repetitions,
+                   "Interleaved repetitions, of which ratios are the medians")
+      ->check(CLI::Range(1, 10'000))
+      ->capture_default_str();
+  command
+      ->add_option("--python", options->bench.python,
+                   "Whose NumPy to compare with; empty: none")
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "Print JSON, for programs");
+  command->callback(
+      [options, exit_code] { *exit_code = RunAggregate(*options); });
+}
+
+struct TrainOptions {
+  kernels::TrainBenchOptions bench;
+  bool json = false;
+};
+
+std::string TrainJson(const std::vector<kernels::TrainFigure>& figures) {
+  std::vector<std::string> rows;
+  for (const kernels::TrainFigure& f : figures) {
+    rows.push_back(absl::StrFormat(
+        R"({"model":"%s","threads":%d,"batch_size":%d,)"
+        R"("samples_per_second":%g,"step_ms":%g,"gflops":%g,)"
+        R"("peak_gflops":%g,"fraction_of_peak":%g})",
+        f.model, f.threads, f.batch_size, f.samples_per_second, f.step_ms,
+        f.gflops, f.peak_gflops, f.fraction_of_peak));
+  }
+  return absl::StrCat("[", absl::StrJoin(rows, ",\n "), "]\n");
+}
+
+std::string TrainTable(const std::vector<kernels::TrainFigure>& figures) {
+  TextTable table({{"model"},
+                   {"threads", TextTable::kRight},
+                   {"batch", TextTable::kRight},
+                   {"samples/s", TextTable::kRight},
+                   {"ms/step", TextTable::kRight},
+                   {"GFLOP/s", TextTable::kRight},
+                   {"of peak", TextTable::kRight}});
+  for (const kernels::TrainFigure& f : figures) {
+    table.AddRow({f.model, absl::StrCat(f.threads), absl::StrCat(f.batch_size),
+                  absl::StrFormat("%.0f", f.samples_per_second),
+                  absl::StrFormat("%.3f", f.step_ms),
+                  absl::StrFormat("%.1f", f.gflops),
+                  absl::StrFormat("%.0f %%", 100 * f.fraction_of_peak)});
+  }
+  return table.Render();
+}
+
+ExitCode RunTrain(const TrainOptions& options) {
+  const auto figures = kernels::MeasureTraining(options.bench);
+  if (!figures.ok()) return Report(figures.status());
+  std::printf("%s", options.json ? TrainJson(*figures).c_str()
+                                 : TrainTable(*figures).c_str());
+  return ExitCode::kOk;
+}
+
+void AddTrain(CLI::App* group, ExitCode* exit_code) {
+  const auto options = std::make_shared<TrainOptions>();  // and the callback
+  CLI::App* command = group->add_subcommand(
+      "train", "Training steps of one worker, fp32: samples per second");
+  command->add_option("--models", options->bench.models, "cnn, mlp")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--threads", options->bench.threads, "Thread counts")
+      ->check(CLI::Range(1, 1024))
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--batch", options->bench.batch_size, "Examples per step")
+      ->check(CLI::Range(size_t{1}, size_t{1} << 20))
+      ->capture_default_str();
+  command
+      ->add_option("--repetitions", options->bench.repetitions,
+                   "Interleaved repetitions; figures are their medians")
+      ->check(CLI::Range(1, 10'000))
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "Print JSON, for programs");
+  command->callback([options, exit_code] { *exit_code = RunTrain(*options); });
+}
+
+}  // namespace
+
+void AddBenchCommands(CLI::App* app, ExitCode* exit_code) {
+  CLI::App* group =
+      app->add_subcommand("bench", "Measures Koinon on this machine");
+  group->require_subcommand(1);
+  AddAggregate(group, exit_code);
+  AddTrain(group, exit_code);
+}
+
+}  // namespace koinon::cli
