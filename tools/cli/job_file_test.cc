@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_matchers.h"
+#include "coordinator/jobs/job_spec.h"
 
 namespace koinon::cli {
 namespace {
@@ -108,15 +109,12 @@ TEST(ReadJobFile, MissingFile_NamesThePath) {
 
 class ShippedExamples : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(ShippedExamples, Parse_AndNameWhatAJobNeeds) {
+TEST_P(ShippedExamples, Parse_AndAreWhatACoordinatorTakes) {
   const std::string path =
       absl::StrCat("docs/examples/jobs/", GetParam(), ".txtpb");
   ASSERT_OK_AND_ASSIGN(const v1::JobSpec spec, ReadJobFile(RealEnv(), path));
   EXPECT_EQ(spec.name(), GetParam());
-  EXPECT_FALSE(spec.dataset().empty());
-  EXPECT_GE(spec.rounds(), 1);
-  EXPECT_NE(spec.model().architecture_case(),
-            v1::ModelSpec::ARCHITECTURE_NOT_SET);
+  EXPECT_OK(coordinator::ValidateJobSpec(spec));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ShippedExamples,
