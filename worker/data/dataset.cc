@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -11,246 +10,17 @@
 #include "base/ids.h"
 #include "base/random.h"
 #include "base/status_macros.h"
-#include "worker/data/csv.h"
-#include "worker/data/idx.h"
-#include "worker/data/npy.h"
-#include "worker/data/npz.h"
 #include "worker/data/numeric_array.h"
 #include "worker/data/partition.h"
-#include "worker/data/text.h"
-#include "worker/data/unpack.h"
+#include "worker/data/source.h"
 
 namespace koinon::worker {
 namespace {
 
-constexpr int64_t kDefaultMaxBytes = int64_t{2} << 30;
 constexpr double kDefaultHeldOutFraction = 0.2;
-constexpr double kByteScale = 1.0 / 255;
-
-// What a source's files hold, before the configuration's scale and shape.
-struct Decoded {
-  NumericArray features;            // [n, ...]
-  NumericArray labels;              // [n] or [n, k]
-  std::vector<std::string> groups;  // [n], or empty
-  double default_scale = 1;
-  bool is_text = false;
-};
-
-// A whole source as one dataset, beside what a partition needs to know.
-struct Loaded {
-  Dataset data;
-  std::vector<std::string> groups;
-};
-
-uint64_t MaxBytes(const DatasetConfig& config) {
-  return config.max_bytes() == 0 ? kDefaultMaxBytes : config.max_bytes();
-}
-
-absl::StatusOr<Decoded> DecodeIdxSource(Env* env, const IdxSource& source,
-                                        uint64_t max_bytes) {
-  Decoded decoded;
-  ABSL_ASSIGN_OR_RETURN(const std::string images,
-                        ReadUnpacked(env, source.images(), max_bytes));
-  ABSL_ASSIGN_OR_RETURN(decoded.features,
-                        DecodeIdx(source.images(), images, max_bytes));
-  ABSL_ASSIGN_OR_RETURN(const std::string labels,
-                        ReadUnpacked(env, source.labels(), max_bytes));
-  ABSL_ASSIGN_OR_RETURN(decoded.labels,
-                        DecodeIdx(source.labels(), labels, max_bytes));
-  // Images get the channel that convolutions expect.
-  std::vector<int64_t>& shape = decoded.features.shape;
-  if (shape.size() == 3) shape.insert(shape.begin() + 1, 1);
-  decoded.default_scale = kByteScale;
-  return decoded;
-}
-
-absl::StatusOr<Decoded> DecodeCsvSource(Env* env, const CsvSource& source,
-                                        const std::string& group_column,
-                                        uint64_t max_bytes) {
-  ABSL_ASSIGN_OR_RETURN(const std::string bytes,
-                        ReadUnpacked(env, source.path(), max_bytes));
-  ABSL_ASSIGN_OR_RETURN(CsvTable table, DecodeCsv(source.path(), bytes, source,
-                                                  group_column, max_bytes));
-  Decoded decoded;
-  decoded.features = std::move(table.features);
-  decoded.labels.shape = {decoded.features.shape[0]};
-  decoded.labels.values = std::move(table.labels);
-  decoded.groups = std::move(table.groups);
-  return decoded;
-}
-
-absl::StatusOr<Decoded> DecodeNpySource(Env* env, const NpySource& source,
-                                        uint64_t max_bytes) {
-  Decoded decoded;
-  ABSL_ASSIGN_OR_RETURN(const std::string features,
-                        ReadFile(env, source.features(), max_bytes));
-  ABSL_ASSIGN_OR_RETURN(decoded.features,
-                        DecodeNpy(source.features(), features, max_bytes));
-  ABSL_ASSIGN_OR_RETURN(const std::string labels,
-                        ReadFile(env, source.labels(), max_bytes));
-  ABSL_ASSIGN_OR_RETURN(decoded.labels,
-                        DecodeNpy(source.labels(), labels, max_bytes));
-  return decoded;
-}
-
-absl::StatusOr<Decoded> DecodeNpzSource(Env* env, const NpzSource& source,
-                                        uint64_t max_bytes) {
-  ABSL_ASSIGN_OR_RETURN(const std::string bytes,
-                        ReadFile(env, source.path(), max_bytes));
-  Decoded decoded;
-  const auto decode = [&](const std::string& key, absl::string_view otherwise) {
-    return DecodeNpz(source.path(), bytes,
-                     key.empty() ? otherwise : absl::string_view(key),
-                     max_bytes);
-  };
-  ABSL_ASSIGN_OR_RETURN(decoded.features, decode(source.features(), "x"));
-  ABSL_ASSIGN_OR_RETURN(decoded.labels, decode(source.labels(), "y"));
-  return decoded;
-}
-
-absl::StatusOr<Decoded> DecodeTextSource(Env* env, const TextSource& source,
-                                         uint64_t max_bytes) {
-  ABSL_ASSIGN_OR_RETURN(const std::string bytes,
-                        ReadUnpacked(env, source.path(), max_bytes));
-  ABSL_ASSIGN_OR_RETURN(TextExamples text,
-                        DecodeText(source.path(), bytes, source, max_bytes));
-  Decoded decoded;
-  decoded.is_text = true;
-  decoded.features = std::move(text.features);
-  decoded.labels.shape = {static_cast<int64_t>(text.labels.size())};
-  decoded.labels.values.assign(text.labels.begin(), text.labels.end());
-  if (!source.one_hot()) decoded.default_scale = kByteScale;
-  return decoded;
-}
-
-absl::StatusOr<Decoded> Decode(Env* env, const DatasetConfig& config,
-                               const Source& source) {
-  const uint64_t max_bytes = MaxBytes(config);
-  switch (source.kind_case()) {
-    case Source::kIdx:
-      return DecodeIdxSource(env, source.idx(), max_bytes);
-    case Source::kCsv:
-      return DecodeCsvSource(env, source.csv(),
-                             config.partition().by_column().column(),
-                             max_bytes);
-    case Source::kNpy:
-      return DecodeNpySource(env, source.npy(), max_bytes);
-    case Source::kNpz:
-      return DecodeNpzSource(env, source.npz(), max_bytes);
-    case Source::kText:
-      return DecodeTextSource(env, source.text(), max_bytes);
-    case Source::kExternal:
-    case Source::KIND_NOT_SET:
-      break;
-  }
-  return absl::InvalidArgumentError(
-      "source: expected one of idx, csv, npy, npz, text and external, found "
-      "none (an external source stands alone)");
-}
-
-absl::Status CheckCounts(const Decoded& decoded) {
-  const auto& features = decoded.features.shape;
-  const auto& labels = decoded.labels.shape;
-  if (features.size() < 2 || labels.empty() || labels.size() > 2) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "expected features of shape [n, ...] and labels of shape [n], found ",
-        FormatShape(features), " and ", FormatShape(labels)));
-  }
-  if (features[0] != labels[0]) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("expected as many labels as examples, found %d "
-                        "examples and %d labels",
-                        features[0], labels[0]));
-  }
-  if (features[0] > 0 && !decoded.features.values.empty()) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("expected at least one example with one feature, found "
-                   "shape ",
-                   FormatShape(features)));
-}
-
-// x * scale + offset, in double.
-absl::Status Rescale(const DatasetConfig& config, double default_scale,
-                     std::vector<float>* values) {
-  const double scale = config.has_scale() ? config.scale() : default_scale;
-  const double offset = config.offset();
-  if (!std::isfinite(scale) || scale == 0 || !std::isfinite(offset)) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "expected a finite scale other than 0 and a finite offset, found %g "
-        "and %g",
-        scale, offset));
-  }
-  if (scale == 1 && offset == 0) return absl::OkStatus();
-  for (float& value : *values) {
-    value = static_cast<float>(value * scale + offset);
-  }
-  return CheckFinite("features after scale and offset", *values);
-}
-
-// The shape of one example: as configured, if that fits, or as decoded.
-absl::StatusOr<std::vector<int64_t>> ExampleShape(
-    const DatasetConfig& config, absl::Span<const int64_t> decoded) {
-  const std::vector<int64_t> found(decoded.begin() + 1, decoded.end());
-  if (config.shape().empty()) return found;
-  const std::vector<int64_t> wanted(config.shape().begin(),
-                                    config.shape().end());
-  constexpr uint64_t kNoLimit = std::numeric_limits<int64_t>::max();
-  ABSL_ASSIGN_OR_RETURN(const size_t expected_size,
-                        CheckedElementCount("shape", wanted, kNoLimit));
-  ABSL_ASSIGN_OR_RETURN(const size_t found_size,
-                        CheckedElementCount("features", found, kNoLimit));
-  if (expected_size == found_size) return wanted;
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "expected examples of shape %s (%d features), found %s (%d)",
-      FormatShape(wanted), expected_size, FormatShape(found), found_size));
-}
-
-absl::Status TakeLabels(bool regression, NumericArray labels, Dataset* data) {
-  const size_t width = labels.shape.size() == 2 ? labels.shape[1] : 1;
-  if (regression) {
-    if (width == 0) {
-      return absl::InvalidArgumentError(
-          "expected at least one value to predict, found labels of width 0");
-    }
-    data->target_size = width;
-    data->targets = std::move(labels.values);
-    return absl::OkStatus();
-  }
-  if (width != 1) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "expected one class for each example, found labels of shape %s; set "
-        "regression for values",
-        FormatShape(labels.shape)));
-  }
-  ABSL_ASSIGN_OR_RETURN(data->labels, ToLabels("labels", labels.values));
-  return absl::OkStatus();
-}
-
-absl::StatusOr<Loaded> LoadSource(Env* env, const DatasetConfig& config,
-                                  const Source& source) {
-  ABSL_ASSIGN_OR_RETURN(Decoded decoded, Decode(env, config, source));
-  ABSL_RETURN_IF_ERROR(CheckCounts(decoded));
-  if (decoded.is_text && config.regression()) {
-    return absl::InvalidArgumentError(
-        "expected no regression with text: its labels are classes");
-  }
-  ABSL_RETURN_IF_ERROR(
-      Rescale(config, decoded.default_scale, &decoded.features.values));
-  Loaded loaded;
-  loaded.data.name = config.name();
-  ABSL_ASSIGN_OR_RETURN(loaded.data.shape,
-                        ExampleShape(config, decoded.features.shape));
-  loaded.data.features = std::move(decoded.features.values);
-  loaded.groups = std::move(decoded.groups);
-  ABSL_RETURN_IF_ERROR(
-      TakeLabels(config.regression(), std::move(decoded.labels), &loaded.data));
-  return loaded;
-}
 
 absl::StatusOr<SitePartition> PartitionLoaded(const DatasetConfig& config,
-                                              const Loaded& loaded) {
+                                              const LoadedSource& loaded) {
   return Partition(config.partition(),
                    {.count = loaded.data.size(),
                     .labels = loaded.data.labels,
@@ -294,7 +64,7 @@ LocalData Split(const Dataset& all, double fraction, uint64_t seed) {
 
 // The site's share of a separate file, which is always dealt IID.
 absl::StatusOr<Dataset> LoadHeldOut(Env* env, const DatasetConfig& config) {
-  ABSL_ASSIGN_OR_RETURN(Loaded loaded,
+  ABSL_ASSIGN_OR_RETURN(LoadedSource loaded,
                         LoadSource(env, config, config.held_out_source()));
   if (!config.has_partition()) return std::move(loaded.data);
   const size_t sites = config.partition().sites();
@@ -329,7 +99,7 @@ absl::StatusOr<LocalData> DeclareExternal(const DatasetConfig& config) {
 
 absl::StatusOr<LocalData> LoadFiles(Env* env, const DatasetConfig& config) {
   ABSL_ASSIGN_OR_RETURN(const double fraction, HeldOutFraction(config));
-  ABSL_ASSIGN_OR_RETURN(Loaded loaded,
+  ABSL_ASSIGN_OR_RETURN(LoadedSource loaded,
                         LoadSource(env, config, config.source()));
   if (config.has_partition()) {
     ABSL_ASSIGN_OR_RETURN(const SitePartition partition,
@@ -432,7 +202,8 @@ absl::StatusOr<std::string> DescribePartition(Env* env,
     return Annotate(
         config, absl::InvalidArgumentError("expected a partition, found none"));
   }
-  absl::StatusOr<Loaded> loaded = LoadSource(env, config, config.source());
+  absl::StatusOr<LoadedSource> loaded =
+      LoadSource(env, config, config.source());
   if (!loaded.ok()) return Annotate(config, loaded.status());
   absl::StatusOr<SitePartition> partition = PartitionLoaded(config, *loaded);
   if (!partition.ok()) return Annotate(config, partition.status());

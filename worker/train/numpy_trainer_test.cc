@@ -46,6 +46,9 @@ TEST(NumpyTrainer, SeparableBlobs_AreLearned) {
                                                TempPath("scratch"), config));
 
   v1::OfferTask offer = testtask::BlobOffer();
+  auto& parameters = *offer.mutable_training()->mutable_parameters();
+  parameters["learning_rate"] = "0.2";
+  parameters["scale"] = "0.5";
   const std::string base = testtask::WriteBase(&offer);
   const std::atomic<bool> stop{false};
   ASSERT_OK_AND_ASSIGN(const v1::Metrics before,

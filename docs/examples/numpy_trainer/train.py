@@ -4,7 +4,9 @@
     train.py NAME=FILE...
 
 FILE is a table without a header (plain or gzip): features, then a class from 0.
-The last fifth of its rows is held out. docs/external-trainer.md is the contract.
+The last fifth of its rows is held out. A job may set the parameters
+"learning_rate" and "scale" (of the features). docs/external-trainer.md is the
+contract.
 """
 
 import json
@@ -53,13 +55,13 @@ def measure(weight, bias, x, y):
     return p, float(loss), float((p.argmax(axis=1) == y).mean())
 
 
-def train(weight, bias, x, y, spec, seed):
+def train(weight, bias, x, y, task):
     """Plain SGD, in place; returns the number of steps."""
-    rate = spec["optimizer"]["sgd"]["learning_rate"] or 0.1
-    batch = int(spec["batch_size"]) or 32
-    random = np.random.default_rng(seed)
+    rate = float(task["parameters"].get("learning_rate", 0.1))
+    batch = int(task["training"]["batch_size"]) or 32
+    random = np.random.default_rng(int(task["seed"]))
     steps = 0
-    for _ in range(round(spec["epochs"]) or 1):
+    for _ in range(round(task["training"]["epochs"]) or 1):
         order = random.permutation(len(y))
         for start in range(0, len(y), batch):
             rows = order[start:start + batch]
@@ -76,7 +78,8 @@ def main():
         task = json.load(file)
     files = dict(argument.split("=", 1) for argument in sys.argv[1:])
     table = np.loadtxt(files[task["dataset"]], delimiter=",", dtype=np.float32)
-    x, y = table[:, :-1], table[:, -1].astype(int)
+    scale = float(task["parameters"].get("scale", 1))
+    x, y = table[:, :-1] * scale, table[:, -1].astype(int)
     cut = len(y) - len(y) // 5
 
     tensors = read_model("model.safetensors")
@@ -85,7 +88,7 @@ def main():
     steps = 0
     if task["kind"] == "train":
         x, y = x[:cut], y[:cut]
-        steps = train(weight, bias, x, y, task["training"], int(task["seed"]))
+        steps = train(weight, bias, x, y, task)
         write_model("model.safetensors", tensors)
     else:
         x, y = x[cut:], y[cut:]
