@@ -186,7 +186,7 @@ class RoundMachine {
   Actions OnPause(absl::Time now);
   Actions OnResume(absl::Time now);
   Actions OnCancel(absl::Time now, const std::string& reason);
-  // The job cannot go on at all: its initial model could not be written.
+  // Something outside the rounds makes the job impossible.
   Actions OnFailure(const std::string& reason);
 
   // When Tick has to be called even if nothing happens; the infinite past means

@@ -463,6 +463,14 @@ TEST_F(RoundMachineTest, Cancel_OpenRound_WithdrawsAndEnds) {
   EXPECT_THAT(machine.Tick(now_, Workers(2)), IsEmpty());
 }
 
+TEST_F(RoundMachineTest, Failure_AnyPhase_EndsTheJobOnce) {
+  RoundMachine machine = Make(MakeSpec(0, 1));
+  const auto finish = Only<FinishJob>(machine.OnFailure("no initial model"));
+  EXPECT_EQ(finish.state, v1::FAILED);
+  EXPECT_EQ(finish.reason, "no initial model");
+  EXPECT_THAT(machine.OnFailure("again"), IsEmpty());
+}
+
 // ---- Restart ----
 
 TEST_F(RoundMachineTest, Restart_WhileTraining_OffersAgainAndKeepsUpdates) {
