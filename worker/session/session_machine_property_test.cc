@@ -189,7 +189,17 @@ class World {
     if (m.has_grant_upload()) {
       granted_.insert(*TaskIdFromRef(m.grant_upload().task()));
     }
+    const std::map<TaskId, v1::UpdateHeader> before = disk_;
     Perform(machine_->OnMessage(now_, session_, m));
+    // Finished work is not thrown away for being asked for again.
+    if (m.has_offer_task()) {
+      const TaskId task = *TaskIdFromRef(m.offer_task().task());
+      const auto held = before.find(task);
+      if (held != before.end() &&
+          held->second.base_digest() == m.offer_task().base_digest()) {
+        EXPECT_TRUE(disk_.contains(task)) << "seed " << seed_;
+      }
+    }
     // INCLUDED and NOT_INCLUDED are the end: nothing of it may be left.
     if (m.has_update_settled() &&
         (m.update_settled().outcome() == v1::UpdateSettled::INCLUDED ||

@@ -1,0 +1,337 @@
+#include "worker/server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/status_matchers.h"
+#include "base/testing_env.h"
+#include "base/tls.h"
+#include "base/version.h"
+#include "worker/client/grpc_client.h"
+#include "worker/testing/fake_coordinator.h"
+
+// A whole worker in this process, over real gRPC on loopback, against a fake
+// coordinator, with a fake trainer and a disk in memory.
+
+namespace koinon::worker {
+namespace {
+
+using ::testing::HasSubstr;
+using Heard = FakeCoordinator::Heard;
+
+const std::string kModel(5000, 'm');
+const std::string kUpdate(4000, 'u');
+
+// Leaves kUpdate, at once or when it is let go.
+class FakeTrainer final : public Trainer {
+ public:
+  explicit FakeTrainer(Env* env) : env_(env) {}
+
+  absl::StatusOr<v1::Metrics> Train(const v1::OfferTask&,
+                                    const std::string& base_path,
+                                    const std::string& update_path,
+                                    const ProgressCallback& progress,
+                                    const std::atomic<bool>& stop) override {
+    ++trainings_;
+    EXPECT_THAT(ReadFile(env_, base_path, 1 << 20), IsOkAndHolds(kModel));
+    progress(0.5, 1.25);
+    {
+      MutexLock lock(&mutex_);
+      while (held_ && !stop) {
+        changed_.WaitWithTimeout(&mutex_, absl::Milliseconds(5));
+      }
+    }
+    if (stop) return absl::CancelledError("stopped");
+    if (!failure_.ok()) return failure_;
+    EXPECT_OK(WriteFileAtomically(env_, update_path, kUpdate));
+    v1::Metrics metrics;
+    metrics.set_examples(10);
+    return metrics;
+  }
+  absl::StatusOr<v1::Metrics> Evaluate(const v1::OfferTask&,
+                                       const std::string& model_path,
+                                       const std::atomic<bool>&) override {
+    EXPECT_THAT(ReadFile(env_, model_path, 1 << 20), IsOkAndHolds(kModel));
+    v1::Metrics metrics;
+    metrics.set_examples(3);
+    metrics.set_accuracy(0.5);
+    return metrics;
+  }
+
+  void Hold(bool held) {
+    MutexLock lock(&mutex_);
+    held_ = held;
+    changed_.SignalAll();
+  }
+  void FailWith(absl::Status status) { failure_ = std::move(status); }
+  int trainings() const { return trainings_; }
+
+ private:
+  Env* const env_;
+  std::atomic<int> trainings_ = 0;
+  absl::Status failure_;  // set before the worker starts
+  Mutex mutex_;
+  CondVar changed_;
+  bool held_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+class WorkerTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<std::unique_ptr<Worker>> TryStart(const std::string& target,
+                                                   Env* env) {
+    GrpcClient::Options client;
+    client.target = target;
+    client.credentials = MakeInsecureChannelCredentials();
+    Worker::Options options;
+    options.spec.name = "site-a";
+    options.spec.state_dir = "/state";
+    options.spec.backoff.base = absl::Milliseconds(5);
+    options.spec.backoff.max = absl::Milliseconds(50);
+    auto* dataset = options.capabilities.add_datasets();
+    dataset->set_name("digits");
+    dataset->set_examples(10);
+    dataset->set_held_out_examples(3);
+    options.env = env;
+    options.clock = &clock_;
+    options.trainer = &trainer_;
+    options.client = *GrpcClient::Create(std::move(client));
+    options.seed = 1;
+    return Worker::Start(std::move(options));
+  }
+  std::unique_ptr<Worker> Start(const std::string& target) {
+    auto worker = TryStart(target, &env_);
+    EXPECT_OK(worker);
+    return *std::move(worker);
+  }
+
+  RealClock clock_;
+  MemoryEnv env_;
+  FakeTrainer trainer_{&env_};
+};
+
+bool HasUpdate(const Heard& heard) { return heard.updates.contains("job/1"); }
+
+v1::CoordinatorMessage Settled(v1::UpdateSettled::Outcome outcome) {
+  v1::CoordinatorMessage message;
+  auto* task = message.mutable_update_settled()->mutable_task();
+  task->set_job("job");
+  task->set_round(1);
+  task->set_kind(v1::TaskRef::TRAIN);
+  message.mutable_update_settled()->set_outcome(outcome);
+  return message;
+}
+
+TEST_F(WorkerTest, OfferedTask_IsTrainedAndPushedAndLetGo) {
+  FakeCoordinator coordinator({});
+  coordinator.SetModel(kModel, 1000);
+  const auto worker = Start(coordinator.target());
+  coordinator.Send(coordinator.Offer("job", 1));
+  ASSERT_TRUE(coordinator.WaitUntil(HasUpdate));
+  EXPECT_EQ(coordinator.heard().updates.at("job/1"), kUpdate);
+  EXPECT_EQ(coordinator.WaitFor(v1::WorkerMessage::kTaskProgress)
+                .task_progress()
+                .loss(),
+            1.25);
+  const v1::Hello hello = coordinator.heard().hellos.at(0);
+  EXPECT_EQ(hello.worker(), "site-a");
+  EXPECT_EQ(hello.software_version(), std::string(kSoftwareVersion));
+  EXPECT_EQ(worker->status().held_updates, 1u);
+  coordinator.Send(Settled(v1::UpdateSettled::INCLUDED));
+  // The answer to the next offer shows that the settlement has been handled.
+  coordinator.Send(coordinator.Offer("job", 1, v1::TaskRef::EVALUATE));
+  EXPECT_EQ(coordinator.WaitFor(v1::WorkerMessage::kEvaluationDone)
+                .evaluation_done()
+                .metrics()
+                .accuracy(),
+            0.5);
+  worker->Stop("test ends");
+  EXPECT_THAT(env_.List("/state/updates"),
+              IsOkAndHolds(::testing::IsEmpty()));
+  EXPECT_EQ(
+      coordinator.WaitFor(v1::WorkerMessage::kGoodbye).goodbye().reason(),
+      "test ends");
+}
+
+TEST_F(WorkerTest, BrokenPullsAndPushes_AreGoneOnWith) {
+  FakeCoordinator::Knobs knobs;
+  knobs.break_pulls = 2;
+  knobs.break_pushes = 1;
+  FakeCoordinator coordinator(knobs);
+  coordinator.SetModel(kModel, 1000);
+  const auto worker = Start(coordinator.target());
+  coordinator.Send(coordinator.Offer("job", 1));
+  ASSERT_TRUE(coordinator.WaitUntil(HasUpdate));
+  EXPECT_EQ(trainer_.trainings(), 1);
+  const Heard heard = coordinator.heard();
+  EXPECT_EQ(heard.pull_offsets.size(), 3u);
+  EXPECT_GT(heard.pull_offsets.back(), 0);
+  ASSERT_EQ(heard.push_offsets.size(), 2u);
+  EXPECT_GT(heard.push_offsets.back(), 0);
+}
+
+TEST_F(WorkerTest, CoordinatorRestarted_UpdateIsPushedNotTrainedAgain) {
+  FakeCoordinator::Knobs patient;
+  patient.grant_uploads = false;
+  auto coordinator = std::make_unique<FakeCoordinator>(patient);
+  coordinator->SetModel(kModel, 1000);
+  const int port = coordinator->port();
+  const auto worker = Start(coordinator->target());
+  coordinator->Send(coordinator->Offer("job", 1));
+  coordinator->WaitFor(v1::WorkerMessage::kUpdateReady);
+  coordinator.reset();
+  coordinator =
+      std::make_unique<FakeCoordinator>(FakeCoordinator::Knobs(), port);
+  ASSERT_TRUE(coordinator->WaitUntil(HasUpdate));
+  EXPECT_EQ(coordinator->heard().hellos.at(0).held_updates_size(), 1);
+  EXPECT_EQ(trainer_.trainings(), 1);
+}
+
+TEST_F(WorkerTest, WorkerRestarted_UpdateIsPushedNotTrainedAgain) {
+  FakeCoordinator::Knobs patient;
+  patient.grant_uploads = false;
+  FakeCoordinator coordinator(patient);
+  coordinator.SetModel(kModel, 1000);
+  auto worker = Start(coordinator.target());
+  coordinator.Send(coordinator.Offer("job", 1));
+  coordinator.WaitFor(v1::WorkerMessage::kUpdateReady);
+  worker.reset();
+  env_.CrashAndLoseUnsynced();
+  coordinator.SetKnobs({});
+  worker = Start(coordinator.target());
+  ASSERT_TRUE(coordinator.WaitUntil(HasUpdate));
+  EXPECT_EQ(coordinator.heard().updates.at("job/1"), kUpdate);
+  EXPECT_EQ(trainer_.trainings(), 1);
+}
+
+TEST_F(WorkerTest, SessionBrokenWhileTraining_TrainingGoesOn) {
+  trainer_.Hold(true);
+  FakeCoordinator coordinator({});
+  coordinator.SetModel(kModel, 1000);
+  const auto worker = Start(coordinator.target());
+  coordinator.Send(coordinator.Offer("job", 1));
+  coordinator.WaitFor(v1::WorkerMessage::kTaskProgress);
+  coordinator.BreakSession();
+  ASSERT_TRUE(coordinator.WaitUntil(
+      [](const Heard& heard) { return heard.hellos.size() == 2; }));
+  trainer_.Hold(false);
+  ASSERT_TRUE(coordinator.WaitUntil(HasUpdate));
+  EXPECT_EQ(trainer_.trainings(), 1);
+}
+
+TEST_F(WorkerTest, Withdrawn_StopsTrainingAndTakesTheNextTask) {
+  trainer_.Hold(true);
+  FakeCoordinator coordinator({});
+  coordinator.SetModel(kModel, 1000);
+  const auto worker = Start(coordinator.target());
+  coordinator.Send(coordinator.Offer("other", 1));
+  coordinator.WaitFor(v1::WorkerMessage::kTaskProgress);
+  v1::CoordinatorMessage withdraw;
+  *withdraw.mutable_withdraw_task()->mutable_task() =
+      coordinator.Offer("other", 1).offer_task().task();
+  coordinator.Send(withdraw);
+  coordinator.Send(coordinator.Offer("job", 1));
+  ASSERT_TRUE(coordinator.WaitUntil([](const Heard& heard) {
+    int accepted = 0;
+    for (const auto& m : heard.messages) accepted += m.has_accept_task();
+    return accepted == 2;
+  }));
+  trainer_.Hold(false);
+  ASSERT_TRUE(coordinator.WaitUntil(HasUpdate));
+  EXPECT_FALSE(coordinator.heard().updates.contains("other/1"));
+}
+
+TEST_F(WorkerTest, TrainingFails_TheCoordinatorHearsWhy) {
+  trainer_.FailWith(absl::InternalError("the loss is not finite"));
+  FakeCoordinator coordinator({});
+  coordinator.SetModel(kModel, 1000);
+  const auto worker = Start(coordinator.target());
+  coordinator.Send(coordinator.Offer("job", 1));
+  EXPECT_THAT(coordinator.WaitFor(v1::WorkerMessage::kTaskFailed)
+                  .task_failed()
+                  .reason(),
+              HasSubstr("the loss is not finite"));
+}
+
+TEST_F(WorkerTest, DiskFull_FailsTheTaskAndTheWorkerLivesOn) {
+  FaultInjectingEnv disk(&env_);
+  FakeCoordinator coordinator({});
+  coordinator.SetModel(kModel, 1000);
+  ASSERT_OK_AND_ASSIGN(const auto worker,
+                       TryStart(coordinator.target(), &disk));
+  disk.FillDisk();
+  coordinator.Send(coordinator.Offer("other", 1));
+  EXPECT_THAT(coordinator.WaitFor(v1::WorkerMessage::kTaskFailed)
+                  .task_failed()
+                  .reason(),
+              HasSubstr("RESOURCE_EXHAUSTED"));
+  disk.StopFailing();
+  coordinator.Send(coordinator.Offer("job", 1));
+  EXPECT_TRUE(coordinator.WaitUntil(HasUpdate));
+}
+
+TEST_F(WorkerTest, VersionRefused_IsAskedAgainLater) {
+  FakeCoordinator::Knobs knobs;
+  knobs.refuse_session = absl::FailedPreconditionError("worker 1.0, here 2.0");
+  FakeCoordinator coordinator(knobs);
+  coordinator.SetModel(kModel, 1000);
+  const auto worker = Start(coordinator.target());
+  ASSERT_TRUE(coordinator.WaitUntil(
+      [](const Heard& heard) { return heard.hellos.size() >= 2; }));
+  coordinator.SetKnobs({});  // an operator has mended it
+  coordinator.Send(coordinator.Offer("job", 1));
+  ASSERT_TRUE(coordinator.WaitUntil([&](const Heard& heard) {
+    return heard.hellos.size() >= 3;
+  }));
+}
+
+TEST_F(WorkerTest, Lease_IsRenewed) {
+  FakeCoordinator::Knobs knobs;
+  knobs.lease_seconds = 0.3;
+  FakeCoordinator coordinator(knobs);
+  const auto worker = Start(coordinator.target());
+  EXPECT_TRUE(coordinator.WaitUntil([](const Heard& heard) {
+    int renewals = 0;
+    for (const auto& m : heard.messages) renewals += m.has_renew_lease();
+    return renewals >= 5;
+  }));
+}
+
+TEST_F(WorkerTest, Stop_WhileTraining_EndsItAndSaysGoodbye) {
+  trainer_.Hold(true);
+  FakeCoordinator coordinator({});
+  coordinator.SetModel(kModel, 1000);
+  const auto worker = Start(coordinator.target());
+  coordinator.Send(coordinator.Offer("job", 1));
+  coordinator.WaitFor(v1::WorkerMessage::kTaskProgress);
+  worker->Stop("SIGTERM");
+  coordinator.WaitFor(v1::WorkerMessage::kGoodbye);
+  EXPECT_EQ(coordinator.heard().updates.size(), 0u);
+}
+
+TEST_F(WorkerTest, Stop_WithNobodyThere_ReturnsSoon) {
+  std::string target;
+  {
+    FakeCoordinator gone({});
+    target = gone.target();
+  }
+  const auto worker = Start(target);
+  const absl::Time before = clock_.Now();
+  worker->Stop("SIGTERM");
+  // Half of stop_patience: it did not wait for a goodbye that cannot leave.
+  EXPECT_LT(clock_.Now() - before, absl::Seconds(5));
+}
+
+TEST_F(WorkerTest, Start_BadSpec_NamesTheField) {
+  Worker::Options options;
+  options.spec.name = "Not A Name";
+  EXPECT_THAT(Worker::Start(std::move(options)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("worker name")));
+}
+
+}  // namespace
+}  // namespace koinon::worker
