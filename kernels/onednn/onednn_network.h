@@ -12,7 +12,8 @@ namespace koinon::kernels {
 // A network on oneDNN, in single precision. Whatever ModelGraph accepts runs.
 // Its threads are OpenMP's, of the thread that calls; at most
 // `options.threads` work at a time, and their number is part of what decides
-// the last bits of results.
+// the last bits of results. They wait for each other by spinning: more than one
+// pays only on cores that nothing else wants.
 //
 // INVALID_ARGUMENT for options out of range; RESOURCE_EXHAUSTED if the memory
 // for this batch size cannot be had; INTERNAL if oneDNN refuses, naming the
