@@ -16,14 +16,15 @@
 namespace koinon::aggregation {
 namespace {
 
-// A tile of one row is one read and a few pages: long enough for the
-// processor's prefetching, short enough that the sums of a tile stay in L1.
-constexpr size_t kTile = 4096;
 // Rows folded together: each pass over a tile loads and stores its sums once.
-// More streams than this outrun the hardware's prefetching.
-constexpr size_t kGroup = 16;
+constexpr size_t kGroup = kMaxFoldRows;
+// A tile of one row is one read and a few pages: long enough for the
+// processor's prefetching. With several groups, short enough that the sums of a
+// tile stay in L1; with one group sums never leave the registers.
+constexpr size_t kTile = 4096;
+constexpr size_t kLongTile = 16384;
 // One thread's share at a time.
-constexpr size_t kStrip = 8 * kTile;
+constexpr size_t kStrip = 2 * kLongTile;
 // One window of the sink.
 constexpr size_t kSlab = 32 * kStrip;
 // How far ahead of use a row is fetched.
@@ -45,7 +46,7 @@ double RoundToWeightBits(double weight) {
 // touch `scratch`.
 struct Workspace {
   alignas(64) double sum[kTile];
-  alignas(64) float scratch[2][kGroup][kTile];
+  alignas(64) float scratch[2][kGroup][kLongTile];
 };
 
 // As many workspaces as threads were ever busy at once.
@@ -89,6 +90,7 @@ class StripPass {
             Workspace* workspace)
       : fold_(fold), set_(set), weights_(weights), workspace_(workspace) {
     groups_ = (set.size() + kGroup - 1) / kGroup;
+    tile_ = groups_ == 1 ? kLongTile : kTile;
   }
 
   // out: [end - begin]
@@ -96,7 +98,7 @@ class StripPass {
     begin_ = begin;
     end_ = end;
     out_ = out;
-    const size_t tiles = (end - begin + kTile - 1) / kTile;
+    const size_t tiles = (end - begin + tile_ - 1) / tile_;
     const size_t steps = tiles * groups_;
     Rows now, next;
     ABSL_RETURN_IF_ERROR(Read(0, &now));
@@ -106,6 +108,7 @@ class StripPass {
       ABSL_RETURN_IF_ERROR(FoldRows(now, more ? &next : nullptr));
       std::swap(now, next);
     }
+    FinishFolds();
     return absl::OkStatus();
   }
 
@@ -115,8 +118,8 @@ class StripPass {
     const size_t group = step % groups_;
     rows->first = group * set_.size() / groups_;
     rows->n = (group + 1) * set_.size() / groups_ - rows->first;
-    rows->offset = begin_ + step / groups_ * kTile;
-    rows->count = std::min(kTile, end_ - rows->offset);
+    rows->offset = begin_ + step / groups_ * tile_;
+    rows->count = std::min(tile_, end_ - rows->offset);
     for (size_t i = 0; i < rows->n; ++i) {
       auto row = set_.values(rows->first + i)
                      .Read(rows->offset, rows->count,
@@ -190,6 +193,7 @@ class StripPass {
   const ExactWeights& weights_;
   Workspace* const workspace_;
   size_t groups_ = 0;
+  size_t tile_ = 0;
   size_t begin_ = 0;
   size_t end_ = 0;
   float* out_ = nullptr;

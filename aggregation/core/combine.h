@@ -32,8 +32,8 @@ struct ExactWeights {
 // what every rule ends with that gives each update one weight.
 //
 // Each element is summed in double in the set's canonical order, so the bytes
-// depend on nothing but values and weights. Memory: about half a megabyte for
-// each thread, and a window of the sink.
+// depend on nothing but values and weights. Memory: at most 2 MiB for each
+// thread, and windows of 4 MiB of the sink.
 //
 // Errors: the sink's; a source's, which blames the worker (BlamedWorker);
 // DATA_LOSS that blames the worker for a value that is not finite, for updates

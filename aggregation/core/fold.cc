@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -76,41 +77,72 @@ bool FoldWithEdges(const FoldBlock& b, Wide wide) {
 #define KOINON_FETCH(address) \
   _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_NTA)
 
-__attribute__((target("avx512f,avx512dq"))) bool FoldWide512(const FoldBlock& b,
+// Streams eight values to a place that is aligned for half of them.
+__attribute__((target("avx"))) inline void Stream(float* to, __m256 values) {
+  _mm_stream_ps(to, _mm256_castps256_ps128(values));
+  _mm_stream_ps(to + 4, _mm256_extractf128_ps(values, 1));
+}
+
+// N rows are known to the compiler, so that it unrolls the loop over them and
+// keeps their addresses and weights in registers.
+template <size_t N, bool kFirst, bool kLast>
+__attribute__((target("avx512f,avx512dq"))) bool FoldRows512(const FoldBlock& b,
                                                              size_t begin,
                                                              size_t end) {
-  const __m512d scale = _mm512_set1_pd(b.scale);
   constexpr int kNotFinite = 0x99;  // quiet and signalling NaN, +inf, -inf
+  const __m512d scale = _mm512_set1_pd(b.scale);
+  __m512d weights[N];
+  const float* rows[N];
+  const float* ahead[N];
+  for (size_t i = 0; i < N; ++i) {
+    weights[i] = _mm512_set1_pd(b.weights[i]);
+    rows[i] = b.rows[i];
+    ahead[i] = b.ahead[i];
+  }
   __mmask8 not_finite = 0;
-  for (size_t j = begin; j < end; j += 32) {
-    __m512d s[4];
-    for (int k = 0; k < 4; ++k) {
-      s[k] =
-          b.first ? _mm512_set1_pd(-0.0) : _mm512_loadu_pd(b.sum + j + 8 * k);
+  for (size_t j = begin; j < end; j += 16) {
+    __m512d low = kFirst ? _mm512_set1_pd(-0.0) : _mm512_loadu_pd(b.sum + j);
+    __m512d high =
+        kFirst ? _mm512_set1_pd(-0.0) : _mm512_loadu_pd(b.sum + j + 8);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < N; ++i) {
+      const float* const x = rows[i] + j;
+      KOINON_FETCH(ahead[i] + j);
+      low =
+          _mm512_fmadd_pd(weights[i], _mm512_cvtps_pd(_mm256_loadu_ps(x)), low);
+      high = _mm512_fmadd_pd(weights[i],
+                             _mm512_cvtps_pd(_mm256_loadu_ps(x + 8)), high);
     }
-    for (size_t i = 0; i < b.n; ++i) {
-      const float* row = b.rows[i] + j;
-      const __m512d weight = _mm512_set1_pd(b.weights[i]);
-      KOINON_FETCH(b.ahead[i] + j);
-      KOINON_FETCH(b.ahead[i] + j + 16);
-      for (int k = 0; k < 4; ++k) {
-        s[k] = _mm512_fmadd_pd(
-            weight, _mm512_cvtps_pd(_mm256_loadu_ps(row + 8 * k)), s[k]);
-      }
-    }
-    if (b.out == nullptr) {
-      for (int k = 0; k < 4; ++k) _mm512_storeu_pd(b.sum + j + 8 * k, s[k]);
+    if (!kLast) {
+      _mm512_storeu_pd(b.sum + j, low);
+      _mm512_storeu_pd(b.sum + j + 8, high);
       continue;
     }
-    for (int k = 0; k < 4; ++k) {
-      not_finite |= _mm512_fpclass_pd_mask(s[k], kNotFinite);
-      const __m256 mean = _mm512_cvtpd_ps(_mm512_mul_pd(s[k], scale));
-      _mm_stream_ps(b.out + j + 8 * k, _mm256_castps256_ps128(mean));
-      _mm_stream_ps(b.out + j + 8 * k + 4, _mm256_extractf128_ps(mean, 1));
-    }
+    not_finite |= _mm512_fpclass_pd_mask(low, kNotFinite) |
+                  _mm512_fpclass_pd_mask(high, kNotFinite);
+    Stream(b.out + j, _mm512_cvtpd_ps(_mm512_mul_pd(low, scale)));
+    Stream(b.out + j + 8, _mm512_cvtpd_ps(_mm512_mul_pd(high, scale)));
   }
-  _mm_sfence();  // streaming stores are not ordered by a mutex
   return not_finite == 0;
+}
+
+using Rows512 = bool (*)(const FoldBlock&, size_t, size_t);
+
+template <bool kFirst, bool kLast, size_t... kN>
+Rows512 ChooseRows512(size_t n, std::index_sequence<kN...>) {
+  static constexpr Rows512 kTable[] = {FoldRows512<kN + 1, kFirst, kLast>...};
+  return kTable[n - 1];
+}
+
+bool FoldWide512(const FoldBlock& b, size_t begin, size_t end) {
+  constexpr auto kAll = std::make_index_sequence<kMaxFoldRows>();
+  const bool last = b.out != nullptr;
+  const Rows512 fold = b.first
+                           ? (last ? ChooseRows512<true, true>(b.n, kAll)
+                                   : ChooseRows512<true, false>(b.n, kAll))
+                           : (last ? ChooseRows512<false, true>(b.n, kAll)
+                                   : ChooseRows512<false, false>(b.n, kAll));
+  return fold(b, begin, end);
 }
 
 __attribute__((target("avx2,fma"))) bool FoldWide256(const FoldBlock& b,
@@ -142,7 +174,6 @@ __attribute__((target("avx2,fma"))) bool FoldWide256(const FoldBlock& b,
                     _mm256_cvtpd_ps(_mm256_mul_pd(s[k], scale)));
     }
   }
-  _mm_sfence();
   const __m256d bad =
       _mm256_cmp_pd(not_finite, _mm256_setzero_pd(), _CMP_NEQ_UQ);
   return _mm256_movemask_pd(bad) == 0;
@@ -151,7 +182,7 @@ __attribute__((target("avx2,fma"))) bool FoldWide256(const FoldBlock& b,
 #undef KOINON_FETCH
 
 bool FoldAvx512(const FoldBlock& block) {
-  return FoldWithEdges<32>(block, FoldWide512);
+  return FoldWithEdges<16>(block, FoldWide512);
 }
 
 bool FoldAvx2(const FoldBlock& block) {
@@ -175,6 +206,12 @@ std::vector<FoldPath> ProbePaths() {
 }
 
 }  // namespace
+
+void FinishFolds() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
 
 absl::Span<const FoldPath> FoldPaths() {
   static const auto* const paths = new std::vector<FoldPath>(ProbePaths());

@@ -19,12 +19,14 @@ namespace koinon::aggregation {
 // path below, on every processor and with any -ffp-contract, gives the same
 // bytes.
 inline constexpr int kWeightBits = 29;
+// More streams than this outrun the processor's prefetching.
+inline constexpr size_t kMaxFoldRows = 16;
 
 struct FoldBlock {
   const float* const* rows;   // [n][count]
   const float* const* ahead;  // [n]: ahead[i] + j is fetched early, never read
   const double* weights;      // [n], at most kWeightBits significant bits
-  size_t n = 0;               // >= 1
+  size_t n = 0;               // [1, kMaxFoldRows]
   size_t count = 0;
   bool first = false;     // start from zero, not from `sum`
   double* sum = nullptr;  // [count]; not touched if first and last
@@ -35,6 +37,10 @@ struct FoldBlock {
 
 // False if a value of `out` is not finite: a row's value was not.
 using Fold = bool (*)(const FoldBlock& block);
+
+// Makes what this thread's folds wrote to `out` visible to other threads, which
+// a mutex alone does not: folds use streaming stores.
+void FinishFolds();
 
 struct FoldPath {
   absl::string_view name;  // "avx512", "avx2", "portable"
