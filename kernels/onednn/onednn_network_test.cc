@@ -191,6 +191,46 @@ TEST(OneDnnNetwork_Pool, RandomShapes_MatchTheReference) {
   }
 }
 
+// From the flat ends to the middle: nothing overflows on the way.
+TEST(OneDnnNetwork_Activation, ExtremeInputs_MatchTheReference) {
+  const std::vector<float> inputs = {0,   1e-30f, -1e-30f, 0.5f, -0.5f,
+                                     5,   -5,     20,      -20,  89,
+                                     -89, 1e3f,   -1e3f,   1e4f, -1e4f};
+  const std::vector<int32_t> labels(inputs.size(), 0);
+  Batch batch;
+  batch.size = inputs.size();
+  batch.inputs = inputs;
+  batch.labels = labels;
+  for (const char* kind : {"RELU", "GELU", "TANH", "SIGMOID"}) {
+    SCOPED_TRACE(kind);
+    const ModelGraph graph = ParseGraph(absl::StrFormat(
+        "input_shape: 1 layers { layers { dense { units: 1 no_bias: true } }"
+        " layers { activation: %s }"
+        " layers { dense { units: 2 no_bias: true } } }",
+        kind));
+    Network::Options options;
+    options.batch_size = inputs.size();
+    ASSERT_OK_AND_ASSIGN(auto fast, NewOneDnnNetwork(graph, options));
+    ASSERT_OK_AND_ASSIGN(auto truth, NewReferenceNetwork(graph, options));
+    for (Network* network : {fast.get(), truth.get()}) {
+      std::fill(network->parameters().begin(), network->parameters().end(),
+                1.0f);
+      // So that the loss is flat at no example.
+      network->parameters()[2] = 0.999f;
+      ASSERT_OK(network->ForwardBackward(batch, 1));
+    }
+    for (size_t i = 0; i < fast->outputs().size(); ++i) {
+      const double wanted = truth->outputs()[i];
+      // oneDNN's exponential and tanh are good to a few units of the result,
+      // next to zero to a few of one.
+      EXPECT_NEAR(fast->outputs()[i], wanted,
+                  1e-6 * std::max(1.0, std::abs(wanted)))
+          << "at " << inputs[i / 2];
+    }
+    ExpectNear(fast->gradients(), truth->gradients(), 1e-5, "gradients");
+  }
+}
+
 TEST(OneDnnNetwork_Cnn, OfTheLiterature_MatchesTheReference) {
   const NamedModel model{"cnn",
                          ParseGraph("input_shape: [1, 14, 14] cnn { classes: 10"
