@@ -149,11 +149,9 @@ TEST_F(WorkerTest, OfferedTask_IsTrainedAndPushedAndLetGo) {
                 .accuracy(),
             0.5);
   worker->Stop("test ends");
-  EXPECT_THAT(env_.List("/state/updates"),
-              IsOkAndHolds(::testing::IsEmpty()));
-  EXPECT_EQ(
-      coordinator.WaitFor(v1::WorkerMessage::kGoodbye).goodbye().reason(),
-      "test ends");
+  EXPECT_THAT(env_.List("/state/updates"), IsOkAndHolds(::testing::IsEmpty()));
+  EXPECT_EQ(coordinator.WaitFor(v1::WorkerMessage::kGoodbye).goodbye().reason(),
+            "test ends");
 }
 
 TEST_F(WorkerTest, BrokenPullsAndPushes_AreGoneOnWith) {
@@ -283,9 +281,8 @@ TEST_F(WorkerTest, VersionRefused_IsAskedAgainLater) {
       [](const Heard& heard) { return heard.hellos.size() >= 2; }));
   coordinator.SetKnobs({});  // an operator has mended it
   coordinator.Send(coordinator.Offer("job", 1));
-  ASSERT_TRUE(coordinator.WaitUntil([&](const Heard& heard) {
-    return heard.hellos.size() >= 3;
-  }));
+  ASSERT_TRUE(coordinator.WaitUntil(
+      [&](const Heard& heard) { return heard.hellos.size() >= 3; }));
 }
 
 TEST_F(WorkerTest, Lease_IsRenewed) {
@@ -328,9 +325,9 @@ TEST_F(WorkerTest, Stop_WithNobodyThere_ReturnsSoon) {
 TEST_F(WorkerTest, Start_BadSpec_NamesTheField) {
   Worker::Options options;
   options.spec.name = "Not A Name";
-  EXPECT_THAT(Worker::Start(std::move(options)),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("worker name")));
+  EXPECT_THAT(
+      Worker::Start(std::move(options)),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("worker name")));
 }
 
 }  // namespace

@@ -1,0 +1,275 @@
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/env.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/tls.h"
+#include "base/version.h"
+#include "worker/capabilities.h"
+#include "worker/client/grpc_client.h"
+#include "worker/config.h"
+#include "worker/server.h"
+#include "worker/store/state_lock.h"
+#include "worker/train/trainer_set.h"
+
+namespace koinon::worker {
+namespace {
+
+// Documented in docs/operations.md.
+enum ExitCode {
+  kExitOk = 0,
+  kExitFailed = 1,        // could not start
+  kExitUsage = 2,         // flags, configuration, data or certificates
+  kExitStateInUse = 3,    // another worker runs with this state directory
+  kExitSecondSignal = 4,  // asked to end at once
+};
+
+struct Flags {
+  WorkerConfig config;
+  std::string log_format = "text";
+  std::string log_level = "info";
+};
+
+void AddBounds(CLI::App* app, WorkerConfig* config) {
+  app->add_option("--max-model-bytes", config->max_model_bytes,
+                  "Larger models are refused")
+      ->capture_default_str();
+  app->add_option("--max-chunk-bytes", config->max_chunk_bytes,
+                  "Larger chunks are refused; pushed ones are no larger")
+      ->capture_default_str();
+  app->add_option("--model-cache-bytes", config->model_cache_bytes,
+                  "Disk for model versions")
+      ->capture_default_str();
+  app->add_option("--max-held-updates", config->max_held_updates,
+                  "Finished updates kept until their rounds are closed")
+      ->capture_default_str();
+  app->add_option("--max-held-bytes", config->max_held_bytes, "Disk for them")
+      ->capture_default_str();
+  app->add_option("--stop-seconds", config->stop_seconds,
+                  "How long a stop waits for training to end")
+      ->capture_default_str();
+}
+
+void AddFlags(CLI::App* app, Flags* flags) {
+  WorkerConfig& config = flags->config;
+  app->set_version_flag("--version", std::string(kSoftwareVersion));
+  app->set_config("--config", "",
+                  "Read flags from a file (TOML: name = value)");
+  app->add_option("--name", config.name,
+                  "This worker's name, as in its certificate");
+  app->add_option("--coordinator", config.coordinator, "HOST:PORT");
+  app->add_option("--state-dir", config.state_dir,
+                  "Kept updates and cached models; this worker's alone");
+  app->add_option("--dataset", config.datasets,
+                  "What data there is and how to read it: protobuf text "
+                  "(DatasetConfig), or @FILE; repeatable")
+      ->allow_extra_args(false);
+  app->add_option("--external-trainer", config.external_trainers,
+                  "NAME=COMMAND that jobs may ask for, or @FILE "
+                  "(ExternalTrainerConfig); repeatable")
+      ->allow_extra_args(false);
+  app->add_option("--external-trainer-timeout",
+                  config.external_trainer_timeout_seconds,
+                  "Seconds for one task of an external trainer")
+      ->capture_default_str();
+  app->add_option("--threads", config.threads,
+                  "To train with; 0: every processor available")
+      ->capture_default_str();
+  app->add_option("--tls-cert", config.tls.certificate,
+                  "This worker's certificate chain, PEM");
+  app->add_option("--tls-key", config.tls.key, "Its private key, PEM");
+  app->add_option("--tls-ca", config.tls.ca, "The federation's CA, PEM");
+  app->add_flag("--insecure", config.insecure,
+                "Plaintext: no TLS, everybody on the way can read and change "
+                "everything");
+  AddBounds(app, &config);
+  app->add_option("--log-format", flags->log_format, "text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  app->add_option("--log-level", flags->log_level,
+                  "debug, info, warning, error or off")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
+      ->capture_default_str();
+  app->footer(
+      "Examples:\n"
+      "  koinon-worker --name ward-a --coordinator fl.example:7070 \\\n"
+      "    --state-dir /var/lib/koinon-worker --dataset "
+      "@/etc/koinon/scans.txtpb \\\n"
+      "    --tls-cert worker.pem --tls-key worker.key --tls-ca ca.pem\n"
+      "  koinon-worker --name w1 --coordinator 127.0.0.1:7070 --state-dir w1 "
+      "\\\n"
+      "    --dataset 'name: \"digits\" source { csv { path: \"digits.csv\" "
+      "label: "
+      "\"digit\" } }' \\\n"
+      "    --insecure\n"
+      "\n"
+      "Exit codes: 0 stopped as asked; 1 could not start; 2 flags, "
+      "configuration,\ndata or certificates are wrong; 3 another worker uses "
+      "the state directory;\n4 stopped at once by a second signal.");
+}
+
+// Whatever the operator has to mend.
+int ExitCodeFor(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kPermissionDenied:
+      return kExitUsage;
+    default:
+      return kExitFailed;
+  }
+}
+
+absl::StatusOr<std::unique_ptr<GrpcClient>> NewClient(
+    const WorkerConfig& config, const Clock& clock) {
+  GrpcClient::Options options;
+  options.target = config.coordinator;
+  options.max_chunk_bytes = config.max_chunk_bytes;
+  if (config.insecure) {
+    LogWarning("plaintext: anybody on the way can read and change everything",
+               {{"coordinator", config.coordinator}});
+    options.credentials = MakeInsecureChannelCredentials();
+  } else {
+    ABSL_ASSIGN_OR_RETURN(
+        options.credentials,
+        MakeChannelCredentials(RealEnv(), config.tls, clock.Now()));
+  }
+  return GrpcClient::Create(std::move(options));
+}
+
+Worker::Spec SpecOf(const WorkerConfig& config) {
+  Worker::Spec spec;
+  spec.name = config.name;
+  spec.state_dir = config.state_dir;
+  spec.max_held_updates = static_cast<size_t>(config.max_held_updates);
+  spec.max_held_bytes = static_cast<uint64_t>(config.max_held_bytes);
+  spec.model_cache.max_bytes = static_cast<uint64_t>(config.model_cache_bytes);
+  spec.fetch.max_model_bytes = config.max_model_bytes;
+  spec.fetch.max_chunk_bytes = config.max_chunk_bytes;
+  spec.stop_patience = absl::Seconds(config.stop_seconds);
+  return spec;
+}
+
+TrainerSet::Options TrainerOptions(
+    const WorkerConfig& config, std::vector<ExternalTrainerConfig> external) {
+  TrainerSet::Options options;
+  options.native.threads =
+      config.threads > 0 ? config.threads : AvailableCores();
+  options.native.max_model_bytes =
+      static_cast<uint64_t>(config.max_model_bytes);
+  options.external = std::move(external);
+  options.scratch_dir = absl::StrCat(config.state_dir, "/scratch");
+  return options;
+}
+
+// Waits for a signal; a second one ends the process at once.
+void WaitForSignal(const sigset_t& signals) {
+  int signal_number = 0;
+  sigwait(&signals, &signal_number);
+  LogInfo("stopping", {{"signal", signal_number}});
+  std::thread([signals] {
+    int again = 0;
+    sigwait(&signals, &again);
+    std::_Exit(kExitSecondSignal);
+  }).detach();
+}
+
+// Runs until a signal comes.
+absl::Status Serve(const WorkerConfig& config, const sigset_t& signals) {
+  static const RealClock clock;  // lives as long as the thread above may
+  ABSL_ASSIGN_OR_RETURN(const auto configs, DatasetConfigs(RealEnv(), config));
+  ABSL_ASSIGN_OR_RETURN(const auto external,
+                        ExternalTrainerConfigs(RealEnv(), config));
+  ABSL_ASSIGN_OR_RETURN(const LocalDatasets datasets,
+                        LoadLocalDatasets(RealEnv(), configs));
+  for (const auto& [name, data] : datasets) {
+    LogInfo("dataset ready", {{"dataset", name},
+                              {"examples", data.examples()},
+                              {"held_out", data.held_out_examples()}});
+  }
+  ABSL_ASSIGN_OR_RETURN(const auto trainer,
+                        TrainerSet::Create(RealEnv(), &clock, &datasets,
+                                           TrainerOptions(config, external)));
+  Worker::Options options;
+  ABSL_ASSIGN_OR_RETURN(options.client, NewClient(config, clock));
+  options.spec = SpecOf(config);
+  options.capabilities = LocalCapabilities(datasets, trainer->external_names());
+  options.env = RealEnv();
+  options.clock = &clock;
+  options.trainer = trainer.get();
+  options.seed = std::random_device()();
+  options.check_offer = [&datasets](const v1::OfferTask& offer) {
+    return CheckModelFitsData(datasets, offer);
+  };
+  ABSL_ASSIGN_OR_RETURN(const auto worker, Worker::Start(std::move(options)));
+  LogInfo("working", {{"worker", config.name},
+                      {"coordinator", config.coordinator},
+                      {"version", std::string(kSoftwareVersion)}});
+  WaitForSignal(signals);
+  worker->Stop("stopped by its operator");
+  LogInfo("stopped");
+  return absl::OkStatus();
+}
+
+int Run(const WorkerConfig& config) {
+  const absl::Status valid = config.Validate();
+  if (!valid.ok()) {
+    std::cerr << "koinon-worker: " << valid.message() << "\n";
+    return kExitUsage;
+  }
+  // Before any thread is made, so that all inherit the mask.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  const absl::Status made = RealEnv()->MakeDirs(config.state_dir);
+  if (!made.ok()) {
+    LogError("cannot start", {{"error", made}});
+    return kExitFailed;
+  }
+  const auto lock = StateLock::Acquire(config.state_dir);
+  if (!lock.ok()) {
+    LogError("cannot start", {{"error", lock.status()}});
+    return absl::IsFailedPrecondition(lock.status()) ? kExitStateInUse
+                                                     : kExitFailed;
+  }
+  const absl::Status served = Serve(config, signals);
+  if (served.ok()) return kExitOk;
+  LogError("cannot start", {{"error", served}});
+  return ExitCodeFor(served);
+}
+
+}  // namespace
+}  // namespace koinon::worker
+
+int main(int argc, char** argv) {
+  using namespace koinon;          // NOLINT
+  using namespace koinon::worker;  // NOLINT
+  CLI::App app(
+      "A worker of a Koinon federation: trains on data that stays here.");
+  Flags flags;
+  AddFlags(&app, &flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  InitLogging(flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText,
+              *LogLevelFromName(flags.log_level));
+  return Run(flags.config);
+}
