@@ -116,7 +116,7 @@ absl::Status ProcessFederation::StartWorker(int index) {
   const std::string dataset = absl::StrCat(
       "name: \"data\" csv { path: \"", dir_,
       "/data.csv\" label: \"label\" } partition { sites: ", workers_,
-      " site: ", index, " seed: 5 iid {} }");
+      " site: ", index, " iid {} } seed: 5");
   ABSL_ASSIGN_OR_RETURN(
       running_[index],
       cli::ChildProcess::Start(

@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "kernels/train_bench.h"
 #include "tools/bench/aggregate_bench.h"
+#include "tools/cli/bench_commands.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/text.h"
 
@@ -153,6 +154,7 @@ void AddBenchCommands(CLI::App* app, ExitCode* exit_code) {
   group->require_subcommand(1);
   AddAggregate(group, exit_code);
   AddTrain(group, exit_code);
+  AddRoundBench(group, exit_code);
 }
 
 }  // namespace koinon::cli
