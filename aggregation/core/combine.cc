@@ -158,7 +158,8 @@ class StripPass {
     block.n = rows.n;
     block.count = end - begin;
     block.first = rows.first == 0;
-    block.sum = workspace_->sum + begin;
+    // One group keeps its sums in registers, whatever the tile's length.
+    block.sum = groups_ == 1 ? nullptr : workspace_->sum + begin;
     if (rows.first + rows.n == set_.size()) {
       block.out = out_ + (rows.offset - begin_) + begin;
     }
