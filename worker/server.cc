@@ -281,10 +281,13 @@ Actions Worker::Driver::OnSessionClosed(absl::Time now, uint64_t session,
          {"reason", status},
          {"worker_version", std::string(kSoftwareVersion)},
          {"worker_protocol", absl::StrCat(kProtocolMajor, ".", kProtocolMinor)},
-         {"retry", absl::FormatDuration(retry)}});
+         {"retry",
+          absl::FormatDuration(absl::Trunc(retry, absl::Milliseconds(1)))}});
   } else {
     LogWarning("connection lost",
-               {{"reason", status}, {"retry", absl::FormatDuration(retry)}});
+               {{"reason", status},
+                {"retry", absl::FormatDuration(
+                              absl::Trunc(retry, absl::Milliseconds(1)))}});
   }
   return actions;
 }
@@ -451,6 +454,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(Options options) {
   ABSL_RETURN_IF_ERROR(options.env->MakeDirs(dir));
   ABSL_RETURN_IF_ERROR(options.env->SyncDir(DirectoryOf(dir)));
   UpdateStore::Options bounds;
+  bounds.worker = options.spec.name;
   // One more than the machine holds: it lets one go once the next is on disk.
   bounds.max_updates = options.spec.max_held_updates + 1;
   bounds.max_bytes = options.spec.max_held_bytes;

@@ -195,7 +195,11 @@ TEST_F(WorkerTest, WorkerRestarted_UpdateIsPushedNotTrainedAgain) {
   coordinator.SetModel(kModel, 1000);
   auto worker = Start(coordinator.target());
   coordinator.Send(coordinator.Offer("job", 1));
-  coordinator.WaitFor(v1::WorkerMessage::kUpdateReady);
+  EXPECT_EQ(coordinator.WaitFor(v1::WorkerMessage::kUpdateReady)
+                .update_ready()
+                .header()
+                .worker(),
+            "site-a");
   worker.reset();
   env_.CrashAndLoseUnsynced();
   coordinator.SetKnobs({});

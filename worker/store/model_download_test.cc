@@ -56,7 +56,8 @@ TEST_F(ModelDownloadTest, AnyPortions_MakeTheWhole) {
     const auto download = ModelDownload::Start(&fresh, "/m/p", "/m/m", spec_);
     ASSERT_OK(download->OnManifest(manifest_));
     for (size_t at = 0; at < model_.size(); at += portion) {
-      ASSERT_OK(Give(download.get(), at, std::min(at + portion, model_.size())));
+      ASSERT_OK(
+          Give(download.get(), at, std::min(at + portion, model_.size())));
     }
     ASSERT_TRUE(download->complete()) << portion;
     EXPECT_OK(download->Finish());
@@ -92,8 +93,8 @@ TEST_F(ModelDownloadTest, DamagedChunk_IsNamedAndAskedForAgain) {
   v1::Chunk bad;
   bad.set_offset(300);
   bad.set_data(std::string(100, 'x'));
-  EXPECT_THAT(download->OnChunk(bad), StatusIs(absl::StatusCode::kDataLoss,
-                                               HasSubstr("chunk 3")));
+  EXPECT_THAT(download->OnChunk(bad),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("chunk 3")));
   EXPECT_EQ(download->offset(), 300);
   EXPECT_OK(Give(download.get(), 300, 400));
 }
@@ -131,9 +132,9 @@ TEST_F(ModelDownloadTest, BytesOutOfPlace_AreRefused) {
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("before the manifest")));
   ASSERT_OK(download->OnManifest(manifest_));
-  EXPECT_THAT(Give(download.get(), 100, 200),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("expected 0")));
+  EXPECT_THAT(
+      Give(download.get(), 100, 200),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected 0")));
   ASSERT_OK(Give(download.get(), 0, 1050));
   v1::Chunk more;
   more.set_offset(1050);

@@ -52,7 +52,7 @@ absl::Status UpdateStore::Recover() {
       held_[task] = *std::move(header);
       continue;
     }
-    LogWarning("a kept update is damaged and dropped",
+    LogWarning("a kept update cannot be used and is dropped",
                {{"file", entry}, {"reason", header.status()}});
     ABSL_RETURN_IF_ERROR(env_->Remove(absl::StrCat(dir_, "/", entry)));
   }
@@ -78,6 +78,11 @@ absl::StatusOr<v1::UpdateHeader> UpdateStore::ReadHeld(
     return absl::DataLossError(absl::StrCat(path, ": not an UpdateHeader"));
   }
   ABSL_ASSIGN_OR_RETURN(const TaskId task, TaskIdFromRef(header.task()));
+  if (header.worker() != options_.worker) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, ": is an update of worker ", header.worker(),
+                     ", this is ", options_.worker));
+  }
   if (PathOf(task, kHeader) != path) {
     return absl::DataLossError(
         absl::StrCat(path, ": is the header of ", task.ToString()));
@@ -144,6 +149,7 @@ absl::StatusOr<v1::UpdateHeader> UpdateStore::KeepStaged(
   ABSL_RETURN_IF_ERROR(env_->Rename(StagingPath(task), PathOf(task, kUpdate)));
   v1::UpdateHeader header;
   *header.mutable_task() = offer.task();
+  header.set_worker(options_.worker);
   header.set_base_version(offer.base_version());
   header.set_base_digest(offer.base_digest());
   header.set_layout_hash(offer.layout_hash());

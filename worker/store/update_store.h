@@ -31,12 +31,14 @@ namespace koinon::worker {
 class UpdateStore {
  public:
   struct Options {
+    WorkerId worker;  // whose updates they are
     size_t max_updates = 17;
     uint64_t max_bytes = uint64_t{32} << 30;  // of all updates together
   };
 
   // Opens or creates `dir`, which belongs to this store alone, and removes what
-  // a crash left unfinished. DATA_LOSS and the like if the disk fails.
+  // a crash left unfinished and what is another worker's. DATA_LOSS and the
+  // like if the disk fails.
   static absl::StatusOr<std::unique_ptr<UpdateStore>> Open(
       Env* env, const std::string& dir, Options options);
 

@@ -40,6 +40,7 @@ class UpdateStoreTest : public ::testing::Test {
   void SetUp() override { MakeStateDir(&memory_); }
   absl::StatusOr<std::unique_ptr<UpdateStore>> Open(
       Env* env, UpdateStore::Options options = {}) {
+    if (options.worker.empty()) options.worker = "site-a";
     return UpdateStore::Open(env, "/state/updates", options);
   }
   absl::Status Stage(Env* env, const UpdateStore& store, const TaskId& task,
@@ -62,10 +63,12 @@ class UpdateStoreTest : public ::testing::Test {
 
 TEST_F(UpdateStoreTest, Keep_FillsTheHeaderAndOutlivesACrash) {
   ASSERT_OK_AND_ASSIGN(auto store, Open(&memory_));
-  ASSERT_OK_AND_ASSIGN(const v1::UpdateHeader header, Keep(store.get(), Offer()));
+  ASSERT_OK_AND_ASSIGN(const v1::UpdateHeader header,
+                       Keep(store.get(), Offer()));
   EXPECT_EQ(header.size_bytes(), 400);
   EXPECT_EQ(header.digest(), Sha256Of(kBytes).ToBytes());
   EXPECT_EQ(header.base_digest(), std::string(32, 'b'));
+  EXPECT_EQ(header.worker(), "site-a");
   EXPECT_EQ(header.layout_hash(), std::string(32, 'l'));
   memory_.CrashAndLoseUnsynced();
   ASSERT_OK_AND_ASSIGN(store, Open(&memory_));
@@ -80,9 +83,9 @@ TEST_F(UpdateStoreTest, Forget_RemovesBothFiles) {
   EXPECT_OK(store->Forget(Task()));
   EXPECT_OK(store->Forget(Task()));
   EXPECT_TRUE(store->held().empty());
-  EXPECT_THAT(memory_.List("/state/updates"), IsOkAndHolds(::testing::IsEmpty()));
-  EXPECT_THAT(store->OpenUpdate(Task()),
-              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(memory_.List("/state/updates"),
+              IsOkAndHolds(::testing::IsEmpty()));
+  EXPECT_THAT(store->OpenUpdate(Task()), StatusIs(absl::StatusCode::kNotFound));
 }
 
 TEST_F(UpdateStoreTest, Open_RemovesWhatACrashLeftUnfinished) {
@@ -94,17 +97,26 @@ TEST_F(UpdateStoreTest, Open_RemovesWhatACrashLeftUnfinished) {
   ASSERT_OK(WriteFileAtomically(&memory_, "/state/updates/bad.1.update", "x"));
   ASSERT_OK_AND_ASSIGN(store, Open(&memory_));
   EXPECT_EQ(store->held().size(), 1u);
-  EXPECT_THAT(memory_.List("/state/updates"),
-              IsOkAndHolds(::testing::ElementsAre("kept.1.header",
-                                                  "kept.1.update")));
+  EXPECT_THAT(
+      memory_.List("/state/updates"),
+      IsOkAndHolds(::testing::ElementsAre("kept.1.header", "kept.1.update")));
 }
 
 TEST_F(UpdateStoreTest, Open_HeaderThatFitsNoUpdate_IsDropped) {
   ASSERT_OK_AND_ASSIGN(auto store, Open(&memory_));
   ASSERT_OK(Keep(store.get(), Offer()));
-  ASSERT_OK(WriteFileAtomically(&memory_, "/state/updates/job.1.update",
-                                "shorter"));
+  ASSERT_OK(
+      WriteFileAtomically(&memory_, "/state/updates/job.1.update", "shorter"));
   ASSERT_OK_AND_ASSIGN(store, Open(&memory_));
+  EXPECT_TRUE(store->held().empty());
+}
+
+TEST_F(UpdateStoreTest, Open_UpdateOfAnotherWorker_IsDropped) {
+  ASSERT_OK_AND_ASSIGN(auto store, Open(&memory_));
+  ASSERT_OK(Keep(store.get(), Offer()));
+  UpdateStore::Options options;
+  options.worker = "site-b";
+  ASSERT_OK_AND_ASSIGN(store, Open(&memory_, options));
   EXPECT_TRUE(store->held().empty());
 }
 
@@ -125,13 +137,13 @@ TEST_F(UpdateStoreTest, Keep_OverTheBounds_NamesTheBound) {
   options.max_bytes = 1000;
   ASSERT_OK_AND_ASSIGN(auto store, Open(&memory_, options));
   ASSERT_OK(Keep(store.get(), Offer("a")));
-  EXPECT_THAT(Keep(store.get(), Offer("b"), std::string(604, 'x')),
-              StatusIs(absl::StatusCode::kResourceExhausted,
-                       HasSubstr("1000 bytes")));
+  EXPECT_THAT(
+      Keep(store.get(), Offer("b"), std::string(604, 'x')),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("1000 bytes")));
   ASSERT_OK(Keep(store.get(), Offer("b")));
-  EXPECT_THAT(Keep(store.get(), Offer("c"), "1234"),
-              StatusIs(absl::StatusCode::kResourceExhausted,
-                       HasSubstr("2 updates")));
+  EXPECT_THAT(
+      Keep(store.get(), Offer("c"), "1234"),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("2 updates")));
   // Replacing one is no growth.
   EXPECT_OK(Keep(store.get(), Offer("b", 1, 'x')));
   EXPECT_EQ(store->held().size(), 2u);
