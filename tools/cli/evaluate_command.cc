@@ -28,7 +28,8 @@ absl::StatusOr<v1::Metrics> Evaluate(const Options& options) {
   ABSL_ASSIGN_OR_RETURN(const v1::JobSpec job,
                         ReadJobFile(RealEnv(), options.job));
   worker::DatasetConfig dataset;
-  ABSL_RETURN_IF_ERROR(ParseTextInto("--dataset", options.dataset, &dataset));
+  ABSL_RETURN_IF_ERROR(
+      ParseTextArgument(RealEnv(), "--dataset", options.dataset, &dataset));
   return EvaluateModel(RealEnv(), options.model, job, dataset, options.threads,
                        options.max_model_bytes);
 }

@@ -218,4 +218,16 @@ absl::StatusOr<v1::JobSpec> ReadJobFile(Env* env, const std::string& path) {
   return ParseJobFile(path, content, JobFileFormatOf(path, content));
 }
 
+absl::Status ParseTextArgument(Env* env, absl::string_view flag,
+                               const std::string& argument,
+                               google::protobuf::Message* message) {
+  if (!absl::StartsWith(argument, "@")) {
+    return ParseTextInto(flag, argument, message);
+  }
+  const std::string path = argument.substr(1);
+  ABSL_ASSIGN_OR_RETURN(const std::string content,
+                        ReadFile(env, path, kMaxJobFileBytes));
+  return ParseTextInto(path, content, message);
+}
+
 }  // namespace koinon::cli

@@ -35,10 +35,16 @@ absl::StatusOr<v1::JobSpec> ParseJobFile(absl::string_view name,
                                          absl::string_view content,
                                          JobFileFormat format);
 
-// Protobuf text into any message, with the same errors: for datasets on the
-// command line. On failure `message` is undefined.
+// Protobuf text into any message, with the same errors. On failure `message` is
+// undefined.
 absl::Status ParseTextInto(absl::string_view name, absl::string_view content,
                            google::protobuf::Message* message);
+
+// As ParseTextInto for an argument of a command line: the text itself, or
+// "@FILE". Reading errors as for ReadJobFile.
+absl::Status ParseTextArgument(Env* env, absl::string_view flag,
+                               const std::string& argument,
+                               google::protobuf::Message* message);
 
 }  // namespace koinon::cli
 

@@ -107,6 +107,19 @@ TEST(ReadJobFile, MissingFile_NamesThePath) {
       StatusIs(absl::StatusCode::kNotFound, HasSubstr("no/such/job.txtpb")));
 }
 
+TEST(ParseTextArgument, AtSign_ReadsAFile) {
+  const std::string path = ::testing::TempDir() + "/argument.txtpb";
+  ASSERT_OK(WriteFileAtomically(RealEnv(), path, "rounds: 3"));
+  v1::JobSpec spec;
+  ASSERT_OK(ParseTextArgument(RealEnv(), "--job", "@" + path, &spec));
+  EXPECT_EQ(spec.rounds(), 3);
+  EXPECT_THAT(
+      ParseTextArgument(RealEnv(), "--job", "roundz: 3", &spec),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--job:1:")));
+  EXPECT_THAT(ParseTextArgument(RealEnv(), "--job", "@no/such", &spec),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("no/such")));
+}
+
 class ShippedExamples : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(ShippedExamples, Parse_AndAreWhatACoordinatorTakes) {

@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/env.h"
 #include "base/status_macros.h"
 #include "google/protobuf/text_format.h"
 #include "tools/cli/certs_folder.h"
@@ -99,7 +100,8 @@ absl::StatusOr<std::vector<DatasetConfig>> ParseDatasets(
   std::vector<DatasetConfig> datasets;
   for (const std::string& text : texts) {
     DatasetConfig config;
-    ABSL_RETURN_IF_ERROR(ParseTextInto("--dataset", text, &config));
+    ABSL_RETURN_IF_ERROR(
+        ParseTextArgument(RealEnv(), "--dataset", text, &config));
     if (!config.has_partition() && partition.empty() && workers > 1) {
       return absl::InvalidArgumentError(absl::StrCat(
           "dataset \"", config.name(), "\": how ", workers,

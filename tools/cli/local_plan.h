@@ -30,10 +30,11 @@ struct LocalPlan {
   std::vector<std::string> worker_flags;
 };
 
-// Reads datasets in protobuf text and deals each that has no partition of its
-// own as `partition` says: "none" (every worker has all of it), "iid",
-// "dirichlet:ALPHA", "shards:PER_SITE" or "column:NAME". INVALID_ARGUMENT for
-// anything else, and for an empty `partition` where several workers need one.
+// Reads datasets in protobuf text (or "@FILE") and deals each that has no
+// partition of its own as `partition` says: "none" (every worker has all of
+// it), "iid", "dirichlet:ALPHA", "shards:PER_SITE" or "column:NAME".
+// INVALID_ARGUMENT for anything else, and for an empty `partition` where
+// several workers need one.
 absl::StatusOr<std::vector<worker::DatasetConfig>> ParseDatasets(
     const std::vector<std::string>& texts, absl::string_view partition,
     int workers);

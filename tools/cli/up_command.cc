@@ -303,9 +303,10 @@ void AddFederationFlags(CLI::App* command, Options* options) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   command
-      ->add_option("--dataset", options->datasets,
-                   "What the workers have: a DatasetConfig in protobuf text "
-                   "(docs/data.md); repeatable")
+      ->add_option(
+          "--dataset", options->datasets,
+          "What the workers have: a DatasetConfig in protobuf text, or "
+          "@FILE (docs/data.md); repeatable")
       ->allow_extra_args(false);
   command->add_option("--partition", options->partition,
                       "How the workers share it: none, iid, dirichlet:ALPHA, "
