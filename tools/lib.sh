@@ -6,7 +6,7 @@ export KOINON_ROOT
 
 # Bazel's own Java is pinned to Debian's: other Javas may come first on the PATH.
 export JAVA_HOME=/usr/lib/jvm/default-java
-BAZEL=/usr/bin/bazel
+BAZEL="${BAZEL:-/usr/bin/bazel}"
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s\n' "$*" >&2; }

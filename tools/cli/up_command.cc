@@ -320,6 +320,10 @@ void AddFederationFlags(CLI::App* command, Options* options) {
                    "Certificates, state and logs; a later run goes on there")
       ->capture_default_str();
   command
+      ->add_option("--federation", plan.federation,
+                   "The federation's name, as in its certificates")
+      ->capture_default_str();
+  command
       ->add_option("--listen", plan.listen,
                    "The coordinator's HOST:PORT; port 0: any")
       ->capture_default_str();
