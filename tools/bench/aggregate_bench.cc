@@ -178,7 +178,7 @@ class Duel {
     StartRival();
     PlanOwn();
     if (rival_ != nullptr) {
-      for (Form* form : {&average_, &matvec_}) {
+      for (Form* form : {&average_, &average_fp32_, &matvec_}) {
         ABSL_RETURN_IF_ERROR(Plan(form));
       }
     }
@@ -253,7 +253,7 @@ class Duel {
     read_.push_back(TimeRead(read_way_, read_calls_));
     own_.push_back(TimeOwn(own_calls_));
     if (rival_ == nullptr) return absl::OkStatus();
-    for (Form* form : {&average_, &matvec_}) {
+    for (Form* form : {&average_, &average_fp32_, &matvec_}) {
       ABSL_ASSIGN_OR_RETURN(const double seconds,
                             rival_->Measure(form->name, form->calls));
       form->times.push_back(seconds);
@@ -271,6 +271,7 @@ class Duel {
     figure_.of_read = MedianRatio(read_, own_);
     if (rival_ == nullptr) return;
     figure_.average = Against(average_);
+    figure_.average_fp32 = Against(average_fp32_);
     figure_.matvec = Against(matvec_);
   }
 
@@ -289,6 +290,7 @@ class Duel {
   int read_way_ = 0;
   Times own_, read_;
   Form average_ = {"average", 1, {}, 0};
+  Form average_fp32_ = {"average_fp32", 1, {}, 0};
   Form matvec_ = {"matvec", 1, {}, 0};
 };
 

@@ -44,8 +44,11 @@ struct AggregateFigure {
   double read_gb_per_s = 0;
   double of_read = 0;        // input over read, median of ratios
   double largest_error = 0;  // |ours - a plain mean in extended precision|
-  std::optional<RivalFigure> average;  // np.average
-  std::optional<RivalFigure> matvec;   // w @ S by BLAS
+  // np.average: with example counts as weights, as they come (fp64), and with
+  // the counts made fp32 before, which is faster and coarser.
+  std::optional<RivalFigure> average;
+  std::optional<RivalFigure> average_fp32;
+  std::optional<RivalFigure> matvec;  // w @ S in fp32, by BLAS
   // Which NumPy and BLAS, or why there is none.
   std::string rival;
 };

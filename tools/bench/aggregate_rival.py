@@ -5,10 +5,12 @@ standard input, one line at a time, so that the two can be timed in turns:
 
     python3 -c SCRIPT FD N P    FD: n x P fp32 updates, then P fp32 for answers
     weights W1 ... WN           answers "ready NUMPY BLAS" or "absent REASON"
-    average K                   K times np.average; answers seconds for each
-    matvec K                    K times w @ S (BLAS); answers seconds for each
+    average K                   K times np.average, weights as they are (fp64)
+    average_fp32 K              K times np.average, weights made fp32 before
+    matvec K                    K times w @ S in fp32 (BLAS)
 
-After average and matvec the last answer lies in the shared memory.
+Each of the last three answers the seconds of one call, and leaves the last
+call's answer in the shared memory.
 """
 
 import mmap
@@ -26,7 +28,7 @@ def blas_library():
             if "blas" in os.path.basename(path).lower() and ".so" in path:
                 paths.add(os.path.realpath(path))
     # A reference library loaded beside OpenBLAS only forwards to it.
-    best = sorted(paths, key=lambda path: "openblas" not in path)
+    best = sorted(paths, key=lambda path: "libopenblas" not in path)
     return best[0] if best else "unknown"
 
 
@@ -41,10 +43,11 @@ def main():
     values = np.frombuffer(memory, dtype=np.float32)
     updates = values[: n * p].reshape(n, p)
     answer = values[n * p :]
-    weights = np.array(sys.stdin.readline().split()[1:], dtype=np.float32)
-    shares = (weights / weights.sum(dtype=np.float64)).astype(np.float32)
-    mean = np.empty(p, dtype=np.float32)
-    np.dot(shares, updates, out=mean)  # loads the BLAS
+    weights = np.array(sys.stdin.readline().split()[1:], dtype=np.float64)
+    weights_fp32 = weights.astype(np.float32)
+    shares = (weights / weights.sum()).astype(np.float32)
+    product = np.empty(p, dtype=np.float32)
+    np.dot(shares, updates, out=product)  # loads the BLAS
     print("ready", np.__version__, blas_library(), flush=True)
     for line in sys.stdin:
         form, count = line.split()
@@ -52,8 +55,10 @@ def main():
         for _ in range(int(count)):
             if form == "average":
                 mean = np.average(updates, axis=0, weights=weights)
+            elif form == "average_fp32":
+                mean = np.average(updates, axis=0, weights=weights_fp32)
             else:
-                np.dot(shares, updates, out=mean)
+                mean = np.dot(shares, updates, out=product)
         seconds = (time.perf_counter() - start) / int(count)
         answer[:] = mean
         print(repr(seconds), flush=True)

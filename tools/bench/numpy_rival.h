@@ -32,9 +32,10 @@ class NumpyRival {
       const Options& options, absl::Span<const double> weights);
   ~NumpyRival();
 
-  // Seconds for one call of "average" (np.average) or "matvec" (w @ S), as the
-  // mean over `count` calls. The answer then lies behind the updates.
-  // UNAVAILABLE if the child has died; DEADLINE_EXCEEDED if it hangs.
+  // Seconds for one call of "average" (np.average), "average_fp32" (with fp32
+  // weights) or "matvec" (w @ S), as the mean over `count` calls. The answer
+  // then lies behind the updates. UNAVAILABLE if the child has died;
+  // DEADLINE_EXCEEDED if it hangs.
   absl::StatusOr<double> Measure(absl::string_view form, int count);
 
   // "numpy 1.24.2 with /usr/lib/.../libopenblasp-r0.3.21.so"
