@@ -214,8 +214,7 @@ bool Engine::TickJobs(absl::Time now) {
   std::vector<Job*> due;
   for (auto& [name, job] : jobs_) {
     if (job->finished() || job->version < 0) continue;
-    const bool waiting = job->machine.snapshot().phase == Phase::kWaiting;
-    if (job->needs_tick || (waiting && candidates_changed_) ||
+    if (job->needs_tick || candidates_changed_ ||
         now >= job->machine.next_deadline()) {
       due.push_back(job.get());
     }

@@ -179,7 +179,7 @@ class Engine {
                           absl::StatusOr<v1::ModelManifest> manifest);
   void ComputeRound(Job* job);
   void FinishRound(const JobId& name, int64_t round,
-                   absl::StatusOr<PublishedRound> published);
+                   const PublishedRound& published);
   void PublishVersion(Job* job, const PublishedRound& published);
   void ForgetUpdates(Job* job);
   void DropOldVersions(Job* job);

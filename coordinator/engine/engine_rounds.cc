@@ -23,6 +23,7 @@ void Engine::Perform(Job* job, const Actions& actions) {
 }
 
 void Engine::PerformOne(Job* job, const OpenRound& action) {
+  ForgetUpdates(job);  // of an attempt that is begun from scratch
   job->round = RoundRow();
   job->round.job = job->row.spec.name();
   job->round.round = action.round;
@@ -113,10 +114,10 @@ void Engine::ComputeRound(Job* job) {
   ++computing_;
   AfterCommit([this, input = std::move(input)] {
     compute_.Post([this, input] {
-      auto published = PublishRound(store_, *spool_, &pool_, input);
-      while (absl::IsResourceExhausted(published.status()) && !draining_) {
+      PublishedRound published = PublishRound(store_, *spool_, &pool_, input);
+      while (absl::IsResourceExhausted(published.status) && !draining_) {
         LogError("the new version cannot be written; trying again",
-                 {{"job", input.spec.name()}, {"error", published.status()}});
+                 {{"job", input.spec.name()}, {"error", published.status}});
         absl::SleepFor(kComputeRetry);
         published = PublishRound(store_, *spool_, &pool_, input);
       }
@@ -129,40 +130,38 @@ void Engine::ComputeRound(Job* job) {
 }
 
 void Engine::FinishRound(const JobId& name, int64_t round,
-                         absl::StatusOr<PublishedRound> published) {
+                         const PublishedRound& published) {
   --computing_;
   Job* job = FindJob(name);
   job->computing = false;
   const absl::Time now = clock_->Now();
   if (job->finished() || job->round.round != round) {
     // Cancelled meanwhile: the version was never published.
-    if (published.ok()) store_->Remove(name, round).IgnoreError();
+    if (published.status.ok()) store_->Remove(name, round).IgnoreError();
     ForgetUpdates(job);
     return;
   }
-  if (absl::IsResourceExhausted(published.status())) return;  // stopping
+  if (absl::IsResourceExhausted(published.status)) return;  // stopping
   std::vector<WorkerId> refused;
-  if (!published.ok()) {
-    LogError("round cannot be aggregated", {{"job", name},
-                                            {"round", round},
-                                            {"error", published.status()}});
-    ForgetUpdates(job);
-    job->needs_tick = true;
-    return Perform(job, job->machine.OnAggregated(now, round,
-                                                  published.status(), refused));
-  }
-  for (const aggregation::Refusal& refusal : published->refusals) {
+  for (const aggregation::Refusal& refusal : published.refusals) {
     job->excluded[refusal.worker] = std::string(refusal.reason.message());
     refused.push_back(refusal.worker);
   }
-  PublishVersion(job, *published);
+  if (!published.status.ok()) {
+    LogError("round cannot be aggregated", {{"job", name},
+                                            {"round", round},
+                                            {"error", published.status}});
+    ForgetUpdates(job);
+    job->needs_tick = true;
+    return Perform(job, job->machine.OnAggregated(now, round, published.status,
+                                                  refused));
+  }
+  PublishVersion(job, published);
   const Actions actions =
       job->machine.OnAggregated(now, round, absl::OkStatus(), refused);
-  const bool evaluates =
-      std::any_of(actions.begin(), actions.end(), [](const Action& action) {
-        return std::holds_alternative<StartEvaluation>(action);
-      });
-  job->round.phase = evaluates ? RoundPhase::kPublished : RoundPhase::kDone;
+  job->round.phase = job->machine.snapshot().phase == Phase::kEvaluating
+                         ? RoundPhase::kPublished
+                         : RoundPhase::kDone;
   Mutate(job->round);
   job->needs_tick = true;
   candidates_changed_ = true;

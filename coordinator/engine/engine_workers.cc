@@ -207,6 +207,11 @@ void Engine::HandleUpdateReady(const WorkerId& worker,
     return Settle(worker, task, v1::UpdateSettled::NOT_INCLUDED,
                   absl::StrCat("there is no job ", task.job()));
   }
+  const std::vector<WorkerId>& included = job->round.included;
+  if (job->round.round == task.round() && job->version == task.round() &&
+      std::binary_search(included.begin(), included.end(), worker)) {
+    return Settle(worker, task, v1::UpdateSettled::INCLUDED, "");
+  }
   const absl::Status wanted = job->machine.CheckUpdate(task.round(), worker);
   if (absl::IsAlreadyExists(wanted)) {
     const auto it = job->accepted.find(worker);

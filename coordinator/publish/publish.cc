@@ -112,6 +112,36 @@ absl::StatusOr<aggregation::UpdateSet> MakeUpdateSet(
                                         refusals);
 }
 
+absl::Status Publish(ModelStore* store, const Spool& spool, ThreadPool* pool,
+                     const RoundInput& input, PublishedRound* published) {
+  ABSL_ASSIGN_OR_RETURN(const ModelStore::Version base,
+                        store->Open(input.base));
+  ABSL_ASSIGN_OR_RETURN(
+      const aggregation::UpdateSet set,
+      MakeUpdateSet(spool, input, base.layout, &published->refusals));
+  ABSL_ASSIGN_OR_RETURN(const auto aggregator,
+                        aggregation::MakeAggregator(input.spec.aggregation()));
+  ABSL_ASSIGN_OR_RETURN(
+      auto writer,
+      store->NewVersion(input.spec.name(), input.round, base.layout));
+  NewVersionSink sink(base, writer.get());
+  ABSL_ASSIGN_OR_RETURN(published->report,
+                        aggregator->Aggregate(set, pool, &sink));
+
+  v1::Provenance provenance;
+  provenance.set_participants(static_cast<int64_t>(set.size()));
+  for (const AcceptedRow& row : input.updates) {
+    provenance.set_examples(provenance.examples() + row.metrics.examples());
+  }
+  provenance.set_rule(published->report.rule);
+  provenance.set_seconds(input.seconds_open);
+  ABSL_ASSIGN_OR_RETURN(const Digest parent,
+                        Digest::FromBytes(input.base.digest()));
+  ABSL_ASSIGN_OR_RETURN(published->manifest,
+                        writer->Publish(parent, provenance));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<v1::ModelManifest> PublishInitialModel(
@@ -136,37 +166,11 @@ absl::StatusOr<v1::ModelManifest> PublishInitialModel(
   return writer->Publish(Digest(), v1::Provenance());
 }
 
-absl::StatusOr<PublishedRound> PublishRound(ModelStore* store,
-                                            const Spool& spool,
-                                            ThreadPool* pool,
-                                            const RoundInput& input) {
+PublishedRound PublishRound(ModelStore* store, const Spool& spool,
+                            ThreadPool* pool, const RoundInput& input) {
   const auto started = std::chrono::steady_clock::now();
   PublishedRound published;
-  ABSL_ASSIGN_OR_RETURN(const ModelStore::Version base,
-                        store->Open(input.base));
-  ABSL_ASSIGN_OR_RETURN(
-      const aggregation::UpdateSet set,
-      MakeUpdateSet(spool, input, base.layout, &published.refusals));
-  ABSL_ASSIGN_OR_RETURN(const auto aggregator,
-                        aggregation::MakeAggregator(input.spec.aggregation()));
-  ABSL_ASSIGN_OR_RETURN(
-      auto writer,
-      store->NewVersion(input.spec.name(), input.round, base.layout));
-  NewVersionSink sink(base, writer.get());
-  ABSL_ASSIGN_OR_RETURN(published.report,
-                        aggregator->Aggregate(set, pool, &sink));
-
-  v1::Provenance provenance;
-  provenance.set_participants(static_cast<int64_t>(set.size()));
-  for (const AcceptedRow& row : input.updates) {
-    provenance.set_examples(provenance.examples() + row.metrics.examples());
-  }
-  provenance.set_rule(published.report.rule);
-  provenance.set_seconds(input.seconds_open);
-  ABSL_ASSIGN_OR_RETURN(const Digest parent,
-                        Digest::FromBytes(input.base.digest()));
-  ABSL_ASSIGN_OR_RETURN(published.manifest,
-                        writer->Publish(parent, provenance));
+  published.status = Publish(store, spool, pool, input, &published);
   published.seconds = std::chrono::duration<double>(
                           std::chrono::steady_clock::now() - started)
                           .count();

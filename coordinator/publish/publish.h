@@ -33,22 +33,22 @@ struct RoundInput {
 };
 
 struct PublishedRound {
+  absl::Status status;
+  // Of the new version; only if the status is OK.
   v1::ModelManifest manifest;
   aggregation::AggregationReport report;
-  // Updates that turned out unusable; not in the version.
+  // Updates that turned out unusable, whatever the status; not in the version.
   std::vector<aggregation::Refusal> refusals;
   double seconds = 0;  // of aggregating and writing
 };
 
 // Aggregates a closed round's spooled updates and writes version `round`: base
 // plus aggregate. The bytes depend on the updates and the job alone, so that
-// doing it again after a crash gives the same version. Errors: the rule's
-// FAILED_PRECONDITION (with the refusals in its message), the spool's, the
-// store's; INTERNAL if the sum is not finite.
-absl::StatusOr<PublishedRound> PublishRound(ModelStore* store,
-                                            const Spool& spool,
-                                            ThreadPool* pool,
-                                            const RoundInput& input);
+// doing it again after a crash gives the same version. The status: the rule's
+// FAILED_PRECONDITION, the spool's, the store's; INTERNAL if the sum is not
+// finite.
+PublishedRound PublishRound(ModelStore* store, const Spool& spool,
+                            ThreadPool* pool, const RoundInput& input);
 
 }  // namespace koinon::coordinator
 

@@ -32,7 +32,9 @@ std::string TestDir(const std::string& name) {
 uint64_t ChaosSeed() {
   uint64_t seed = 20240607;
   const char* given = getenv("KOINON_CHAOS_SEED");
-  if (given != nullptr) EXPECT_TRUE(absl::SimpleAtoi(given, &seed));
+  if (given != nullptr) {
+    EXPECT_TRUE(absl::SimpleAtoi(given, &seed)) << given;
+  }
   std::cout << "KOINON_CHAOS_SEED=" << seed << std::endl;
   return seed;
 }

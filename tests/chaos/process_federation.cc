@@ -114,8 +114,8 @@ absl::Status ProcessFederation::StartWorker(int index) {
   ABSL_RETURN_IF_ERROR(WriteData());
   const std::string name = absl::StrCat("site-", index);
   const std::string dataset = absl::StrCat(
-      "name: \"data\" csv { path: \"", dir_,
-      "/data.csv\" label: \"label\" } partition { sites: ", workers_,
+      "name: \"data\" source { csv { path: \"", dir_,
+      "/data.csv\" label: \"label\" } } partition { sites: ", workers_,
       " site: ", index, " iid {} } seed: 5");
   ABSL_ASSIGN_OR_RETURN(
       running_[index],

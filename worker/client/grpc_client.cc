@@ -59,9 +59,10 @@ grpc::ChannelArguments ChannelArgumentsFor(const GrpcClient::Options& options) {
 
 struct GrpcClient::Channel {
   explicit Channel(const Options& options)
-      : stub(v1::WorkerService::NewStub(
-            grpc::CreateCustomChannel(options.target, options.credentials,
-                                      ChannelArgumentsFor(options)))) {}
+      : channel(grpc::CreateCustomChannel(options.target, options.credentials,
+                                          ChannelArgumentsFor(options))),
+        stub(v1::WorkerService::NewStub(channel)) {}
+  const std::shared_ptr<grpc::Channel> channel;  // and the stub
   const std::unique_ptr<v1::WorkerService::Stub> stub;
 };
 
@@ -80,6 +81,9 @@ GrpcClient::~GrpcClient() = default;
 
 std::unique_ptr<CoordinatorClient::Session> GrpcClient::OpenSession(
     const v1::Hello& hello, SessionCallbacks callbacks) {
+  // The session machine has waited as long as it thinks right: connect now,
+  // however long gRPC would still sit on an earlier failure.
+  grpc::experimental::ChannelResetConnectionBackoff(channel_->channel.get());
   return std::make_unique<GrpcSession>(channel_->stub.get(), hello,
                                        std::move(callbacks));
 }
