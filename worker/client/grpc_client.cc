@@ -45,11 +45,6 @@ grpc::ChannelArguments ChannelArgumentsFor(const GrpcClient::Options& options) {
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 1 << 20);
   // Two clients in one process do not share a connection.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  // The session machine decides when to try again; gRPC must not sit on an
-  // earlier failure meanwhile.
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10'000);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
   // The connection goes where the operator said.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   return arguments;
@@ -59,10 +54,9 @@ grpc::ChannelArguments ChannelArgumentsFor(const GrpcClient::Options& options) {
 
 struct GrpcClient::Channel {
   explicit Channel(const Options& options)
-      : channel(grpc::CreateCustomChannel(options.target, options.credentials,
-                                          ChannelArgumentsFor(options))),
-        stub(v1::WorkerService::NewStub(channel)) {}
-  const std::shared_ptr<grpc::Channel> channel;  // and the stub
+      : stub(v1::WorkerService::NewStub(
+            grpc::CreateCustomChannel(options.target, options.credentials,
+                                      ChannelArgumentsFor(options)))) {}
   const std::unique_ptr<v1::WorkerService::Stub> stub;
 };
 
@@ -70,21 +64,30 @@ absl::StatusOr<std::unique_ptr<GrpcClient>> GrpcClient::Create(
     Options options) {
   const absl::Status status = CheckTarget(options.target);
   if (!status.ok()) return status;
-  auto channel = std::make_unique<Channel>(options);
+  auto channel = std::make_shared<Channel>(options);
   return std::unique_ptr<GrpcClient>(
       new GrpcClient(std::move(options), std::move(channel)));
 }
 
-GrpcClient::GrpcClient(Options options, std::unique_ptr<Channel> channel)
+GrpcClient::GrpcClient(Options options, std::shared_ptr<Channel> channel)
     : options_(std::move(options)), channel_(std::move(channel)) {}
 GrpcClient::~GrpcClient() = default;
 
+std::shared_ptr<GrpcClient::Channel> GrpcClient::CurrentChannel() const {
+  MutexLock lock(&mutex_);
+  return channel_;
+}
+
 std::unique_ptr<CoordinatorClient::Session> GrpcClient::OpenSession(
     const v1::Hello& hello, SessionCallbacks callbacks) {
-  // The session machine has waited as long as it thinks right: connect now,
-  // however long gRPC would still sit on an earlier failure.
-  grpc::experimental::ChannelResetConnectionBackoff(channel_->channel.get());
-  return std::make_unique<GrpcSession>(channel_->stub.get(), hello,
+  // A channel that has failed answers with that failure for as long as its own
+  // back-off and name lookup wait; the session machine has waited already.
+  auto channel = std::make_shared<Channel>(options_);
+  {
+    MutexLock lock(&mutex_);
+    channel_ = channel;
+  }
+  return std::make_unique<GrpcSession>(channel->stub.get(), hello,
                                        std::move(callbacks));
 }
 
@@ -93,7 +96,8 @@ absl::Status GrpcClient::PullModel(
     const std::function<absl::Status(const v1::PullModelReply&)>& sink,
     Cancellation* cancellation) {
   GrpcCall call(options_.stall_timeout, cancellation);
-  const auto reader = channel_->stub->PrepareAsyncPullModel(
+  const std::shared_ptr<Channel> channel = CurrentChannel();
+  const auto reader = channel->stub->PrepareAsyncPullModel(
       call.context(), request, call.queue());
   absl::Status sunk;
   v1::PullModelReply reply;
@@ -118,7 +122,8 @@ PushOutcome GrpcClient::PushUpdate(const StartPush& push, const File& update,
   PushOutcome outcome;
   GrpcCall call(options_.stall_timeout, cancellation);
   v1::PushUpdateReply reply;
-  const auto writer = channel_->stub->PrepareAsyncPushUpdate(
+  const std::shared_ptr<Channel> channel = CurrentChannel();
+  const auto writer = channel->stub->PrepareAsyncPushUpdate(
       call.context(), &reply, call.queue());
   writer->StartCall(call.tag());
   bool going = call.Wait();

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/mutex.h"
 #include "worker/client/coordinator_client.h"
 
 namespace grpc {
@@ -46,10 +47,14 @@ class GrpcClient final : public CoordinatorClient {
 
  private:
   struct Channel;
-  GrpcClient(Options options, std::unique_ptr<Channel> channel);
+  GrpcClient(Options options, std::shared_ptr<Channel> channel);
+  std::shared_ptr<Channel> CurrentChannel() const;
 
   const Options options_;
-  const std::unique_ptr<Channel> channel_;
+
+  mutable Mutex mutex_;
+  // The second owners are the calls on it.
+  std::shared_ptr<Channel> channel_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace koinon::worker
