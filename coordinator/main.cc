@@ -113,7 +113,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->capture_default_str();
   app->footer(
       "Examples:\n"
-      "  koinon certs --out certs --server coordinator.example --worker site-1\n"
+      "  koinon certs certs --host coordinator.example --worker site-1\n"
       "  koinon-coordinator --listen 0.0.0.0:7070 --state-dir /var/lib/koinon \\\n"
       "    --tls-cert certs/server.pem --tls-key certs/server.key --tls-ca "
       "certs/ca.pem\n"

@@ -156,8 +156,9 @@ void AddSubmit(CLI::App* app, ExitCode* exit_code) {
   const auto options = std::make_shared<Options>();  // shared with the callback
   CLI::App* command = AddCommand(app, "submit", "Submits a job", options);
   command
-      ->add_option("FILE", options->subject,
-                   "The job: protobuf text, or JSON (docs/jobs.md)")
+      ->add_option(
+          "FILE", options->subject,
+          "The job: protobuf text or JSON (docs/jobs.md); -: standard input")
       ->required();
   command->add_flag("--watch,-w", options->watch, "Watch it to its end");
   command->footer(

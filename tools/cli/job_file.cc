@@ -1,6 +1,10 @@
 #include "tools/cli/job_file.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <fstream>
+#include <iostream>
 #include <numeric>
 #include <set>
 #include <utility>
@@ -178,6 +182,28 @@ absl::Status ParseJsonInto(absl::string_view name, absl::string_view content,
                    ExplainJsonError(error, message->GetDescriptor())));
 }
 
+// Standard input for "-". Pipes have no size to go by, and are read to their
+// end.
+absl::StatusOr<std::string> ReadText(Env* env, const std::string& path) {
+  struct stat info;
+  const bool is_pipe = stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode);
+  if (path != "-" && !is_pipe) return ReadFile(env, path, kMaxJobFileBytes);
+  std::ifstream file;
+  if (path != "-") file.open(path);
+  std::istream& in = path == "-" ? std::cin : file;
+  std::string content(kMaxJobFileBytes + 1, '\0');
+  in.read(content.data(), static_cast<std::streamsize>(content.size()));
+  content.resize(static_cast<size_t>(in.gcount()));
+  if (in.bad() || (path != "-" && !file.is_open())) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": cannot be read"));
+  }
+  if (content.size() > kMaxJobFileBytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(path, ": more than ", kMaxJobFileBytes, " bytes"));
+  }
+  return content;
+}
+
 }  // namespace
 
 JobFileFormat JobFileFormatOf(absl::string_view path,
@@ -213,8 +239,10 @@ absl::StatusOr<v1::JobSpec> ParseJobFile(absl::string_view name,
 }
 
 absl::StatusOr<v1::JobSpec> ReadJobFile(Env* env, const std::string& path) {
-  ABSL_ASSIGN_OR_RETURN(const std::string content,
-                        ReadFile(env, path, kMaxJobFileBytes));
+  ABSL_ASSIGN_OR_RETURN(const std::string content, ReadText(env, path));
+  if (absl::StripAsciiWhitespace(content).empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": is empty"));
+  }
   return ParseJobFile(path, content, JobFileFormatOf(path, content));
 }
 

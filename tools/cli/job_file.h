@@ -24,7 +24,8 @@ JobFileFormat JobFileFormatOf(absl::string_view path,
 
 inline constexpr size_t kMaxJobFileBytes = 1 << 20;
 
-// NOT_FOUND and the like from reading; INVALID_ARGUMENT that starts with the
+// Reads the file, or standard input for "-"; pipes will do. NOT_FOUND and the
+// like from reading; INVALID_ARGUMENT that starts with the
 // path (and for text, line and column), and for an unknown field names the
 // nearest one and lists those that are allowed. Says nothing about values'
 // ranges: those are the coordinator's to judge.

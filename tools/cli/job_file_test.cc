@@ -1,6 +1,10 @@
 #include "tools/cli/job_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_matchers.h"
@@ -105,6 +109,27 @@ TEST(ReadJobFile, MissingFile_NamesThePath) {
   EXPECT_THAT(
       ReadJobFile(RealEnv(), "no/such/job.txtpb"),
       StatusIs(absl::StatusCode::kNotFound, HasSubstr("no/such/job.txtpb")));
+}
+
+TEST(ReadJobFile, EmptyFile_IsRefused) {
+  const std::string path = ::testing::TempDir() + "/empty.txtpb";
+  ASSERT_OK(WriteFileAtomically(RealEnv(), path, " \n"));
+  EXPECT_THAT(
+      ReadJobFile(RealEnv(), path),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("is empty")));
+}
+
+TEST(ReadJobFile, Pipe_IsReadToItsEnd) {
+  const std::string path = ::testing::TempDir() + "/pipe";
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  std::thread writer([&path] {
+    std::ofstream(path) << "rounds: 3\n"
+                        << "seed: 5\n";
+  });
+  const auto spec = ReadJobFile(RealEnv(), path);
+  writer.join();
+  ASSERT_OK(spec);
+  EXPECT_EQ(spec->seed(), 5u);
 }
 
 TEST(ParseTextArgument, AtSign_ReadsAFile) {

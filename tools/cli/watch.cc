@@ -39,7 +39,9 @@ void WatchPrinter::OnEvent(const v1::JobEvent& event) {
     Print({view_.Header()});
   }
   Print(lines);
-  DrawLive();
+  // Of a worker's progress there is soon more; of the job's state there may
+  // not be.
+  DrawLive(/*now_or_never=*/!event.has_worker());
 }
 
 void WatchPrinter::Note(const std::string& line) {
@@ -71,10 +73,12 @@ void WatchPrinter::EraseLive() {
   live_lines_ = 0;
 }
 
-void WatchPrinter::DrawLive() {
+void WatchPrinter::DrawLive(bool now_or_never) {
   if (style_ != WatchStyle::kTerminal) return;
   const absl::Time now = absl::Now();
-  if (live_lines_ > 0 && now - last_draw_ < kRedrawInterval) return;
+  if (!now_or_never && live_lines_ > 0 && now - last_draw_ < kRedrawInterval) {
+    return;
+  }
   last_draw_ = now;
   EraseLive();
   for (const std::string& line : view_.LiveLines()) {

@@ -39,7 +39,7 @@ class WatchPrinter {
   void Print(const std::vector<std::string>& lines)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EraseLive() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void DrawLive() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DrawLive(bool now_or_never) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::FILE* const out_;
   const WatchStyle style_;
