@@ -46,11 +46,15 @@ void CoordinatorFixture::Stop() {
 }
 
 std::shared_ptr<grpc::Channel> CoordinatorFixture::NewChannel() const {
+  return NewChannel(grpc::InsecureChannelCredentials());
+}
+
+std::shared_ptr<grpc::Channel> CoordinatorFixture::NewChannel(
+    const std::shared_ptr<grpc::ChannelCredentials>& credentials) const {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", server_->port()),
-                                   grpc::InsecureChannelCredentials(),
-                                   arguments);
+  return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", port()),
+                                   credentials, arguments);
 }
 
 std::unique_ptr<TestWorker> CoordinatorFixture::NewWorker(

@@ -27,7 +27,13 @@ class CoordinatorFixture : public ::testing::Test {
   // Ends at once, as far as a process can without being killed.
   void Stop();
 
+  int port() const { return server_->port(); }
+  coordinator::Server* server() const { return server_.get(); }
+
   std::shared_ptr<grpc::Channel> NewChannel() const;
+  // A connection of its own, as somebody else.
+  std::shared_ptr<grpc::Channel> NewChannel(
+      const std::shared_ptr<grpc::ChannelCredentials>& credentials) const;
   std::unique_ptr<TestWorker> NewWorker(const std::string& name) const;
 
   // A job over the dataset "data" with a model of 2 x 3 weights "w", every
