@@ -39,6 +39,12 @@ constexpr int kMaxMetadataBytes = 16 << 10;
 // default of 64 KiB is slow over long links; bandwidth probing instead makes
 // gRPC buffer megabytes for each upload.
 constexpr int kStreamLookaheadBytes = 256 << 10;
+// gRPC lets a connection's read buffer grow to as much as ever came at once,
+// and keeps it while the connection is idle, unless its memory quota is short.
+// So the quota is: what the uploads in the window may take, and a small share
+// for each open connection (an idle one takes less than half of it).
+constexpr size_t kTransportBytes = size_t{64} << 20;
+constexpr size_t kTransportBytesPerConnection = size_t{64} << 10;
 constexpr uint64_t kStreamChargeBytes = uint64_t{2} << 20;
 constexpr absl::Duration kGrpcShutdown = absl::Seconds(2);
 
@@ -46,7 +52,8 @@ uint64_t DrawSeed() {
   uint64_t seed = 0;
   // Zero means "draw one".
   while (seed == 0) {
-    if (RAND_bytes(reinterpret_cast<unsigned char*>(&seed), sizeof(seed)) != 1) {
+    if (RAND_bytes(reinterpret_cast<unsigned char*>(&seed), sizeof(seed)) !=
+        1) {
       continue;
     }
   }
@@ -162,6 +169,7 @@ struct Server::State {
   std::unique_ptr<WorkerServiceImpl> worker_service;
   std::unique_ptr<ClientServiceImpl> client_service;
   std::unique_ptr<Acceptor> acceptor;
+  grpc::ResourceQuota quota{"koinon"};
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections;
   std::unique_ptr<grpc::Server> grpc_server;
   bool stopped = false;
@@ -179,14 +187,14 @@ absl::Status Server::State::OpenState() {
   ABSL_ASSIGN_OR_RETURN(lock, DirLock::Take(spec.state_dir));
   journal = std::move(options.journal);
   if (journal == nullptr) {
-    ABSL_ASSIGN_OR_RETURN(
-        journal, OpenSqliteJournal(absl::StrCat(spec.state_dir, "/journal.db")));
+    ABSL_ASSIGN_OR_RETURN(journal, OpenSqliteJournal(absl::StrCat(
+                                       spec.state_dir, "/journal.db")));
   }
   ABSL_ASSIGN_OR_RETURN(const JournalContents contents, journal->Load());
   ABSL_ASSIGN_OR_RETURN(
-      spool, Spool::Open(env, absl::StrCat(spec.state_dir, "/spool.bin"),
-                         {.max_bytes = spec.max_spool_bytes},
-                         TakenExtents(contents)));
+      spool,
+      Spool::Open(env, absl::StrCat(spec.state_dir, "/spool.bin"),
+                  {.max_bytes = spec.max_spool_bytes}, TakenExtents(contents)));
   store = std::make_unique<ModelStore>(
       env, absl::StrCat(spec.state_dir, "/models"), spec.chunk_bytes);
   chunks = std::make_unique<ModelChunks>(store.get(), spec.model_cache_bytes);
@@ -246,9 +254,8 @@ absl::Status Server::State::StartGrpc(
   builder.SetMaxReceiveMessageSize(static_cast<int>(spec.chunk_bytes) +
                                    kMessageOverheadBytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
-  builder.AddChannelArgument(
-      GRPC_ARG_MAX_CONCURRENT_STREAMS,
-      static_cast<int>(spec.max_streams_per_connection));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             static_cast<int>(spec.max_streams_per_connection));
   builder.AddChannelArgument(
       GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
       static_cast<int>(absl::ToInt64Milliseconds(spec.handshake_timeout)));
@@ -262,13 +269,16 @@ absl::Status Server::State::StartGrpc(
   builder.AddChannelArgument(
       GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
       static_cast<int>(absl::ToInt64Milliseconds(spec.lease)));
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
-                             5'000);
+  builder.AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+  quota.Resize(kTransportBytes);
+  builder.SetResourceQuota(quota);
   grpc_server = builder.BuildAndStart();
   if (grpc_server == nullptr) {
     return absl::InternalError("gRPC cannot start a server");
   }
-  acceptor->Start([this](int listener_fd, int fd) {
+  acceptor->Start([this](int listener_fd, int fd, size_t open) {
+    quota.Resize(kTransportBytes + open * kTransportBytesPerConnection);
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters p;
     p.listener_fd = listener_fd;
     p.fd = fd;

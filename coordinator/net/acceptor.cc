@@ -138,8 +138,8 @@ void Acceptor::Run() {
 
 void Acceptor::AcceptPending() {
   while (!stopping_) {
-    const int fd = accept4(listener_fd_, nullptr, nullptr,
-                           SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const int fd =
+        accept4(listener_fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return;
@@ -156,16 +156,23 @@ void Acceptor::AcceptPending() {
     const int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     open_[fd] = InodeOf(fd);
-    handler_(listener_fd_, fd);
+    handler_(listener_fd_, fd, open_.size());
   }
 }
 
 bool Acceptor::HasRoom() {
-  if (open_.size() < max_connections_) return true;
+  if (open_.size() >= max_connections_ || open_.size() >= sweep_at_) Sweep();
+  return open_.size() < max_connections_;
+}
+
+void Acceptor::Sweep() {
   for (auto it = open_.begin(); it != open_.end();) {
     it = InodeOf(it->first) == it->second ? std::next(it) : open_.erase(it);
   }
-  return open_.size() < max_connections_;
+  // So that sweeping costs a constant per connection, and the count is never
+  // more than twice the truth.
+  constexpr size_t kLeast = 64;
+  sweep_at_ = std::max(kLeast, 2 * open_.size());
 }
 
 absl::StatusOr<std::pair<std::string, int>> ParseHostPort(

@@ -30,7 +30,8 @@ class Acceptor {
     size_t reserved_descriptors = 64;
   };
   // Takes ownership of the connected descriptor and closes it in the end.
-  using Handler = std::function<void(int listener_fd, int fd)>;
+  // `open`: how many of those handed on are open at most, this one included.
+  using Handler = std::function<void(int listener_fd, int fd, size_t open)>;
 
   // UNAVAILABLE, naming the address, if it cannot be listened on.
   static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(
@@ -52,6 +53,8 @@ class Acceptor {
   void Run();
   void AcceptPending();
   bool HasRoom();
+  // Forgets the connections that are closed.
+  void Sweep();
 
   const int listener_fd_;
   const int wake_fd_;
@@ -64,6 +67,7 @@ class Acceptor {
   // Descriptor -> inode of its socket, of the connections that were handed on.
   // One is closed when its descriptor has another inode, or none.
   std::map<int, uint64_t> open_;  // the thread's own
+  size_t sweep_at_ = 0;           // how many make the next sweep due
 };
 
 // "127.0.0.1:7070", "[::1]:0", "coordinator.example:7070" -> host and port.

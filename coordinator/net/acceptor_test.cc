@@ -26,7 +26,8 @@ int Connect(int port) {
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<uint16_t>(port));
   inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) !=
+      0) {
     close(fd);
     return -1;
   }
@@ -44,7 +45,7 @@ void Reset(int fd) {
 class Sink {
  public:
   Acceptor::Handler Handler() {
-    return [this](int, int fd) {
+    return [this](int, int fd, size_t) {
       MutexLock lock(&mutex_);
       fds_.push_back(fd);
       changed_.SignalAll();
@@ -84,9 +85,8 @@ TEST(AcceptorTest, Listen_PortZero_GetsAPortAndHandsConnectionsOn) {
 }
 
 TEST(AcceptorTest, Listen_BusyPort_NamesTheAddress) {
-  ASSERT_OK_AND_ASSIGN(
-      auto first,
-      Acceptor::Listen({.host = "127.0.0.1", .max_connections = 10}));
+  ASSERT_OK_AND_ASSIGN(auto first, Acceptor::Listen({.host = "127.0.0.1",
+                                                     .max_connections = 10}));
   EXPECT_THAT(
       Acceptor::Listen(
           {.host = "127.0.0.1", .port = first->port(), .max_connections = 10}),
@@ -95,9 +95,8 @@ TEST(AcceptorTest, Listen_BusyPort_NamesTheAddress) {
 
 TEST(AcceptorTest, OverTheBound_IsClosedUntilSomeAreGone) {
   Sink sink;
-  ASSERT_OK_AND_ASSIGN(
-      auto acceptor,
-      Acceptor::Listen({.host = "127.0.0.1", .max_connections = 2}));
+  ASSERT_OK_AND_ASSIGN(auto acceptor, Acceptor::Listen({.host = "127.0.0.1",
+                                                        .max_connections = 2}));
   acceptor->Start(sink.Handler());
   const int a = Connect(acceptor->port());
   const int b = Connect(acceptor->port());
@@ -130,9 +129,9 @@ TEST(AcceptorTest, DescriptorsExhausted_AcceptsAgainWhenTheyAreFree) {
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<uint16_t>(acceptor->port()));
   inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
-  ASSERT_EQ(connect(client, reinterpret_cast<sockaddr*>(&address),
-                    sizeof(address)),
-            0);
+  ASSERT_EQ(
+      connect(client, reinterpret_cast<sockaddr*>(&address), sizeof(address)),
+      0);
   setrlimit(RLIMIT_NOFILE, &before);
   sink.Await(1);
   Reset(client);

@@ -90,10 +90,9 @@ absl::Status ProcessFederation::StartCoordinator() {
   while (!absl::SimpleAtoi(ReadAll(port_file), &port_)) {
     const auto ended = coordinator_->Wait(kPoll);
     if (ended.has_value() || absl::Now() > until) {
-      return absl::UnavailableError(
-          absl::StrCat("the coordinator did not start: ",
-                       ended.value_or("time-out"), "\n",
-                       ReadAll(dir_ + "/coordinator.log")));
+      return absl::UnavailableError(absl::StrCat(
+          "the coordinator did not start: ", ended.value_or("time-out"), "\n",
+          ReadAll(dir_ + "/coordinator.log")));
     }
   }
   return absl::OkStatus();
@@ -148,6 +147,8 @@ v1::JobSpec ProcessFederation::MakeJob(const std::string& name,
   spec.set_dataset("data");
   spec.set_rounds(rounds);
   spec.set_seed(3);
+  // Some 50 ms, so that a kill may come in the middle.
+  spec.mutable_training()->set_steps(2000);
   spec.mutable_cohort()->set_target(workers_);
   spec.mutable_cohort()->set_minimum(workers_);
   spec.mutable_cohort()->set_deadline_seconds(3600);
@@ -194,9 +195,9 @@ absl::StatusOr<v1::JobStatus> ProcessFederation::AwaitEnd(
   const absl::Time until = absl::Now() + kPatience;
   while (absl::Now() < until) {
     const auto status = Get(job);
-    if (status.ok() && (status->state() == v1::SUCCEEDED ||
-                        status->state() == v1::FAILED ||
-                        status->state() == v1::CANCELLED)) {
+    if (status.ok() &&
+        (status->state() == v1::SUCCEEDED || status->state() == v1::FAILED ||
+         status->state() == v1::CANCELLED)) {
       return status;
     }
     absl::SleepFor(kPoll);
