@@ -27,6 +27,8 @@
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/impl/server_builder_option.h"
+#include "grpcpp/impl/server_builder_plugin.h"
 
 namespace koinon::coordinator {
 namespace {
@@ -59,6 +61,20 @@ uint64_t DrawSeed() {
   }
   return seed;
 }
+
+// gRPC's reflection library puts itself into every server of a program that it
+// is linked into. This takes it out again.
+class WithoutReflection final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(
+      std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins)
+      override {
+    std::erase_if(*plugins, [](const auto& plugin) {
+      return plugin->name() == "proto_server_reflection";
+    });
+  }
+};
 
 // An exclusive lock on the state directory for as long as this lives.
 class DirLock {
@@ -242,10 +258,12 @@ absl::Status Server::State::StartGrpc(
       engine.get(), &catalog, chunks.get(), policy.get());
 
   grpc::EnableDefaultHealthCheckService(true);
+  grpc::ServerBuilder builder;
   if (spec.reflection || IsLoopback(address.first)) {
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  } else {
+    builder.SetOption(std::make_unique<WithoutReflection>());
   }
-  grpc::ServerBuilder builder;
   connections = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       credentials);
@@ -276,6 +294,10 @@ absl::Status Server::State::StartGrpc(
   grpc_server = builder.BuildAndStart();
   if (grpc_server == nullptr) {
     return absl::InternalError("gRPC cannot start a server");
+  }
+  for (const char* service : {v1::WorkerService::service_full_name(),
+                              v1::ClientService::service_full_name()}) {
+    grpc_server->GetHealthCheckService()->SetServingStatus(service, true);
   }
   acceptor->Start([this](int listener_fd, int fd, size_t open) {
     quota.Resize(kTransportBytes + open * kTransportBytesPerConnection);

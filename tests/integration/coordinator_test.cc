@@ -149,8 +149,7 @@ TEST_F(CoordinatorTest, Update_AnnouncedAgainAfterAcceptance_IsCountedOnce) {
   a->Announce(a->HeaderFor(offer.offer_task(), Filled(9), 10));
   ASSERT_OK_AND_ASSIGN(auto second,
                        a->Await(v1::CoordinatorMessage::kUpdateSettled));
-  EXPECT_EQ(second.update_settled().outcome(),
-            v1::UpdateSettled::NOT_INCLUDED);
+  EXPECT_EQ(second.update_settled().outcome(), v1::UpdateSettled::NOT_INCLUDED);
   ASSERT_OK(b->TrainOnce(Filled(1), 10));
   ASSERT_OK(AwaitEnd("job"));
   const auto rounds = Rounds("job");
@@ -272,7 +271,8 @@ TEST_F(CoordinatorTest, Refusal_ByEveryone_FailsTheJobWithTheReason) {
   spec.mutable_cohort()->set_deadline_seconds(1);
   spec.mutable_cohort()->set_retries(1);
   ASSERT_OK(Submit(spec));
-  ASSERT_OK_AND_ASSIGN(auto offer, a->Await(v1::CoordinatorMessage::kOfferTask));
+  ASSERT_OK_AND_ASSIGN(auto offer,
+                       a->Await(v1::CoordinatorMessage::kOfferTask));
   v1::WorkerMessage refuse;
   *refuse.mutable_refuse_task()->mutable_task() = offer.offer_task().task();
   refuse.mutable_refuse_task()->set_reason("no such data");
@@ -289,7 +289,8 @@ TEST_F(CoordinatorTest, Evaluation_OfThePublishedVersion_IsInTheReport) {
   spec.mutable_evaluation()->set_every_rounds(1);
   ASSERT_OK(Submit(spec));
   ASSERT_OK(a->TrainOnce(Filled(1), 10));
-  ASSERT_OK_AND_ASSIGN(auto offer, a->Await(v1::CoordinatorMessage::kOfferTask));
+  ASSERT_OK_AND_ASSIGN(auto offer,
+                       a->Await(v1::CoordinatorMessage::kOfferTask));
   EXPECT_EQ(offer.offer_task().task().kind(), v1::TaskRef::EVALUATE);
   EXPECT_EQ(offer.offer_task().base_version(), 1);
   v1::WorkerMessage done;
@@ -325,9 +326,9 @@ TEST_F(CoordinatorTest, Submit_OverTheBounds_NamesTheBound) {
   spec_.max_model_bytes = 100;
   Start();
   ASSERT_OK(Submit(SmallJob("job", 1, 1)));
-  EXPECT_THAT(Submit(SmallJob("other", 1, 1)),
-              StatusIs(absl::StatusCode::kResourceExhausted,
-                       HasSubstr("max_jobs")));
+  EXPECT_THAT(
+      Submit(SmallJob("other", 1, 1)),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("max_jobs")));
   Stop();
   spec_.max_jobs = 10;
   Start();
@@ -364,7 +365,8 @@ TEST_F(CoordinatorTest, Pause_BetweenRounds_HoldsTheNextRoundUntilResume) {
   Start();
   auto a = JoinedWorker("a");
   ASSERT_OK(Submit(SmallJob("job", 2, 1)));
-  ASSERT_OK_AND_ASSIGN(auto offer, a->Await(v1::CoordinatorMessage::kOfferTask));
+  ASSERT_OK_AND_ASSIGN(auto offer,
+                       a->Await(v1::CoordinatorMessage::kOfferTask));
   v1::JobStatus status;
   {
     grpc::ClientContext context;
@@ -407,7 +409,8 @@ TEST_F(CoordinatorTest, TwoJobs_OneWorker_TheHigherPriorityGoesFirst) {
     }));
   }
   auto a = JoinedWorker("a");
-  ASSERT_OK_AND_ASSIGN(auto offer, a->Await(v1::CoordinatorMessage::kOfferTask));
+  ASSERT_OK_AND_ASSIGN(auto offer,
+                       a->Await(v1::CoordinatorMessage::kOfferTask));
   EXPECT_EQ(offer.offer_task().task().job(), "high");
 }
 
@@ -465,9 +468,9 @@ TEST_F(CoordinatorTest, Start_NeitherTlsNorInsecure_IsRefused) {
   const RealClock clock;
   coordinator::Server::Options options;
   options.clock = &clock;
-  EXPECT_THAT(coordinator::Server::Start(spec_, std::move(options)),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("--insecure")));
+  EXPECT_THAT(
+      coordinator::Server::Start(spec_, std::move(options)),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--insecure")));
 }
 
 }  // namespace

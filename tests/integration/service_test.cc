@@ -13,10 +13,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "grpcpp/generic/generic_stub.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "tests/integration/coordinator_fixture.h"
 #include "tests/integration/health.grpc.pb.h"
+#include "tests/integration/reflection.h"
 
 namespace koinon::testing {
 namespace {
@@ -32,44 +33,6 @@ void SetTimeout(grpc::ClientContext* context, absl::Duration timeout) {
 
 // A test that waits for longer than this has failed.
 constexpr absl::Duration kPatience = absl::Seconds(60);
-
-grpc::ByteBuffer BufferOf(const std::string& bytes) {
-  const grpc::Slice slice(bytes);
-  return grpc::ByteBuffer(&slice, 1);
-}
-
-// One serialised message there and one back over a bidirectional stream.
-std::string Exchange(const std::shared_ptr<grpc::Channel>& channel,
-                     const std::string& method, const std::string& request) {
-  grpc::GenericStub stub(channel);
-  grpc::ClientContext context;
-  SetTimeout(&context, kPatience);
-  grpc::CompletionQueue queue;
-  const auto await = [&queue] {
-    void* tag = nullptr;
-    bool ok = false;
-    return queue.Next(&tag, &ok) && ok;
-  };
-  const auto call = stub.PrepareCall(&context, method, &queue);
-  call->StartCall(nullptr);
-  EXPECT_TRUE(await()) << method;
-  call->Write(BufferOf(request), nullptr);
-  EXPECT_TRUE(await()) << method;
-  grpc::ByteBuffer reply;
-  call->Read(&reply, nullptr);
-  EXPECT_TRUE(await()) << method;
-  context.TryCancel();
-  grpc::Status status;
-  call->Finish(&status, nullptr);
-  await();
-  std::vector<grpc::Slice> slices;
-  std::string bytes;
-  if (!reply.Dump(&slices).ok()) return bytes;
-  for (const grpc::Slice& slice : slices) {
-    bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  }
-  return bytes;
-}
 
 // Connects to 127.0.0.1:port; -1 if that fails.
 int ConnectTcp(int port) {
@@ -118,14 +81,19 @@ class ServiceTest : public CoordinatorFixture {
   }
 };
 
-TEST_F(ServiceTest, Health_WhileServing_SaysServing) {
+TEST_F(ServiceTest, Health_WhileServing_SaysServingOfWholeAndParts) {
   Start();
   const auto health = Health::NewStub(NewChannel());
-  grpc::ClientContext context;
-  SetTimeout(&context, kPatience);
-  HealthCheckResponse reply;
-  ASSERT_TRUE(health->Check(&context, HealthCheckRequest(), &reply).ok());
-  EXPECT_EQ(reply.status(), HealthCheckResponse::SERVING);
+  for (const char* service :
+       {"", "koinon.v1.WorkerService", "koinon.v1.ClientService"}) {
+    grpc::ClientContext context;
+    SetTimeout(&context, kPatience);
+    HealthCheckRequest request;
+    request.set_service(service);
+    HealthCheckResponse reply;
+    EXPECT_TRUE(health->Check(&context, request, &reply).ok()) << service;
+    EXPECT_EQ(reply.status(), HealthCheckResponse::SERVING) << service;
+  }
 }
 
 TEST_F(ServiceTest, Health_WhileStopping_SaysNotServing) {
@@ -147,18 +115,12 @@ TEST_F(ServiceTest, Health_WhileStopping_SaysNotServing) {
 
 TEST_F(ServiceTest, Reflection_OnLoopback_KnowsBothServices) {
   Start();
-  const std::string method =
-      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
-  // ServerReflectionRequest: field 7 lists the services, field 4 asks for the
-  // file that has a symbol.
-  const std::string list = std::string("\x3a\x01*");
-  const std::string services = Exchange(NewChannel(), method, list);
+  ASSERT_OK_AND_ASSIGN(const auto services, ReflectedServices(NewChannel()));
   EXPECT_THAT(services, HasSubstr("koinon.v1.WorkerService"));
   EXPECT_THAT(services, HasSubstr("koinon.v1.ClientService"));
-  const std::string symbol = "koinon.v1.WorkerService";
-  const std::string file = absl::StrCat(
-      "\x22", std::string(1, static_cast<char>(symbol.size())), symbol);
-  EXPECT_THAT(Exchange(NewChannel(), method, file), HasSubstr("PushUpdate"));
+  ASSERT_OK_AND_ASSIGN(const auto file,
+                       ReflectedFile(NewChannel(), "koinon.v1.WorkerService"));
+  EXPECT_THAT(file, HasSubstr("PushUpdate"));
 }
 
 TEST_F(ServiceTest, Message_OverTheBound_IsResourceExhausted) {

@@ -26,8 +26,7 @@ void SetPatience(grpc::ClientContext* context) {
 
 }  // namespace
 
-TestWorker::TestWorker(std::shared_ptr<grpc::Channel> channel,
-                       std::string name)
+TestWorker::TestWorker(std::shared_ptr<grpc::Channel> channel, std::string name)
     : channel_(std::move(channel)),
       stub_(v1::WorkerService::NewStub(channel_)),
       name_(std::move(name)) {
@@ -149,8 +148,7 @@ absl::StatusOr<std::string> TestWorker::Pull(const std::string& job,
   while (reader->Read(&reply)) {
     if (reply.has_manifest()) *manifest = reply.manifest();
     if (!reply.has_chunk()) continue;
-    if (reply.chunk().offset() !=
-        offset + static_cast<int64_t>(bytes.size())) {
+    if (reply.chunk().offset() != offset + static_cast<int64_t>(bytes.size())) {
       return absl::DataLossError("a chunk is out of place");
     }
     bytes += reply.chunk().data();
