@@ -1,3 +1,5 @@
+#include "tools/cli/bench_commands.h"
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
@@ -11,7 +13,6 @@
 #include "absl/strings/str_split.h"
 #include "kernels/train_bench.h"
 #include "tools/bench/aggregate_bench.h"
-#include "tools/cli/bench_commands.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/text.h"
 
@@ -155,6 +156,7 @@ void AddBenchCommands(CLI::App* app, ExitCode* exit_code) {
   AddAggregate(group, exit_code);
   AddTrain(group, exit_code);
   AddRoundBench(group, exit_code);
+  AddMnistBench(group, exit_code);
 }
 
 }  // namespace koinon::cli

@@ -40,8 +40,8 @@ absl::StatusOr<Case> ParseCase(const std::string& text) {
 
 struct RoundOptions {
   bench::RoundBenchOptions bench;
-  std::vector<std::string> cases = {"1x1000",    "10x1000",    "100x1000",
-                                    "1000x1000", "1x1000000",  "10x1000000",
+  std::vector<std::string> cases = {"1x1000",      "10x1000",     "100x1000",
+                                    "1000x1000",   "1x1000000",   "10x1000000",
                                     "100x1000000", "1000x1000000"};
   std::string rival;
   size_t pairs = 3;
@@ -165,8 +165,9 @@ void AddRoundBench(CLI::App* group, ExitCode* exit_code) {
                    "Measured rounds, after one that is not")
       ->check(CLI::Range(1, 10'000))
       ->capture_default_str();
-  command->add_option("--work-dir", options->bench.work_dir,
-                      "Where the coordinator's state goes: on a real disk")
+  command
+      ->add_option("--work-dir", options->bench.work_dir,
+                   "Where the coordinator's state goes: on a real disk")
       ->capture_default_str();
   command
       ->add_option("--rival", options->rival,
@@ -176,9 +177,10 @@ void AddRoundBench(CLI::App* group, ExitCode* exit_code) {
   command->add_option("--pairs", options->pairs, "Turns with the rival")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_option("--idle", options->idle,
-                      "Instead: what so many connected workers that do "
-                      "nothing cost")
+  command
+      ->add_option("--idle", options->idle,
+                   "Instead: what so many connected workers that do "
+                   "nothing cost")
       ->check(CLI::Range(1, 1'000'000));
   command->add_option("--bin-dir", options->bin_dir,
                       "Where koinon-coordinator is");
