@@ -23,9 +23,9 @@ namespace {
 // Documented in docs/operations.md.
 enum ExitCode {
   kExitOk = 0,
-  kExitFailed = 1,       // could not start
-  kExitUsage = 2,        // flags or configuration
-  kExitFatal = 3,        // the state could not be written: restart
+  kExitFailed = 1,        // could not start
+  kExitUsage = 2,         // flags or configuration
+  kExitFatal = 3,         // the state could not be written: restart
   kExitSecondSignal = 4,  // asked to end at once
 };
 
@@ -43,7 +43,8 @@ struct Flags {
 void AddFlags(CLI::App* app, Flags* flags) {
   Server::Spec& spec = flags->spec;
   app->set_version_flag("--version", std::string(kSoftwareVersion));
-  app->set_config("--config", "", "Read flags from a file (TOML: name = value)");
+  app->set_config("--config", "",
+                  "Read flags from a file (TOML: name = value)");
   app->add_option("--listen", spec.listen, "HOST:PORT; port 0: any free one")
       ->capture_default_str();
   app->add_option("--state-dir", spec.state_dir,
@@ -52,11 +53,13 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--federation", spec.federation,
                   "The federation's name, as in its certificates")
       ->capture_default_str();
-  app->add_option("--tls-cert", spec.tls.certificate, "This server's chain, PEM");
+  app->add_option("--tls-cert", spec.tls.certificate,
+                  "This server's chain, PEM");
   app->add_option("--tls-key", spec.tls.key, "Its private key, PEM");
   app->add_option("--tls-ca", spec.tls.ca, "The federation's CA, PEM");
-  app->add_flag("--insecure", spec.insecure,
-                "Plaintext: no TLS, no identities, everybody may do everything");
+  app->add_flag(
+      "--insecure", spec.insecure,
+      "Plaintext: no TLS, no identities, everybody may do everything");
   app->add_flag("--reflection", spec.reflection,
                 "Serve gRPC reflection on an address that is not loopback too");
   app->add_option("--port-file", flags->port_file,
@@ -77,18 +80,21 @@ void AddFlags(CLI::App* app, Flags* flags) {
                   "Open at once; further ones are closed on arrival")
       ->capture_default_str();
   app->add_option("--max-streams-per-connection",
-                  spec.max_streams_per_connection, "Calls at once on one connection")
+                  spec.max_streams_per_connection,
+                  "Calls at once on one connection")
       ->capture_default_str();
   app->add_option("--max-workers", spec.max_workers, "Registered at once")
       ->capture_default_str();
   app->add_option("--max-jobs", spec.max_jobs, "Unfinished at once")
       ->capture_default_str();
-  app->add_option("--max-watchers", spec.max_watchers, "Watching clients at once")
+  app->add_option("--max-watchers", spec.max_watchers,
+                  "Watching clients at once")
       ->capture_default_str();
   app->add_option("--max-model-bytes", spec.max_model_bytes, "Of one model")
       ->capture_default_str();
-  app->add_option("--max-spool-bytes", spec.max_spool_bytes,
-                  "Of the file that holds updates until their round is published")
+  app->add_option(
+         "--max-spool-bytes", spec.max_spool_bytes,
+         "Of the file that holds updates until their round is published")
       ->capture_default_str();
   app->add_option("--upload-window-bytes", spec.upload_window_bytes,
                   "Memory that uploads may take at once (2 MiB for each)")
@@ -114,10 +120,12 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->footer(
       "Examples:\n"
       "  koinon certs certs --host coordinator.example --worker site-1\n"
-      "  koinon-coordinator --listen 0.0.0.0:7070 --state-dir /var/lib/koinon \\\n"
+      "  koinon-coordinator --listen 0.0.0.0:7070 --state-dir /var/lib/koinon "
+      "\\\n"
       "    --tls-cert certs/server.pem --tls-key certs/server.key --tls-ca "
       "certs/ca.pem\n"
-      "  koinon-coordinator --state-dir state --insecure    # loopback, plaintext");
+      "  koinon-coordinator --state-dir state --insecure    # loopback, "
+      "plaintext");
 }
 
 // One arena and a low mmap threshold: a chunk's memory goes back to the system
@@ -163,9 +171,8 @@ int Run(const Flags& flags) {
                       {"federation", spec.federation},
                       {"version", kSoftwareVersion}});
   if (!flags.port_file.empty()) {
-    const absl::Status written =
-        WriteFileAtomically(RealEnv(), flags.port_file,
-                            absl::StrCat((*server)->port(), "\n"));
+    const absl::Status written = WriteFileAtomically(
+        RealEnv(), flags.port_file, absl::StrCat((*server)->port(), "\n"));
     if (!written.ok()) {
       LogError("cannot write the port file", {{"error", written}});
       return kExitFailed;

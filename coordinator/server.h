@@ -57,9 +57,9 @@ class Server {
   // What a test injects.
   struct Options {
     Env* env = RealEnv();
-    const Clock* clock = nullptr;          // required
-    std::unique_ptr<Journal> journal;      // null: SQLite in state_dir
-    std::function<uint64_t()> draw_seed;   // null: OpenSSL
+    const Clock* clock = nullptr;         // required
+    std::unique_ptr<Journal> journal;     // null: SQLite in state_dir
+    std::function<uint64_t()> draw_seed;  // null: OpenSSL
     // Called once, from any thread, when the process must not go on.
     std::function<void(absl::Status)> on_fatal = [](absl::Status) {};
   };

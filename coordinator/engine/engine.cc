@@ -64,8 +64,8 @@ absl::Status Engine::RestoreJob(const JobRow& row,
   const JobId& name = row.spec.name();
   const auto graph = kernels::ModelGraph::Build(row.spec.model());
   if (!graph.ok()) {
-    return absl::DataLossError(absl::StrCat("journal: job ", name, ": ",
-                                            graph.status().message()));
+    return absl::DataLossError(
+        absl::StrCat("journal: job ", name, ": ", graph.status().message()));
   }
   static const std::map<int64_t, RoundRow> kNoRounds;
   const auto rounds_it = contents.rounds.find(name);
@@ -231,7 +231,8 @@ bool Engine::TickJobs(absl::Time now) {
     std::vector<WorkerId> candidates = registry_.Capable(job->row.spec);
     std::erase_if(candidates, [&](const WorkerId& worker) {
       return std::any_of(jobs_.begin(), jobs_.end(), [&](const auto& other) {
-        return other.second.get() != job && other.second->machine.IsBusy(worker);
+        return other.second.get() != job &&
+               other.second->machine.IsBusy(worker);
       });
     });
     Perform(job, job->machine.Tick(now, candidates));
@@ -259,10 +260,9 @@ void Engine::SyncWholeUploads() {
     return;
   }
   for (WholeUpload& whole : whole_) {
-    loop_.Post([this, upload = std::move(whole.upload),
-                reply = std::move(whole.reply)] {
-      AcceptUpload(upload, reply);
-    });
+    loop_.Post(
+        [this, upload = std::move(whole.upload),
+         reply = std::move(whole.reply)] { AcceptUpload(upload, reply); });
   }
   whole_.clear();
 }
@@ -293,19 +293,19 @@ void Engine::OnSessionOpened(uint64_t session,
 }
 
 void Engine::OnHello(uint64_t session, v1::Hello hello, std::string address) {
-  loop_.Post([this, session, hello = std::move(hello),
-              address = std::move(address)] {
-    HandleHello(session, hello, address);
-  });
+  loop_.Post(
+      [this, session, hello = std::move(hello), address = std::move(address)] {
+        HandleHello(session, hello, address);
+      });
 }
 
 void Engine::OnMessage(uint64_t session, v1::WorkerMessage message,
                        std::function<void()> done) {
-  loop_.Post([this, session, message = std::move(message),
-              done = std::move(done)] {
-    HandleMessage(session, message);
-    done();
-  });
+  loop_.Post(
+      [this, session, message = std::move(message), done = std::move(done)] {
+        HandleMessage(session, message);
+        done();
+      });
 }
 
 void Engine::OnSessionClosed(uint64_t session) {

@@ -52,8 +52,9 @@ class WatchPort {
 // only after the commit lets the world know: offers, acknowledgements, events.
 // Events that come in while a commit runs share the next one.
 //
-// Methods named On... and the client's calls may be called from any thread; they
-// post to the engine's. Everything given by pointer must outlive the engine.
+// Methods named On... and the client's calls may be called from any thread;
+// they post to the engine's. Everything given by pointer must outlive the
+// engine.
 class Engine {
  public:
   struct Options {
@@ -61,7 +62,7 @@ class Engine {
     absl::Duration lease;
     absl::Duration hello_timeout;
     int64_t max_chunk_bytes;
-    size_t max_jobs;     // unfinished at once
+    size_t max_jobs;  // unfinished at once
     size_t max_watchers;
     int64_t max_model_bytes;
     int64_t keep_versions;  // newest ones of each job; 0: all
@@ -69,8 +70,8 @@ class Engine {
     int threads;  // for aggregation
     // Draws seeds for jobs that name none.
     std::function<uint64_t()> draw_seed;
-    // The state is not to be trusted any more (the journal or spool failed): the
-    // process must end and start again from the journal.
+    // The state is not to be trusted any more (the journal or spool failed):
+    // the process must end and start again from the journal.
     std::function<void(absl::Status)> on_fatal;
   };
 
@@ -151,8 +152,7 @@ class Engine {
                          const v1::WorkerMessage& message);
   void HandleUpdateReady(const WorkerId& worker,
                          const v1::UpdateHeader& header);
-  void HandleEvaluation(const WorkerId& worker,
-                        const v1::EvaluationDone& done);
+  void HandleEvaluation(const WorkerId& worker, const v1::EvaluationDone& done);
   void AcceptUpload(const std::shared_ptr<Upload>& upload, UploadReply reply);
   void RefuseUpload(const UploadKey& key, const std::string& reason,
                     const UploadReply& reply);
@@ -222,7 +222,8 @@ class Engine {
   std::atomic<bool> draining_{false};
   std::atomic<bool> failed_{false};
 
-  // Uploads that wait for the sync that makes them durable; the sync loop's own.
+  // Uploads that wait for the sync that makes them durable; the sync loop's
+  // own.
   struct WholeUpload {
     std::shared_ptr<Upload> upload;
     UploadReply reply;

@@ -80,8 +80,8 @@ absl::StatusOr<v1::SubmitJobReply> Engine::Submit(v1::JobSpec spec) {
   JobRow row;
   row.spec = spec;
   row.submitted = clock_->Now();
-  auto job = std::make_unique<Job>(
-      row, RoundMachine(spec, RoundMachine::Snapshot()));
+  auto job =
+      std::make_unique<Job>(row, RoundMachine(spec, RoundMachine::Snapshot()));
   job->layout = graph.layout();
   Mutate(row);
   LogInfo("job submitted", {{"job", spec.name()},
@@ -115,8 +115,7 @@ absl::StatusOr<v1::SubmitJobReply> Engine::Resubmit(const Job& job,
 std::vector<std::string> Engine::SubmissionWarnings(
     const v1::JobSpec& spec) const {
   const size_t capable = registry_.Capable(spec).size();
-  const int64_t wanted =
-      std::max<int64_t>(1, spec.cohort().minimum());
+  const int64_t wanted = std::max<int64_t>(1, spec.cohort().minimum());
   if (static_cast<int64_t>(capable) >= wanted) return {};
   std::set<std::string> datasets;
   for (const auto& [id, worker] : registry_.workers()) {
@@ -124,10 +123,10 @@ std::vector<std::string> Engine::SubmissionWarnings(
       datasets.insert(dataset.name());
     }
   }
-  return {absl::StrCat(
-      capable, " connected workers can run this job, it needs ", wanted,
-      "; it waits. Datasets that workers have: ",
-      datasets.empty() ? "none" : absl::StrJoin(datasets, ", "))};
+  return {
+      absl::StrCat(capable, " connected workers can run this job, it needs ",
+                   wanted, "; it waits. Datasets that workers have: ",
+                   datasets.empty() ? "none" : absl::StrJoin(datasets, ", "))};
 }
 
 void Engine::GetJob(JobId name, Reply<v1::JobStatus> reply) {
@@ -150,8 +149,8 @@ void Engine::CancelJob(JobId name, Reply<v1::JobStatus> reply) {
   loop_.Post([this, name, reply] {
     const auto job = KnownJob(name);
     if (!job.ok()) return reply(job.status());
-    Perform(*job, (*job)->machine.OnCancel(clock_->Now(),
-                                           "cancelled by a client"));
+    Perform(*job,
+            (*job)->machine.OnCancel(clock_->Now(), "cancelled by a client"));
     AfterCommit([reply, status = StatusOf(**job)] { reply(status); });
   });
 }

@@ -52,9 +52,8 @@ void Engine::PerformOne(Job* job, const ExtendRound& action) {
   round.attempt = action.attempt;
   round.deadline = action.deadline;
   std::vector<WorkerId> cohort;
-  std::set_union(round.cohort.begin(), round.cohort.end(),
-                 action.added.begin(), action.added.end(),
-                 std::back_inserter(cohort));
+  std::set_union(round.cohort.begin(), round.cohort.end(), action.added.begin(),
+                 action.added.end(), std::back_inserter(cohort));
   round.cohort = std::move(cohort);
   Mutate(round);
   LogInfo("round extended", {{"job", round.job},
@@ -81,9 +80,8 @@ void Engine::PerformOne(Job* job, const WithdrawTask& action) {
   *withdraw->mutable_task() = MakeTaskRef(*job, action.kind);
   withdraw->mutable_task()->set_round(action.round);
   withdraw->set_reason(action.reason);
-  AfterCommit([this, worker = action.worker, message] {
-    SendTo(worker, message);
-  });
+  AfterCommit(
+      [this, worker = action.worker, message] { SendTo(worker, message); });
 }
 
 void Engine::PerformOne(Job* job, const CloseRound& action) {
@@ -108,8 +106,7 @@ void Engine::ComputeRound(Job* job) {
     const auto it = job->accepted.find(worker);
     if (it != job->accepted.end()) input.updates.push_back(it->second);
   }
-  input.seconds_open =
-      absl::ToDoubleSeconds(clock_->Now() - job->round.opened);
+  input.seconds_open = absl::ToDoubleSeconds(clock_->Now() - job->round.opened);
   job->computing = true;
   ++computing_;
   AfterCommit([this, input = std::move(input)] {
@@ -148,13 +145,12 @@ void Engine::FinishRound(const JobId& name, int64_t round,
     refused.push_back(refusal.worker);
   }
   if (!published.status.ok()) {
-    LogError("round cannot be aggregated", {{"job", name},
-                                            {"round", round},
-                                            {"error", published.status}});
+    LogError("round cannot be aggregated",
+             {{"job", name}, {"round", round}, {"error", published.status}});
     ForgetUpdates(job);
     job->needs_tick = true;
-    return Perform(job, job->machine.OnAggregated(now, round, published.status,
-                                                  refused));
+    return Perform(
+        job, job->machine.OnAggregated(now, round, published.status, refused));
   }
   PublishVersion(job, published);
   const Actions actions =
@@ -212,19 +208,19 @@ void Engine::PublishVersion(Job* job, const PublishedRound& published) {
   Mutate(VersionRow{published.manifest});
   ForgetUpdates(job);
   DropOldVersions(job);
-  AfterCommit([this, name, manifest = published.manifest,
-               report = job->round.report] {
-    catalog_->Put(manifest);
-    LogInfo("round published",
-            {{"job", name},
-             {"round", report.round()},
-             {"updates", report.included_size()},
-             {"digest", Digest::FromBytes(manifest.digest())->ToShortHex()},
-             {"seconds", report.seconds()}});
-    v1::JobEvent event;
-    *event.mutable_round_closed() = report;
-    SendEvent(name, std::move(event));
-  });
+  AfterCommit(
+      [this, name, manifest = published.manifest, report = job->round.report] {
+        catalog_->Put(manifest);
+        LogInfo("round published",
+                {{"job", name},
+                 {"round", report.round()},
+                 {"updates", report.included_size()},
+                 {"digest", Digest::FromBytes(manifest.digest())->ToShortHex()},
+                 {"seconds", report.seconds()}});
+        v1::JobEvent event;
+        *event.mutable_round_closed() = report;
+        SendEvent(name, std::move(event));
+      });
 }
 
 // The round's updates are needed no more. Their extents are free once the
@@ -309,9 +305,9 @@ void Engine::ComputeInitialModel(Job* job) {
         catalog_->Find(spec.initial_model().substr(0, at),
                        std::stoll(spec.initial_model().substr(at + 1)));
     if (!found.ok()) {
-      return Perform(job, job->machine.OnCancel(
-                              clock_->Now(), std::string(
-                                                 found.status().message())));
+      return Perform(
+          job, job->machine.OnCancel(clock_->Now(),
+                                     std::string(found.status().message())));
     }
     initial = *found;
   }

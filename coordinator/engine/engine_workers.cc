@@ -218,14 +218,14 @@ void Engine::HandleUpdateReady(const WorkerId& worker,
     const bool same = it != job->accepted.end() &&
                       it->second.digest.ToBytes() == header.digest();
     if (!same) {
-      LogWarning("a worker has two updates for one round",
-                 {{"worker", worker}, {"job", task.job()},
-                  {"round", task.round()}});
+      LogWarning(
+          "a worker has two updates for one round",
+          {{"worker", worker}, {"job", task.job()}, {"round", task.round()}});
     }
-    return Settle(worker, task,
-                  same ? v1::UpdateSettled::ACCEPTED
-                       : v1::UpdateSettled::NOT_INCLUDED,
-                  same ? "" : "another update of this worker is in the round");
+    return Settle(
+        worker, task,
+        same ? v1::UpdateSettled::ACCEPTED : v1::UpdateSettled::NOT_INCLUDED,
+        same ? "" : "another update of this worker is in the round");
   }
   if (!wanted.ok()) {
     return Settle(worker, task, v1::UpdateSettled::NOT_INCLUDED,
@@ -325,9 +325,9 @@ void Engine::RefuseUpload(const UploadKey& key, const std::string& reason,
   if (!job->accepted.contains(key.worker)) job->excluded[key.worker] = reason;
   SendWorkerEvent(key.job, key.worker, v1::WorkerEvent::UPDATE_REFUSED, reason);
   job->needs_tick = true;
-  Perform(job, job->machine.OnTaskRefused(clock_->Now(), key.round,
-                                          TaskId::Kind::kTrain, key.worker,
-                                          reason));
+  Perform(job,
+          job->machine.OnTaskRefused(clock_->Now(), key.round,
+                                     TaskId::Kind::kTrain, key.worker, reason));
 }
 
 void Engine::HandleEvaluation(const WorkerId& worker,

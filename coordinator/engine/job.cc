@@ -34,7 +34,8 @@ class SpreadBuilder {
     spread.set_min(min_);
     spread.set_max(max_);
     const double mean = sum_ / count_;
-    spread.set_stddev(std::sqrt(std::max(0.0, squares_ / count_ - mean * mean)));
+    spread.set_stddev(
+        std::sqrt(std::max(0.0, squares_ / count_ - mean * mean)));
     return spread;
   }
 
@@ -171,9 +172,8 @@ v1::MetricsSummary Summarize(const std::map<WorkerId, v1::Metrics>& metrics) {
 
 absl::Status CheckMetrics(const v1::Metrics& metrics) {
   if (metrics.examples() < 1 || metrics.examples() > kMaxExamples) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("metrics.examples is ", metrics.examples(),
-                     ", expected 1 to 2^53"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "metrics.examples is ", metrics.examples(), ", expected 1 to 2^53"));
   }
   if (!std::isfinite(metrics.loss())) {
     return absl::InvalidArgumentError("metrics.loss is not finite");
@@ -234,8 +234,8 @@ v1::OfferTask MakeOffer(const Job& job, const WorkerId& worker,
   offer.set_base_version(job.version);
   offer.set_base_digest(job.head.digest());
   offer.set_layout_hash(job.layout.hash().ToBytes());
-  const uint64_t round_seed = DeriveSeed(
-      spec.seed(), absl::StrCat("task/", job.round.round));
+  const uint64_t round_seed =
+      DeriveSeed(spec.seed(), absl::StrCat("task/", job.round.round));
   offer.set_seed(DeriveSeed(round_seed, worker));
   const absl::Time deadline = job.machine.snapshot().deadline;
   offer.set_deadline_seconds(

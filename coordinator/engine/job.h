@@ -41,9 +41,7 @@ struct Job {
   bool computing = false;
   bool needs_tick = true;
 
-  bool finished() const {
-    return machine.snapshot().phase == Phase::kFinished;
-  }
+  bool finished() const { return machine.snapshot().phase == Phase::kFinished; }
 };
 
 // The machine's state after a restart, from what the journal holds.

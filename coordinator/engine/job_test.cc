@@ -43,15 +43,13 @@ TEST(SummarizeTest, Regression_HasNoAccuracy) {
   EXPECT_FALSE(summary.has_accuracy());
 }
 
-TEST(SummarizeTest, Nobody_IsEmpty) {
-  EXPECT_FALSE(Summarize({}).has_loss());
-}
+TEST(SummarizeTest, Nobody_IsEmpty) { EXPECT_FALSE(Summarize({}).has_loss()); }
 
 TEST(CheckMetricsTest, OutOfRange_IsRefusedByName) {
   EXPECT_OK(CheckMetrics(MetricsOf(1, 0, 1)));
-  EXPECT_THAT(CheckMetrics(MetricsOf(0, 0, 1)),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("examples")));
+  EXPECT_THAT(
+      CheckMetrics(MetricsOf(0, 0, 1)),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("examples")));
   EXPECT_THAT(CheckMetrics(MetricsOf(-5, 0, 1)),
               StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(CheckMetrics(MetricsOf((int64_t{1} << 53) + 1, 0, 1)),

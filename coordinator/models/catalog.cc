@@ -32,10 +32,10 @@ absl::StatusOr<std::shared_ptr<const v1::ModelManifest>> ModelCatalog::Find(
   if (version == kNewest) return versions.rbegin()->second;
   const auto found = versions.find(version);
   if (found == versions.end()) {
-    return absl::NotFoundError(absl::StrCat(
-        "job ", job, " has no version ", version, "; kept are ",
-        versions.size(), " from ", versions.begin()->first, " to ",
-        versions.rbegin()->first));
+    return absl::NotFoundError(
+        absl::StrCat("job ", job, " has no version ", version, "; kept are ",
+                     versions.size(), " from ", versions.begin()->first, " to ",
+                     versions.rbegin()->first));
   }
   return found->second;
 }

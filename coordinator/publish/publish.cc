@@ -69,8 +69,7 @@ absl::Status CopyValues(const ModelStore::Version& from,
     ABSL_RETURN_IF_ERROR(
         from.file->ReadAt(from.data_offset_bytes + offset * sizeof(float),
                           count * sizeof(float), block.data()));
-    ABSL_RETURN_IF_ERROR(
-        to->Append(absl::MakeConstSpan(block.data(), count)));
+    ABSL_RETURN_IF_ERROR(to->Append(absl::MakeConstSpan(block.data(), count)));
   }
   return absl::OkStatus();
 }
@@ -83,8 +82,7 @@ absl::Status InitializeValues(const kernels::ModelGraph& graph, uint64_t seed,
     const size_t count = std::min(kBlockElements, total - offset);
     graph.InitializeParameters(seed, offset,
                                absl::MakeSpan(block.data(), count));
-    ABSL_RETURN_IF_ERROR(
-        to->Append(absl::MakeConstSpan(block.data(), count)));
+    ABSL_RETURN_IF_ERROR(to->Append(absl::MakeConstSpan(block.data(), count)));
   }
   return absl::OkStatus();
 }
@@ -171,9 +169,9 @@ PublishedRound PublishRound(ModelStore* store, const Spool& spool,
   const auto started = std::chrono::steady_clock::now();
   PublishedRound published;
   published.status = Publish(store, spool, pool, input, &published);
-  published.seconds = std::chrono::duration<double>(
-                          std::chrono::steady_clock::now() - started)
-                          .count();
+  published.seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started)
+          .count();
   return published;
 }
 

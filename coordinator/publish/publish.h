@@ -16,9 +16,9 @@
 
 namespace koinon::coordinator {
 
-// Writes version 0 of a job: the model's seeded initial values, or the values of
-// `initial` (the version that spec.initial_model names; its layout must be the
-// model's). Blocks only: memory does not grow with the model.
+// Writes version 0 of a job: the model's seeded initial values, or the values
+// of `initial` (the version that spec.initial_model names; its layout must be
+// the model's). Blocks only: memory does not grow with the model.
 absl::StatusOr<v1::ModelManifest> PublishInitialModel(
     ModelStore* store, const v1::JobSpec& spec,
     const v1::ModelManifest* initial);

@@ -22,11 +22,12 @@ class ClientServiceImpl final
                               v1::ClientService::WithCallbackMethod_PauseJob<
                                   v1::ClientService::WithCallbackMethod_ResumeJob<
                                       v1::ClientService::WithCallbackMethod_ListRounds<
-                                          v1::ClientService::WithCallbackMethod_ListNodes<
-                                              v1::ClientService::
-                                                  WithCallbackMethod_ListModels<
-                                                      v1::ClientService::
-                                                          Service>>>>>>>>>>> {
+                                          v1::ClientService::
+                                              WithCallbackMethod_ListNodes<
+                                                  v1::ClientService::
+                                                      WithCallbackMethod_ListModels<
+                                                          v1::ClientService::
+                                                              Service>>>>>>>>>>> {
  public:
   ClientServiceImpl(Engine* engine, const ModelCatalog* catalog,
                     ModelChunks* chunks, const AccessPolicy* policy)
@@ -71,8 +72,8 @@ class ClientServiceImpl final
   // Checks the caller, then lets `ask` start the engine's call whose reply
   // finishes the RPC.
   template <typename T, typename Ask>
-  grpc::ServerUnaryReactor* Call(grpc::CallbackServerContext* context,
-                                 T* reply, Ask ask);
+  grpc::ServerUnaryReactor* Call(grpc::CallbackServerContext* context, T* reply,
+                                 Ask ask);
 
   Engine* const engine_;
   const ModelCatalog* const catalog_;

@@ -25,8 +25,8 @@ class ModelChunks {
   ModelChunks(const ModelStore* store, size_t cache_bytes)
       : store_(store), cache_bytes_(cache_bytes) {}
 
-  // Chunk `index` of the version. DATA_LOSS, naming the version and the chunk, if
-  // the file's bytes are not those of the manifest.
+  // Chunk `index` of the version. DATA_LOSS, naming the version and the chunk,
+  // if the file's bytes are not those of the manifest.
   absl::StatusOr<grpc::ByteBuffer> Get(const v1::ModelManifest& manifest,
                                        int64_t index);
 

@@ -13,8 +13,8 @@
 namespace koinon::coordinator {
 namespace {
 
-// Steps: 1. find the version; 2. write its manifest; 3. write chunk after chunk,
-// each when the last is on its way; 4. Finish.
+// Steps: 1. find the version; 2. write its manifest; 3. write chunk after
+// chunk, each when the last is on its way; 4. Finish.
 class Pull final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
   Pull(const ModelCatalog* catalog, ModelChunks* chunks)
@@ -53,7 +53,8 @@ class Pull final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
     if (!pull.ParseFromZeroCopyStream(&reader)) {
       return absl::InvalidArgumentError("not a PullModelRequest");
     }
-    ABSL_ASSIGN_OR_RETURN(manifest_, catalog_->Find(pull.job(), pull.version()));
+    ABSL_ASSIGN_OR_RETURN(manifest_,
+                          catalog_->Find(pull.job(), pull.version()));
     if (pull.offset() < 0 || pull.offset() > manifest_->size_bytes() ||
         pull.offset() % manifest_->chunk_size_bytes() != 0) {
       return absl::InvalidArgumentError(absl::StrCat(

@@ -15,17 +15,16 @@ using google::protobuf::io::CodedInputStream;
 using ChunkReader =
     std::function<absl::Status(uint64_t offset, absl::string_view data)>;
 
-constexpr uint32_t kHeaderTag = WireFormatLite::MakeTag(
-    v1::PushUpdateRequest::kHeaderFieldNumber,
-    WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
-constexpr uint32_t kChunkTag = WireFormatLite::MakeTag(
-    v1::PushUpdateRequest::kChunkFieldNumber,
-    WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
+constexpr uint32_t kHeaderTag =
+    WireFormatLite::MakeTag(v1::PushUpdateRequest::kHeaderFieldNumber,
+                            WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
+constexpr uint32_t kChunkTag =
+    WireFormatLite::MakeTag(v1::PushUpdateRequest::kChunkFieldNumber,
+                            WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
 constexpr uint32_t kOffsetTag = WireFormatLite::MakeTag(
     v1::Chunk::kOffsetFieldNumber, WireFormatLite::WIRETYPE_VARINT);
-constexpr uint32_t kDataTag =
-    WireFormatLite::MakeTag(v1::Chunk::kDataFieldNumber,
-                            WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
+constexpr uint32_t kDataTag = WireFormatLite::MakeTag(
+    v1::Chunk::kDataFieldNumber, WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
 
 absl::Status Malformed() {
   return absl::InvalidArgumentError("not a PushUpdateRequest");
@@ -38,8 +37,8 @@ absl::Status ReadData(CodedInputStream* in, uint32_t length, uint64_t offset,
     int size = 0;
     if (!in->GetDirectBufferPointer(&piece, &size)) return Malformed();
     size = static_cast<int>(std::min<uint32_t>(size, length));
-    ABSL_RETURN_IF_ERROR(
-        chunk(offset, absl::string_view(static_cast<const char*>(piece), size)));
+    ABSL_RETURN_IF_ERROR(chunk(
+        offset, absl::string_view(static_cast<const char*>(piece), size)));
     if (!in->Skip(size)) return Malformed();
     offset += size;
     length -= size;
@@ -80,9 +79,9 @@ absl::Status ReadChunk(CodedInputStream* in, const ChunkReader& chunk) {
 
 }  // namespace
 
-absl::Status ReadPushMessage(
-    google::protobuf::io::ZeroCopyInputStream* bytes,
-    std::optional<v1::UpdateHeader>* header, const ChunkReader& chunk) {
+absl::Status ReadPushMessage(google::protobuf::io::ZeroCopyInputStream* bytes,
+                             std::optional<v1::UpdateHeader>* header,
+                             const ChunkReader& chunk) {
   CodedInputStream in(bytes);
   while (const uint32_t tag = in.ReadTag()) {
     if (tag == kHeaderTag) {

@@ -13,9 +13,9 @@ namespace koinon::coordinator {
 
 // A serialised PushUpdateRequest read without copying its chunk's data: `chunk`
 // gets the data in pieces, each with its own offset, as they lie in the
-// received buffers. A header is parsed into `header`. INVALID_ARGUMENT for bytes
-// that are no such message, or in which the chunk's offset follows its data;
-// otherwise the first error of `chunk`.
+// received buffers. A header is parsed into `header`. INVALID_ARGUMENT for
+// bytes that are no such message, or in which the chunk's offset follows its
+// data; otherwise the first error of `chunk`.
 absl::Status ReadPushMessage(
     google::protobuf::io::ZeroCopyInputStream* bytes,
     std::optional<v1::UpdateHeader>* header,

@@ -13,10 +13,10 @@ WorkerServiceImpl::Session(grpc::CallbackServerContext* context) {
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkerServiceImpl::PullModel(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
-  return StartPull(catalog_, chunks_,
-                   policy_->Check(*context->auth_context(),
-                                  PeerIdentity::Role::kWorker, ""),
-                   *request);
+  return StartPull(
+      catalog_, chunks_,
+      policy_->Check(*context->auth_context(), PeerIdentity::Role::kWorker, ""),
+      *request);
 }
 
 grpc::ServerReadReactor<grpc::ByteBuffer>* WorkerServiceImpl::PushUpdate(

@@ -33,9 +33,9 @@ struct UploadKey {
   friend bool operator==(const UploadKey&, const UploadKey&) = default;
 };
 
-// One update on its way in: its header, its extent of the spool, and how far the
-// bytes have come. Thread-safe; one stream at a time feeds it, and a newer one
-// takes over from an older.
+// One update on its way in: its header, its extent of the spool, and how far
+// the bytes have come. Thread-safe; one stream at a time feeds it, and a newer
+// one takes over from an older.
 class Upload {
  public:
   Upload(UploadKey key, v1::UpdateHeader header, ModelLayout layout,

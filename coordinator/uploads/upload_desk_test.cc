@@ -51,7 +51,8 @@ class UploadDeskTest : public ::testing::Test {
   std::vector<UploadKey> Admitted(UploadDesk* desk) {
     absl::Status full;
     std::vector<UploadKey> keys;
-    for (const auto& grant : desk->Admit(now_, &full)) keys.push_back(grant.key);
+    for (const auto& grant : desk->Admit(now_, &full))
+      keys.push_back(grant.key);
     return keys;
   }
 
@@ -116,9 +117,9 @@ TEST_F(UploadDeskTest, Upload_BrokenOff_ResumesWhereItStood) {
   EXPECT_EQ(grants[0].offset, 5u);
   ASSERT_OK_AND_ASSIGN(auto upload, desk.Find(a_));
   const uint64_t stream = upload->Attach(nullptr);
-  EXPECT_THAT(upload->Append(stream, 4, "x", now_),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("expected 5")));
+  EXPECT_THAT(
+      upload->Append(stream, 4, "x", now_),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected 5")));
   ASSERT_OK(upload->Append(stream, 5, bytes_.substr(5), now_));
   EXPECT_TRUE(upload->IsWhole());
   EXPECT_OK(upload->Verify());
@@ -146,11 +147,11 @@ TEST_F(UploadDeskTest, Verify_WrongBytesOrNan_IsRefusedByName) {
     EXPECT_OK(upload->Append(upload->Attach(nullptr), 0, bytes, now_));
     return upload->Verify();
   };
-  EXPECT_THAT(fill(a_, nan), StatusIs(absl::StatusCode::kInvalidArgument,
-                                      HasSubstr("w[2]")));
-  EXPECT_THAT(fill(b_, Bytes({1, 2, 3, 5})),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("digest")));
+  EXPECT_THAT(fill(a_, nan),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("w[2]")));
+  EXPECT_THAT(
+      fill(b_, Bytes({1, 2, 3, 5})),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("digest")));
 }
 
 TEST_F(UploadDeskTest, Attach_Twice_CancelsAndSilencesTheFirstStream) {

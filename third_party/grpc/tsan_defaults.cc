@@ -1,8 +1,8 @@
-// What ThreadSanitizer must know when Debian's gRPC is linked in: the library is
-// not instrumented, so what it orders by its own locks and atomics looks like
-// races, in it and in what passes through it. Our own code stays checked: its
-// locks are pthread mutexes (base/mutex.h), which the sanitizer sees. Empty in
-// other builds.
+// What ThreadSanitizer must know when Debian's gRPC is linked in: the library
+// is not instrumented, so what it orders by its own locks and atomics looks
+// like races, in it and in what passes through it. Our own code stays checked:
+// its locks are pthread mutexes (base/mutex.h), which the sanitizer sees. Empty
+// in other builds.
 
 #if defined(__SANITIZE_THREAD__)
 #define KOINON_TSAN 1
