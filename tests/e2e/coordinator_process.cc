@@ -105,9 +105,13 @@ int CoordinatorProcess::open_descriptors() const {
   return count;
 }
 
+std::string CoordinatorProcess::Wait() {
+  return process_->Wait(kPatience).value_or("still running");
+}
+
 std::string CoordinatorProcess::Stop() {
   process_->Signal(SIGTERM);
-  return process_->Wait(kPatience).value_or("still running");
+  return Wait();
 }
 
 }  // namespace koinon::testing

@@ -39,7 +39,9 @@ class CoordinatorProcess {
   std::string address() const;  // to connect to
   pid_t pid() const { return process_->pid(); }
   int open_descriptors() const;
-  // SIGTERM; how it ended.
+  // How it ended, once it has: "exit code 0", "signal 9".
+  std::string Wait();
+  // SIGTERM, and Wait.
   std::string Stop();
 
  private:

@@ -1,0 +1,188 @@
+#!/bin/bash
+# The programs as people use them: a federation over a small table with mutual
+# TLS, from certificates to the pulled model, and the exit codes that
+# docs/operations.md promises.
+set -uo pipefail
+
+bin="$TEST_SRCDIR/koinon"
+koinon="$bin/tools/koinon"
+coordinator="$bin/coordinator/koinon-coordinator"
+worker="$bin/worker/koinon-worker"
+cd "$TEST_TMPDIR" || exit 1
+
+failures=0
+fail() {
+  echo "FAILED: $*" >&2
+  failures=$((failures + 1))
+}
+
+# expect_exit CODE WHAT COMMAND...: its output goes to out.txt.
+expect_exit() {
+  local expected="$1" what="$2" code=0
+  shift 2
+  "$@" >out.txt 2>&1 </dev/null || code=$?
+  [[ "$code" == "$expected" ]] && return
+  fail "$what: exit code $code, expected $expected"
+  cat out.txt >&2
+}
+
+# expect_text PATTERN WHAT [FILE]
+expect_text() {
+  grep -Eq -- "$1" "${3:-out.txt}" && return
+  fail "$2: no '$1' in ${3:-out.txt}"
+  cat "${3:-out.txt}" >&2
+}
+
+# await_file FILE PID: until the process has written it.
+await_file() {
+  until [[ -s "$1" ]]; do
+    kill -0 "$2" 2>/dev/null || return 1
+    sleep 0.05
+  done
+}
+
+# end PID SIGNAL...: sends the signals; the exit code of a process of ours.
+end() {
+  local pid="$1"
+  shift
+  local signal
+  for signal in "$@"; do kill "-$signal" "$pid"; done
+  wait "$pid"
+}
+
+make_table() {
+  echo "x,y,label"
+  local i
+  for ((i = 0; i < 60; ++i)); do
+    echo "$((i % 3 == 0 ? 2 : 0)).$((i % 10)),$((i % 3 == 1 ? 2 : 0)).5,$((i % 3))"
+  done
+}
+
+make_table >table.csv
+cat >job.txtpb <<'EOF'
+name: "table"
+dataset: "table"
+model { input_shape: 2 logistic_regression { classes: 3 } }
+cohort { target: 2 minimum: 2 }
+rounds: 3
+seed: 1
+EOF
+
+# --- A federation in one command, and a client of it. ---
+federation_over_tls() {
+  "$koinon" up --workers 2 --partition iid --state-dir up \
+    --dataset 'name: "table" source { csv { path: "table.csv" label: "label" } }' \
+    >up.txt 2>&1 </dev/null &
+  local up=$!
+  if ! await_file up/coordinator.port "$up"; then
+    fail "koinon up did not start"
+    cat up.txt >&2
+    return
+  fi
+  export KOINON_COORDINATOR KOINON_CERTS=up/certs
+  KOINON_COORDINATOR="127.0.0.1:$(tr -d '[:space:]' <up/coordinator.port)"
+
+  expect_exit 0 "submit --watch" "$koinon" submit job.txtpb --watch
+  expect_text 'table: succeeded after 3 rounds' "submit --watch"
+  expect_exit 0 "submit again" "$koinon" submit job.txtpb
+  expect_exit 0 "jobs" "$koinon" jobs
+  expect_text 'table +succeeded +3 +3' "jobs"
+  expect_exit 0 "rounds --json" "$koinon" rounds table --json
+  mv out.txt rounds.json
+  expect_exit 0 "the rounds" /usr/bin/python3 -c '
+import json
+rounds = json.load(open("rounds.json"))["rounds"]
+assert [r["round"] for r in rounds] == ["1", "2", "3"], rounds
+assert all(r["included"] == ["worker-1", "worker-2"] for r in rounds), rounds'
+  expect_exit 0 "nodes" "$koinon" nodes
+  expect_text 'worker-2' "nodes"
+  expect_exit 0 "models" "$koinon" models table
+  local version
+  for version in 0 1 2 3; do expect_text "table@$version " "models"; done
+  expect_exit 0 "pull" "$koinon" pull table -o model.safetensors
+  local digest
+  digest="$(sha256sum model.safetensors | cut -d' ' -f1)"
+  expect_exit 0 "models" "$koinon" models table
+  expect_text "table@3 .*$digest" "the pulled file is version 3"
+  expect_exit 0 "evaluate" "$koinon" evaluate model.safetensors --job job.txtpb \
+    --dataset 'name: "table" source { csv { path: "table.csv" label: "label" } }'
+  expect_exit 1 "pull of nothing" "$koinon" pull nothing -o nothing.safetensors
+  expect_exit 1 "watch of nothing" "$koinon" watch nothing
+  expect_exit 3 "plaintext to a TLS port" \
+    env -u KOINON_CERTS "$koinon" jobs --insecure
+  expect_exit 1 "a worker's certificate" "$koinon" jobs --certs '' \
+    --tls-cert up/certs/worker-worker-1.pem \
+    --tls-key up/certs/worker-worker-1.key --tls-ca up/certs/ca.pem
+  expect_text 'needs role client' "a worker's certificate"
+  sed 's/name: "table"/name: "doomed"/; s/rounds: 3/rounds: 1000/' \
+    job.txtpb >doomed.txtpb
+  expect_exit 0 "submit" "$koinon" submit doomed.txtpb
+  expect_exit 0 "cancel" "$koinon" cancel doomed
+  expect_exit 4 "watch of a cancelled job" "$koinon" watch doomed
+  unset KOINON_COORDINATOR KOINON_CERTS
+
+  end "$up" TERM || fail "koinon up after SIGTERM: exit code $?"
+  expect_text 'stopped' "the coordinator's log" up/logs/coordinator.log
+  expect_text 'stopped' "a worker's log" up/logs/worker-1.log
+}
+
+# --- Exit codes of the daemons. ---
+exit_codes() {
+  expect_exit 2 "coordinator: no flags" "$coordinator"
+  expect_exit 2 "coordinator: unknown flag" "$coordinator" --fly
+  expect_exit 2 "coordinator: neither TLS nor --insecure" \
+    "$coordinator" --state-dir state
+  expect_text '--insecure' "coordinator: neither TLS nor --insecure"
+  expect_exit 2 "coordinator: bound of zero" \
+    "$coordinator" --state-dir state --insecure --max-jobs 0
+  expect_text '--max-jobs' "coordinator: bound of zero"
+  expect_exit 0 "coordinator: --help" "$coordinator" --help
+  expect_exit 0 "coordinator: --version" "$coordinator" --version
+  expect_exit 2 "worker: no flags" "$worker"
+  expect_exit 2 "worker: unknown flag" "$worker" --fly
+  expect_exit 0 "worker: --help" "$worker" --help
+
+  "$coordinator" --listen 127.0.0.1:0 --state-dir state --insecure \
+    --port-file port >coordinator.log 2>&1 &
+  local first=$!
+  await_file port "$first" || fail "the coordinator did not start"
+  local address
+  address="127.0.0.1:$(tr -d '[:space:]' <port)"
+  expect_exit 1 "second coordinator on one state directory" \
+    "$coordinator" --listen 127.0.0.1:0 --state-dir state --insecure
+  expect_text 'another coordinator' "second coordinator"
+  expect_exit 1 "second coordinator on one port" \
+    "$coordinator" --listen "$address" --state-dir other --insecure
+  expect_text "$address" "second coordinator on one port"
+
+  local worker_flags=(--name w --coordinator "$address" --state-dir w --insecure
+    --dataset)
+  expect_exit 2 "worker: dataset that is not there" "$worker" \
+    "${worker_flags[@]}" \
+    'name: "d" source { csv { path: "no.csv" label: "label" } }'
+  expect_text 'no.csv' "worker: dataset that is not there"
+  worker_flags+=('name: "d" source { csv { path: "table.csv" label: "label" } }')
+  "$worker" "${worker_flags[@]}" >worker.log 2>&1 &
+  local working=$!
+  until grep -q ' connected ' worker.log; do
+    kill -0 "$working" 2>/dev/null || break
+    sleep 0.05
+  done
+  expect_exit 3 "second worker on one state directory" \
+    "$worker" "${worker_flags[@]}"
+  end "$working" TERM || fail "worker after SIGTERM: exit code $?"
+  end "$first" TERM || fail "coordinator after SIGTERM: exit code $?"
+
+  # After the end, the same state is taken up again.
+  rm -f port
+  "$coordinator" --listen 127.0.0.1:0 --state-dir state --insecure \
+    --port-file port >>coordinator.log 2>&1 &
+  first=$!
+  await_file port "$first" || fail "the coordinator did not start again"
+  end "$first" INT || fail "coordinator after SIGINT: exit code $?"
+}
+
+federation_over_tls
+exit_codes
+[[ "$failures" == 0 ]] || exit 1
+echo "all as documented"
