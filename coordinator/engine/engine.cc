@@ -280,8 +280,8 @@ void Engine::OnUploadUnusable(UploadKey key, absl::Status reason,
   });
 }
 
-void Engine::OnUploadStreamEnded(UploadKey key) {
-  desk_->Return(key);
+void Engine::OnUploadStreamEnded(const UploadKey& key, uint64_t grant) {
+  desk_->Return(key, grant);
   loop_.Post([this] { AdmitUploads(); });
 }
 

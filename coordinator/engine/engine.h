@@ -102,8 +102,8 @@ class Engine {
   void OnUploadWhole(std::shared_ptr<Upload> upload, UploadReply reply);
   // An upload that can never be taken.
   void OnUploadUnusable(UploadKey key, absl::Status reason, UploadReply reply);
-  // A stream ended, whole or not.
-  void OnUploadStreamEnded(UploadKey key);
+  // A stream ended, whole or not, that came in with this grant.
+  void OnUploadStreamEnded(const UploadKey& key, uint64_t grant);
 
   // --- Clients --- (`reply` runs on the engine's thread)
   template <typename T>

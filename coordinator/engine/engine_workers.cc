@@ -246,7 +246,7 @@ void Engine::AdmitUploads() {
   for (const UploadDesk::Grant& grant : desk_->Admit(clock_->Now(), &full)) {
     const Registry::Worker* worker = registry_.Find(grant.key.worker);
     if (worker == nullptr || !worker->connected) {
-      desk_->Return(grant.key);  // it will announce again
+      desk_->Return(grant.key, grant.number);  // it will announce again
       continue;
     }
     v1::CoordinatorMessage message;

@@ -53,7 +53,7 @@ class Push final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
     link_->Detach();
     if (upload_ != nullptr) {
       // A superseded stream's charge is its successor's.
-      if (upload_->Detach(stream_)) engine_->OnUploadStreamEnded(key_);
+      if (upload_->Detach(stream_)) engine_->OnUploadStreamEnded(key_, grant_);
     }
     delete this;
   }
@@ -106,13 +106,14 @@ class Push final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
                                         PeerIdentity::Role::kWorker,
                                         header.worker()));
     key_ = {header.task().job(), header.task().round(), header.worker()};
-    ABSL_ASSIGN_OR_RETURN(std::shared_ptr<Upload> upload, desk_->Find(key_));
-    if (upload->header().digest() != header.digest()) {
+    ABSL_ASSIGN_OR_RETURN(UploadDesk::Granted granted, desk_->Find(key_));
+    if (granted.upload->header().digest() != header.digest()) {
       return absl::FailedPreconditionError(absl::StrCat(
           "worker ", key_.worker, " pushes another update than it announced"));
     }
-    stream_ = upload->Attach([link = link_] { link->Cancel(); });
-    upload_ = std::move(upload);
+    stream_ = granted.upload->Attach([link = link_] { link->Cancel(); });
+    upload_ = std::move(granted.upload);
+    grant_ = granted.grant;
     return absl::OkStatus();
   }
 
@@ -132,7 +133,7 @@ class Push final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
     } else {
       engine_->OnUploadUnusable(key_, verified, reply);
     }
-    engine_->OnUploadStreamEnded(key_);
+    engine_->OnUploadStreamEnded(key_, grant_);
   }
 
   void FinishWith(const v1::PushUpdateReply& answer) {
@@ -163,6 +164,7 @@ class Push final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
   UploadKey key_;
   std::shared_ptr<Upload> upload_;  // second owner: the desk
   uint64_t stream_ = 0;
+  uint64_t grant_ = 0;
 
   Mutex mutex_;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;

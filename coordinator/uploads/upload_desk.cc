@@ -180,15 +180,16 @@ std::vector<UploadDesk::Grant> UploadDesk::Admit(absl::Time now,
     queue_.pop_front();
     entry.queued = false;
     entry.granted = true;
+    entry.grant = ++last_grant_;
     entry.granted_at = now;
     charged_ += charge;
     ++granted_;
-    grants.push_back({key, entry.upload->received()});
+    grants.push_back({key, entry.upload->received(), entry.grant});
   }
   return grants;
 }
 
-absl::StatusOr<std::shared_ptr<Upload>> UploadDesk::Find(
+absl::StatusOr<UploadDesk::Granted> UploadDesk::Find(
     const UploadKey& key) const {
   MutexLock lock(&mutex_);
   const auto it = entries_.find(key);
@@ -197,7 +198,7 @@ absl::StatusOr<std::shared_ptr<Upload>> UploadDesk::Find(
         absl::StrCat("no upload was granted to worker ", key.worker,
                      " for round ", key.round, " of job ", key.job));
   }
-  return it->second.upload;
+  return Granted{it->second.upload, it->second.grant};
 }
 
 bool UploadDesk::Expects(const UploadKey& key) const {
@@ -206,10 +207,11 @@ bool UploadDesk::Expects(const UploadKey& key) const {
   return it != entries_.end() && (it->second.queued || it->second.granted);
 }
 
-void UploadDesk::Return(const UploadKey& key) {
+void UploadDesk::Return(const UploadKey& key, uint64_t grant) {
   MutexLock lock(&mutex_);
   const auto it = entries_.find(key);
-  if (it != entries_.end()) ReturnLocked(&it->second);
+  if (it == entries_.end() || it->second.grant != grant) return;
+  ReturnLocked(&it->second);
 }
 
 void UploadDesk::Expire(absl::Time now) {

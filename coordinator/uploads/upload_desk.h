@@ -108,6 +108,11 @@ class UploadDesk {
   struct Grant {
     UploadKey key;
     uint64_t offset = 0;
+    uint64_t number = 0;  // never given twice
+  };
+  struct Granted {
+    std::shared_ptr<Upload> upload;  // second owner: the desk
+    uint64_t grant = 0;              // its number, for Return
   };
 
   UploadDesk(Spool* spool, Options options);
@@ -121,12 +126,14 @@ class UploadDesk {
   // the spool has no room for stay queued; `spool_full` then says why.
   std::vector<Grant> Admit(absl::Time now, absl::Status* spool_full);
   // A stream for a granted upload. FAILED_PRECONDITION without a grant.
-  absl::StatusOr<std::shared_ptr<Upload>> Find(const UploadKey& key) const;
+  absl::StatusOr<Granted> Find(const UploadKey& key) const;
   // Whether the update is queued or granted.
   bool Expects(const UploadKey& key) const;
-  // The stream has ended: its charge is free. The upload stays, to be resumed
-  // or taken.
-  void Return(const UploadKey& key);
+  // The grant's stream has ended: its charge is free. The upload stays, to be
+  // resumed or taken. No effect if that grant is over: a worker may announce
+  // again, and be granted again, before the end of its broken stream is
+  // noticed.
+  void Return(const UploadKey& key, uint64_t grant);
   // Ends grants and streams that made no progress for `patience`.
   void Expire(absl::Time now);
   // Forgets an upload and gives its extent back, if it was not taken.
@@ -143,6 +150,7 @@ class UploadDesk {
     std::shared_ptr<Upload> upload;  // second owner: its stream, while it runs
     bool queued = false;
     bool granted = false;
+    uint64_t grant = 0;  // the latest one's number
     absl::Time granted_at;
   };
   uint64_t ChargeOf(const Entry& entry) const;
@@ -153,6 +161,7 @@ class UploadDesk {
   mutable Mutex mutex_;
   std::map<UploadKey, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   std::deque<UploadKey> queue_ ABSL_GUARDED_BY(mutex_);
+  uint64_t last_grant_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t charged_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t granted_ ABSL_GUARDED_BY(mutex_) = 0;
 };

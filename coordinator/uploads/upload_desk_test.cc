@@ -56,6 +56,13 @@ class UploadDeskTest : public ::testing::Test {
     return keys;
   }
 
+  static std::shared_ptr<Upload> UploadOf(const UploadDesk& desk,
+                                          const UploadKey& key) {
+    const auto granted = desk.Find(key);
+    EXPECT_THAT(granted, IsOk());
+    return granted.ok() ? granted->upload : nullptr;
+  }
+
   const UploadKey a_{"job", 1, "a"}, b_{"job", 1, "b"}, c_{"job", 1, "c"};
   const std::string bytes_ = Bytes({1, 2, 3, 4});
   absl::Time now_ = absl::FromUnixSeconds(1000);
@@ -70,7 +77,8 @@ TEST_F(UploadDeskTest, Admit_WindowForTwo_GrantsInOrderAndRefillsOnReturn) {
   }
   EXPECT_EQ(Admitted(&desk), (std::vector<UploadKey>{a_, b_}));
   EXPECT_TRUE(Admitted(&desk).empty());
-  desk.Return(a_);
+  ASSERT_OK_AND_ASSIGN(const auto first, desk.Find(a_));
+  desk.Return(a_, first.grant);
   EXPECT_EQ(Admitted(&desk), (std::vector<UploadKey>{c_}));
 }
 
@@ -99,23 +107,38 @@ TEST_F(UploadDeskTest, Find_WithoutGrant_IsRefused) {
                                       HasSubstr("worker a")));
 }
 
+// A stream that broke is noticed late: its worker has a new grant by then.
+TEST_F(UploadDeskTest, Return_OfAnEarlierGrant_LeavesTheNewOne) {
+  UploadDesk desk = Desk(64);
+  desk.Announce(a_, HeaderOf(bytes_), layout_);
+  ASSERT_EQ(Admitted(&desk).size(), 1u);
+  ASSERT_OK_AND_ASSIGN(const auto broken, desk.Find(a_));
+  desk.Announce(a_, HeaderOf(bytes_), layout_);
+  ASSERT_EQ(Admitted(&desk).size(), 1u);
+  desk.Return(a_, broken.grant);
+  ASSERT_OK_AND_ASSIGN(const auto resumed, desk.Find(a_));
+  EXPECT_EQ(desk.granted(), 1u);
+  desk.Return(a_, resumed.grant);
+  EXPECT_EQ(desk.granted(), 0u);
+}
+
 TEST_F(UploadDeskTest, Upload_BrokenOff_ResumesWhereItStood) {
   UploadDesk desk = Desk(64);
   desk.Announce(a_, HeaderOf(bytes_), layout_);
   ASSERT_EQ(Admitted(&desk).size(), 1u);
   {
-    ASSERT_OK_AND_ASSIGN(auto upload, desk.Find(a_));
-    const uint64_t stream = upload->Attach(nullptr);
-    ASSERT_OK(upload->Append(stream, 0, bytes_.substr(0, 5), now_));
-    EXPECT_TRUE(upload->Detach(stream));
-    desk.Return(a_);
+    ASSERT_OK_AND_ASSIGN(auto granted, desk.Find(a_));
+    const uint64_t stream = granted.upload->Attach(nullptr);
+    ASSERT_OK(granted.upload->Append(stream, 0, bytes_.substr(0, 5), now_));
+    EXPECT_TRUE(granted.upload->Detach(stream));
+    desk.Return(a_, granted.grant);
   }
   desk.Announce(a_, HeaderOf(bytes_), layout_);
   absl::Status full;
   const auto grants = desk.Admit(now_, &full);
   ASSERT_EQ(grants.size(), 1u);
   EXPECT_EQ(grants[0].offset, 5u);
-  ASSERT_OK_AND_ASSIGN(auto upload, desk.Find(a_));
+  const auto upload = UploadOf(desk, a_);
   const uint64_t stream = upload->Attach(nullptr);
   EXPECT_THAT(
       upload->Append(stream, 4, "x", now_),
@@ -129,7 +152,7 @@ TEST_F(UploadDeskTest, Upload_PastItsSize_IsRefused) {
   UploadDesk desk = Desk(64);
   desk.Announce(a_, HeaderOf(bytes_), layout_);
   Admitted(&desk);
-  ASSERT_OK_AND_ASSIGN(auto upload, desk.Find(a_));
+  const auto upload = UploadOf(desk, a_);
   const uint64_t stream = upload->Attach(nullptr);
   EXPECT_THAT(upload->Append(stream, 0, bytes_ + "x", now_),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("past")));
@@ -143,7 +166,7 @@ TEST_F(UploadDeskTest, Verify_WrongBytesOrNan_IsRefusedByName) {
   desk.Announce(b_, HeaderOf(bytes_), layout_);
   Admitted(&desk);
   const auto fill = [&](const UploadKey& key, const std::string& bytes) {
-    auto upload = *desk.Find(key);
+    auto upload = UploadOf(desk, key);
     EXPECT_OK(upload->Append(upload->Attach(nullptr), 0, bytes, now_));
     return upload->Verify();
   };
@@ -158,7 +181,7 @@ TEST_F(UploadDeskTest, Attach_Twice_CancelsAndSilencesTheFirstStream) {
   UploadDesk desk = Desk(64);
   desk.Announce(a_, HeaderOf(bytes_), layout_);
   Admitted(&desk);
-  ASSERT_OK_AND_ASSIGN(auto upload, desk.Find(a_));
+  const auto upload = UploadOf(desk, a_);
   bool cancelled = false;
   const uint64_t first = upload->Attach([&] { cancelled = true; });
   const uint64_t second = upload->Attach(nullptr);
@@ -174,7 +197,7 @@ TEST_F(UploadDeskTest, Expire_NoProgress_FreesTheWindowAndCutsTheStream) {
   desk.Announce(a_, HeaderOf(bytes_), layout_);
   desk.Announce(b_, HeaderOf(bytes_), layout_);
   Admitted(&desk);
-  ASSERT_OK_AND_ASSIGN(auto upload, desk.Find(a_));
+  const auto upload = UploadOf(desk, a_);
   bool cancelled = false;
   const uint64_t stream = upload->Attach([&] { cancelled = true; });
   now_ += kPatience - absl::Seconds(1);
@@ -196,7 +219,7 @@ TEST_F(UploadDeskTest, Forget_GivesTheExtentBack_UnlessItWasTaken) {
   const uint64_t both = spool_->allocated_bytes();
   SpoolExtent taken;
   {
-    ASSERT_OK_AND_ASSIGN(auto upload, desk.Find(a_));
+    const auto upload = UploadOf(desk, a_);
     taken = upload->TakeExtent();
   }
   desk.ForgetRound("job", 1);
@@ -209,7 +232,7 @@ TEST_F(UploadDeskTest, Announce_AnotherDigest_StartsAnew) {
   UploadDesk desk = Desk(64);
   desk.Announce(a_, HeaderOf(bytes_), layout_);
   Admitted(&desk);
-  ASSERT_OK_AND_ASSIGN(auto old, desk.Find(a_));
+  const auto old = UploadOf(desk, a_);
   const uint64_t stream = old->Attach(nullptr);
   ASSERT_OK(old->Append(stream, 0, "xyz", now_));
   desk.Announce(a_, HeaderOf(Bytes({9, 9, 9, 9})), layout_);
