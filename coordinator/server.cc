@@ -230,6 +230,7 @@ absl::Status Server::State::StartEngine(const JournalContents& contents) {
   engine_options.max_jobs = spec.max_jobs;
   engine_options.max_watchers = spec.max_watchers;
   engine_options.max_model_bytes = spec.max_model_bytes;
+  engine_options.max_spool_bytes = spec.max_spool_bytes;
   engine_options.keep_versions = spec.keep_versions;
   engine_options.registry = {.lease = spec.lease,
                              .max_workers = spec.max_workers};

@@ -102,13 +102,18 @@ absl::Status Engine::RestoreJob(const JobRow& row,
   }
   Job* const added = job.get();
   jobs_[name] = std::move(job);
-  if (added->finished()) return absl::OkStatus();
+  if (added->finished()) {
+    // It was cancelled while its round was aggregated, and the process ended.
+    ForgetUpdates(added);
+    return absl::OkStatus();
+  }
   // Members that the last process waited for have a lease to come back within.
   for (const WorkerId& worker : added->round.cohort) {
     if (registry_.Find(worker) != nullptr) continue;
     Registry::Worker expected;
     expected.id = worker;
-    ABSL_RETURN_IF_ERROR(registry_.Join(clock_->Now(), expected));
+    // With a lower bound on workers than before, the rest have to come back.
+    if (!registry_.Join(clock_->Now(), expected).ok()) break;
     registry_.Disconnect(worker, expected.session);
   }
   if (added->version < 0) ComputeInitialModel(added);
@@ -141,10 +146,17 @@ void Engine::Stop(absl::Duration patience) {
   loop_.Stop();
 }
 
-bool Engine::IsIdle() const { return computing_ == 0 && desk_->granted() == 0; }
+bool Engine::IsIdle() const {
+  return computing_ == 0 && desk_->streaming() == 0;
+}
 
 absl::Time Engine::AfterBatch() {
-  if (failed_) return absl::InfiniteFuture();
+  if (failed_) {
+    // Nothing is decided any more, and nobody is told anything.
+    pending_.clear();
+    effects_.clear();
+    return absl::InfiniteFuture();
+  }
   const absl::Time now = clock_->Now();
   PassTime(now);
   // A tick may free workers that another job waits for.
@@ -160,11 +172,12 @@ bool Engine::CommitPending() {
   while (!pending_.empty()) {
     const absl::Status status = journal_->Commit(pending_);
     if (status.ok()) break;
-    if (!absl::IsResourceExhausted(status)) {
+    if (!absl::IsResourceExhausted(status) && !absl::IsUnavailable(status)) {
       Fatal(status);
       return false;
     }
-    // Nothing may be acknowledged, but nothing is lost either: wait for room.
+    // Nothing may be acknowledged, but nothing is lost either: wait for room,
+    // or until another process (a backup) lets go of the journal.
     LogError("the journal cannot be written; trying again",
              {{"error", status}});
     if (draining_) {
@@ -174,9 +187,12 @@ bool Engine::CommitPending() {
     absl::SleepFor(kCommitRetry);
   }
   pending_.clear();
-  std::vector<std::function<void()>> effects;
-  effects.swap(effects_);
-  for (const auto& effect : effects) effect();
+  // Effects may have effects (events for watchers), but decide nothing.
+  while (!effects_.empty()) {
+    std::vector<std::function<void()>> effects;
+    effects.swap(effects_);
+    for (const auto& effect : effects) effect();
+  }
   return true;
 }
 

@@ -65,7 +65,8 @@ class Engine {
     size_t max_jobs;  // unfinished at once
     size_t max_watchers;
     int64_t max_model_bytes;
-    int64_t keep_versions;  // newest ones of each job; 0: all
+    uint64_t max_spool_bytes;  // the spool's own bound
+    int64_t keep_versions;     // newest ones of each job; 0: all
     Registry::Options registry;
     int threads;  // for aggregation
     // Draws seeds for jobs that name none.
@@ -148,6 +149,11 @@ class Engine {
                    const std::string& address);
   void HandleMessage(uint64_t session, const v1::WorkerMessage& message);
   void HandleClosed(uint64_t session);
+  void ForgetUnheldUploads(const v1::Hello& hello);
+  void HandleProgress(const WorkerId& worker, const v1::TaskProgress& progress);
+  void HandleRefusal(const WorkerId& worker, const v1::TaskRef& task,
+                     const std::string& reason, v1::WorkerEvent::Kind kind);
+  bool IsIncluded(const WorkerId& worker, const v1::TaskRef& task) const;
   void HandleTaskMessage(const WorkerId& worker,
                          const v1::WorkerMessage& message);
   void HandleUpdateReady(const WorkerId& worker,
@@ -184,6 +190,8 @@ class Engine {
   void ForgetUpdates(Job* job);
   void DropOldVersions(Job* job);
   v1::RoundReport MakeReport(const Job& job, const PublishedRound& published);
+  void LeaveOut(Job* job, const std::vector<aggregation::Refusal>& refusals);
+  absl::Status CheckModelSize(const v1::JobSpec& spec, int64_t bytes) const;
 
   // engine_clients.cc: calls and events.
   Job* FindJob(const JobId& name);
@@ -195,6 +203,8 @@ class Engine {
   JobId MakeJobName() const;
   void SendEvent(const JobId& job, v1::JobEvent event);
   void SendStatus(const Job& job);
+  // A worker may have become free: other jobs may want it.
+  void OfferToOthers(const Job& job);
   void SendWorkerEvent(const JobId& job, const WorkerId& worker,
                        v1::WorkerEvent::Kind kind, const std::string& detail);
 

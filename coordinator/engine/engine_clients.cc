@@ -57,12 +57,8 @@ absl::StatusOr<v1::SubmitJobReply> Engine::Submit(v1::JobSpec spec) {
   }
   ABSL_ASSIGN_OR_RETURN(const kernels::ModelGraph graph,
                         kernels::ModelGraph::Build(spec.model()));
-  const auto bytes = static_cast<int64_t>(graph.layout().total_bytes());
-  if (bytes > options_.max_model_bytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("max_model_bytes: the model has ", bytes, " bytes, ",
-                     options_.max_model_bytes, " are allowed"));
-  }
+  ABSL_RETURN_IF_ERROR(
+      CheckModelSize(spec, static_cast<int64_t>(graph.layout().total_bytes())));
   if (!spec.initial_model().empty()) {
     const size_t at = spec.initial_model().rfind('@');
     int64_t version = 0;
@@ -97,6 +93,27 @@ absl::StatusOr<v1::SubmitJobReply> Engine::Submit(v1::JobSpec spec) {
   return reply;
 }
 
+absl::Status Engine::CheckModelSize(const v1::JobSpec& spec,
+                                    int64_t bytes) const {
+  if (bytes == 0) {
+    return absl::InvalidArgumentError("model: has no parameters to train");
+  }
+  if (bytes > options_.max_model_bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("max_model_bytes: the model has ", bytes, " bytes, ",
+                     options_.max_model_bytes, " are allowed"));
+  }
+  // Such a round could never close, and would hold up all others' uploads.
+  const auto minimum = static_cast<uint64_t>(spec.cohort().minimum());
+  if (static_cast<uint64_t>(bytes) > options_.max_spool_bytes / minimum) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "max_spool_bytes: a round keeps at least cohort.minimum = ", minimum,
+        " updates of ", bytes, " bytes each, the spool takes ",
+        options_.max_spool_bytes));
+  }
+  return absl::OkStatus();
+}
+
 // Submitting the same job again (after a lost reply) is not an error.
 absl::StatusOr<v1::SubmitJobReply> Engine::Resubmit(const Job& job,
                                                     v1::JobSpec spec) const {
@@ -117,10 +134,11 @@ std::vector<std::string> Engine::SubmissionWarnings(
   const size_t capable = registry_.Capable(spec).size();
   const int64_t wanted = std::max<int64_t>(1, spec.cohort().minimum());
   if (static_cast<int64_t>(capable) >= wanted) return {};
+  constexpr size_t kMaxNamed = 20;
   std::set<std::string> datasets;
   for (const auto& [id, worker] : registry_.workers()) {
     for (const auto& dataset : worker.capabilities.datasets()) {
-      datasets.insert(dataset.name());
+      if (datasets.size() < kMaxNamed) datasets.insert(dataset.name());
     }
   }
   return {
@@ -281,6 +299,12 @@ void Engine::SendStatus(const Job& job) {
     *event.mutable_status() = StatusOf(*current);
     SendEvent(name, std::move(event));
   });
+}
+
+void Engine::OfferToOthers(const Job& job) {
+  for (const auto& [name, other] : jobs_) {
+    if (other.get() != &job && !other->finished()) candidates_changed_ = true;
+  }
 }
 
 void Engine::SendWorkerEvent(const JobId& job, const WorkerId& worker,

@@ -141,14 +141,15 @@ void Engine::FinishRound(const JobId& name, int64_t round,
   if (absl::IsResourceExhausted(published.status)) return;  // stopping
   std::vector<WorkerId> refused;
   for (const aggregation::Refusal& refusal : published.refusals) {
-    job->excluded[refusal.worker] = std::string(refusal.reason.message());
     refused.push_back(refusal.worker);
   }
+  LeaveOut(job, published.refusals);
   if (!published.status.ok()) {
     LogError("round cannot be aggregated",
              {{"job", name}, {"round", round}, {"error", published.status}});
     ForgetUpdates(job);
     job->needs_tick = true;
+    candidates_changed_ = true;
     return Perform(
         job, job->machine.OnAggregated(now, round, published.status, refused));
   }
@@ -164,6 +165,18 @@ void Engine::FinishRound(const JobId& name, int64_t round,
   Perform(job, actions);
 }
 
+// Updates that turned out unusable are not in the version.
+void Engine::LeaveOut(Job* job,
+                      const std::vector<aggregation::Refusal>& refusals) {
+  for (const aggregation::Refusal& refusal : refusals) {
+    const std::string reason(refusal.reason.message());
+    job->excluded[refusal.worker] = reason;
+    std::erase(job->round.included, refusal.worker);
+    Settle(refusal.worker, MakeTaskRef(*job, TaskId::Kind::kTrain),
+           v1::UpdateSettled::NOT_INCLUDED, reason);
+  }
+}
+
 v1::RoundReport Engine::MakeReport(const Job& job,
                                    const PublishedRound& published) {
   v1::RoundReport report;
@@ -174,9 +187,11 @@ v1::RoundReport Engine::MakeReport(const Job& job,
                                   job.round.cohort.end());
   std::map<WorkerId, v1::Metrics> metrics;
   for (const WorkerId& worker : job.round.included) {
-    if (job.excluded.contains(worker)) continue;
     report.add_included(worker);
-    metrics[worker] = job.accepted.at(worker).metrics;
+    const auto accepted = job.accepted.find(worker);
+    if (accepted != job.accepted.end()) {
+      metrics[worker] = accepted->second.metrics;
+    }
   }
   for (const auto& [worker, reason] : job.excluded) {
     v1::RoundReport::Excluded* excluded = report.add_excluded();
@@ -194,11 +209,8 @@ v1::RoundReport Engine::MakeReport(const Job& job,
 void Engine::PublishVersion(Job* job, const PublishedRound& published) {
   const JobId& name = job->row.spec.name();
   for (const WorkerId& worker : job->round.included) {
-    const auto it = job->excluded.find(worker);
-    const bool in = it == job->excluded.end();
     Settle(worker, MakeTaskRef(*job, TaskId::Kind::kTrain),
-           in ? v1::UpdateSettled::INCLUDED : v1::UpdateSettled::NOT_INCLUDED,
-           in ? "" : it->second);
+           v1::UpdateSettled::INCLUDED, "");
   }
   job->round.report = MakeReport(*job, published);
   job->last_report = job->round.report;
@@ -306,8 +318,8 @@ void Engine::ComputeInitialModel(Job* job) {
                        std::stoll(spec.initial_model().substr(at + 1)));
     if (!found.ok()) {
       return Perform(
-          job, job->machine.OnCancel(clock_->Now(),
-                                     std::string(found.status().message())));
+          job, job->machine.OnFailure(absl::StrCat(
+                   "the initial model is gone: ", found.status().message())));
     }
     initial = *found;
   }
@@ -316,6 +328,12 @@ void Engine::ComputeInitialModel(Job* job) {
   AfterCommit([this, spec, initial] {
     compute_.Post([this, spec, initial] {
       auto manifest = PublishInitialModel(store_, spec, initial.get());
+      while (absl::IsResourceExhausted(manifest.status()) && !draining_) {
+        LogError("the initial model cannot be written; trying again",
+                 {{"job", spec.name()}, {"error", manifest.status()}});
+        absl::SleepFor(kComputeRetry);
+        manifest = PublishInitialModel(store_, spec, initial.get());
+      }
       loop_.Post([this, name = spec.name(), manifest = std::move(manifest)] {
         FinishInitialModel(name, manifest);
       });
@@ -330,11 +348,11 @@ void Engine::FinishInitialModel(const JobId& name,
   job->computing = false;
   if (!manifest.ok()) {
     if (job->finished()) return;
-    FinishJob failed;
-    failed.state = v1::FAILED;
-    failed.reason = absl::StrCat("the initial model cannot be written: ",
-                                 manifest.status().message());
-    return Perform(job, job->machine.OnFailure(failed.reason));
+    // Stopping: the next process writes it.
+    if (absl::IsResourceExhausted(manifest.status()) && draining_) return;
+    return Perform(job, job->machine.OnFailure(absl::StrCat(
+                            "the initial model cannot be written: ",
+                            manifest.status().message())));
   }
   job->head = *manifest;
   job->version = 0;

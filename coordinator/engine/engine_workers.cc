@@ -1,9 +1,11 @@
 // The engine's side that faces workers: sessions, tasks, updates.
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/ids.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "coordinator/engine/engine.h"
@@ -16,10 +18,37 @@ TaskId::Kind KindOf(const v1::TaskRef& task) {
                                               : TaskId::Kind::kTrain;
 }
 
-// What a worker wrote, cut to a length that logs and reports can carry.
+// What a worker wrote, cut to a length that logs and reports can carry. Never
+// within a character: a report that is not UTF-8 could not be read back from
+// the journal.
 std::string Bounded(const std::string& reason) {
   constexpr size_t kMaxReason = 500;
-  return reason.size() <= kMaxReason ? reason : reason.substr(0, kMaxReason);
+  if (reason.size() <= kMaxReason) return reason;
+  size_t end = kMaxReason;
+  while (end > 0 && (static_cast<unsigned char>(reason[end]) & 0xC0) == 0x80) {
+    --end;
+  }
+  return reason.substr(0, end);
+}
+
+// The task that a message is about, if it is about one.
+const v1::TaskRef* TaskOf(const v1::WorkerMessage& message) {
+  switch (message.message_case()) {
+    case v1::WorkerMessage::kAcceptTask:
+      return &message.accept_task().task();
+    case v1::WorkerMessage::kRefuseTask:
+      return &message.refuse_task().task();
+    case v1::WorkerMessage::kTaskProgress:
+      return &message.task_progress().task();
+    case v1::WorkerMessage::kUpdateReady:
+      return &message.update_ready().header().task();
+    case v1::WorkerMessage::kEvaluationDone:
+      return &message.evaluation_done().task();
+    case v1::WorkerMessage::kTaskFailed:
+      return &message.task_failed().task();
+    default:
+      return nullptr;
+  }
 }
 
 }  // namespace
@@ -104,14 +133,33 @@ void Engine::HandleHello(uint64_t session, const v1::Hello& hello,
   it->second.port->Send(std::move(message));
   LogInfo("worker joined", {{"worker", id}, {"from", address}});
 
+  ForgetUnheldUploads(hello);
   for (const v1::UpdateHeader& header : hello.held_updates()) {
-    HandleUpdateReady(id, header);
+    if (ValidateId("job name", header.task().job()).ok()) {
+      HandleUpdateReady(id, header);
+    }
   }
   const absl::Time now = clock_->Now();
   for (auto& [name, job] : jobs_) {
     if (job->finished()) continue;
     Perform(job.get(), job->machine.OnWorkerJoined(now, id));
     SendWorkerEvent(name, id, v1::WorkerEvent::JOINED, address);
+  }
+}
+
+// A worker that came back without an update that it had announced would never
+// take up the grant: it must be offered the task anew.
+void Engine::ForgetUnheldUploads(const v1::Hello& hello) {
+  const auto holds = [&](const Job& job) {
+    return std::any_of(hello.held_updates().begin(), hello.held_updates().end(),
+                       [&](const v1::UpdateHeader& header) {
+                         return header.task().job() == job.row.spec.name() &&
+                                header.task().round() == job.round.round;
+                       });
+  };
+  for (const auto& [name, job] : jobs_) {
+    if (job->finished() || holds(*job)) continue;
+    desk_->Forget({name, job->round.round, hello.worker()});
   }
 }
 
@@ -123,6 +171,13 @@ void Engine::HandleMessage(uint64_t session, const v1::WorkerMessage& message) {
     // Its lease ran out while its messages waited: it must register again.
     it->second.port->Close(absl::AbortedError("the lease ran out"));
     sessions_.erase(it);
+    return;
+  }
+  const v1::TaskRef* task = TaskOf(message);
+  // What is no name must not be quoted back, or logged, at any length.
+  if (task != nullptr && !ValidateId("job name", task->job()).ok()) {
+    it->second.port->Close(absl::InvalidArgumentError(
+        "a message about a task whose job name is none"));
     return;
   }
   switch (message.message_case()) {
@@ -145,19 +200,40 @@ void Engine::HandleMessage(uint64_t session, const v1::WorkerMessage& message) {
   }
 }
 
+void Engine::HandleRefusal(const WorkerId& worker, const v1::TaskRef& task,
+                           const std::string& reason,
+                           v1::WorkerEvent::Kind kind) {
+  Job* job = FindJob(task.job());
+  if (job == nullptr || task.round() != job->round.round) return;
+  // Only who is at work can give up: an update that is in stays in.
+  if (!job->machine.IsBusy(worker)) return;
+  job->excluded[worker] = Bounded(reason);
+  SendWorkerEvent(task.job(), worker, kind, Bounded(reason));
+  job->needs_tick = true;
+  OfferToOthers(*job);
+  Perform(job,
+          job->machine.OnTaskRefused(clock_->Now(), task.round(), KindOf(task),
+                                     worker, Bounded(reason)));
+}
+
+void Engine::HandleProgress(const WorkerId& worker,
+                            const v1::TaskProgress& progress) {
+  const JobId& name = progress.task().job();
+  const Job* job = FindJob(name);
+  if (job == nullptr || !job->machine.IsBusy(worker)) return;
+  v1::JobEvent event;
+  event.mutable_worker()->set_worker(worker);
+  event.mutable_worker()->set_kind(v1::WorkerEvent::PROGRESS);
+  const double fraction = progress.fraction();
+  event.mutable_worker()->set_fraction(
+      std::isfinite(fraction) ? std::clamp(fraction, 0.0, 1.0) : 0);
+  event.mutable_worker()->set_loss(progress.loss());
+  SendEvent(name, std::move(event));
+}
+
 void Engine::HandleTaskMessage(const WorkerId& worker,
                                const v1::WorkerMessage& message) {
   const absl::Time now = clock_->Now();
-  const auto refused = [&](const v1::TaskRef& task, const std::string& reason,
-                           v1::WorkerEvent::Kind kind) {
-    Job* job = FindJob(task.job());
-    if (job == nullptr) return;
-    job->excluded[worker] = Bounded(reason);
-    SendWorkerEvent(task.job(), worker, kind, Bounded(reason));
-    job->needs_tick = true;
-    Perform(job, job->machine.OnTaskRefused(now, task.round(), KindOf(task),
-                                            worker, Bounded(reason)));
-  };
   switch (message.message_case()) {
     case v1::WorkerMessage::kAcceptTask: {
       const v1::TaskRef& task = message.accept_task().task();
@@ -169,27 +245,19 @@ void Engine::HandleTaskMessage(const WorkerId& worker,
       return;
     }
     case v1::WorkerMessage::kRefuseTask:
-      return refused(message.refuse_task().task(),
-                     message.refuse_task().reason(),
-                     v1::WorkerEvent::REFUSED_TASK);
+      return HandleRefusal(worker, message.refuse_task().task(),
+                           message.refuse_task().reason(),
+                           v1::WorkerEvent::REFUSED_TASK);
     case v1::WorkerMessage::kTaskFailed:
       LogWarning("task failed",
                  {{"worker", worker},
                   {"job", message.task_failed().task().job()},
                   {"reason", Bounded(message.task_failed().reason())}});
-      return refused(message.task_failed().task(),
-                     message.task_failed().reason(),
-                     v1::WorkerEvent::FAILED_TASK);
-    case v1::WorkerMessage::kTaskProgress: {
-      v1::JobEvent event;
-      v1::WorkerEvent* progress = event.mutable_worker();
-      progress->set_worker(worker);
-      progress->set_kind(v1::WorkerEvent::PROGRESS);
-      progress->set_fraction(message.task_progress().fraction());
-      progress->set_loss(message.task_progress().loss());
-      SendEvent(message.task_progress().task().job(), std::move(event));
-      return;
-    }
+      return HandleRefusal(worker, message.task_failed().task(),
+                           message.task_failed().reason(),
+                           v1::WorkerEvent::FAILED_TASK);
+    case v1::WorkerMessage::kTaskProgress:
+      return HandleProgress(worker, message.task_progress());
     case v1::WorkerMessage::kUpdateReady:
       return HandleUpdateReady(worker, message.update_ready().header());
     case v1::WorkerMessage::kEvaluationDone:
@@ -207,9 +275,7 @@ void Engine::HandleUpdateReady(const WorkerId& worker,
     return Settle(worker, task, v1::UpdateSettled::NOT_INCLUDED,
                   absl::StrCat("there is no job ", task.job()));
   }
-  const std::vector<WorkerId>& included = job->round.included;
-  if (job->round.round == task.round() && job->version == task.round() &&
-      std::binary_search(included.begin(), included.end(), worker)) {
+  if (IsIncluded(worker, task)) {
     return Settle(worker, task, v1::UpdateSettled::INCLUDED, "");
   }
   const absl::Status wanted = job->machine.CheckUpdate(task.round(), worker);
@@ -238,6 +304,15 @@ void Engine::HandleUpdateReady(const WorkerId& worker,
   }
   desk_->Announce({task.job(), task.round(), worker}, header, job->layout);
   AdmitUploads();
+}
+
+bool Engine::IsIncluded(const WorkerId& worker, const v1::TaskRef& task) const {
+  const auto job = reports_.find(task.job());
+  if (job == reports_.end()) return false;
+  const auto report = job->second.find(task.round());
+  return report != job->second.end() &&
+         std::binary_search(report->second.included().begin(),
+                            report->second.included().end(), worker);
 }
 
 void Engine::AdmitUploads() {
@@ -299,6 +374,7 @@ void Engine::AcceptUpload(const std::shared_ptr<Upload>& upload,
   Mutate(row);
   AfterCommit([reply = std::move(reply), answer] { reply(answer); });
   SendWorkerEvent(key.job, key.worker, v1::WorkerEvent::UPDATE_ACCEPTED, "");
+  OfferToOthers(*job);
   Perform(job, job->machine.OnUpdateAccepted(clock_->Now(), key.round,
                                              key.worker, row.metrics));
 }
@@ -325,6 +401,7 @@ void Engine::RefuseUpload(const UploadKey& key, const std::string& reason,
   if (!job->accepted.contains(key.worker)) job->excluded[key.worker] = reason;
   SendWorkerEvent(key.job, key.worker, v1::WorkerEvent::UPDATE_REFUSED, reason);
   job->needs_tick = true;
+  OfferToOthers(*job);
   Perform(job,
           job->machine.OnTaskRefused(clock_->Now(), key.round,
                                      TaskId::Kind::kTrain, key.worker, reason));
@@ -335,6 +412,7 @@ void Engine::HandleEvaluation(const WorkerId& worker,
   Job* job = FindJob(done.task().job());
   if (job == nullptr) return;
   const absl::Time now = clock_->Now();
+  OfferToOthers(*job);
   const absl::Status valid = CheckMetrics(done.metrics());
   if (!valid.ok()) {
     LogWarning("evaluation refused", {{"worker", worker}, {"error", valid}});

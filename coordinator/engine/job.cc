@@ -14,6 +14,10 @@ namespace {
 
 // Doubles hold every whole number up to here: weights stay exact.
 constexpr int64_t kMaxExamples = int64_t{1} << 53;
+// More than any fp32 loss; its square, weighted and summed, stays finite.
+constexpr double kMaxLoss = 1e100;
+// Of an announced header: names and digests, which are short.
+constexpr size_t kMaxHeaderBytes = 4096;
 
 // Weighted mean, range and spread of one metric.
 class SpreadBuilder {
@@ -161,7 +165,9 @@ v1::MetricsSummary Summarize(const std::map<WorkerId, v1::Metrics>& metrics) {
   for (const auto& [worker, m] : metrics) {
     const double weight = static_cast<double>(m.examples());
     summary.set_workers(summary.workers() + 1);
-    summary.set_examples(summary.examples() + m.examples());
+    const int64_t room =
+        std::numeric_limits<int64_t>::max() - summary.examples();
+    summary.set_examples(summary.examples() + std::min(room, m.examples()));
     loss.Add(m.loss(), weight);
     if (m.has_accuracy()) accuracy.Add(m.accuracy(), weight);
   }
@@ -178,6 +184,11 @@ absl::Status CheckMetrics(const v1::Metrics& metrics) {
   if (!std::isfinite(metrics.loss())) {
     return absl::InvalidArgumentError("metrics.loss is not finite");
   }
+  if (std::abs(metrics.loss()) > kMaxLoss) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("metrics.loss is ", metrics.loss(), ", expected at most ",
+                     kMaxLoss, " in magnitude"));
+  }
   if (metrics.has_accuracy() &&
       !(metrics.accuracy() >= 0 && metrics.accuracy() <= 1)) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -193,6 +204,10 @@ absl::Status CheckUpdateHeader(const Job& job, const WorkerId& worker,
         absl::StrCat("update from worker ", worker, " for round ",
                      header.task().round(), ": ", what));
   };
+  if (header.ByteSizeLong() > kMaxHeaderBytes) {
+    return wrong(absl::StrCat("a header of ", header.ByteSizeLong(),
+                              " bytes, expected at most ", kMaxHeaderBytes));
+  }
   if (header.base_version() != job.version ||
       header.base_digest() != job.head.digest()) {
     return wrong(absl::StrCat("trained from version ", header.base_version(),

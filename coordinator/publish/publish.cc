@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -128,9 +129,17 @@ absl::Status Publish(ModelStore* store, const Spool& spool, ThreadPool* pool,
 
   v1::Provenance provenance;
   provenance.set_participants(static_cast<int64_t>(set.size()));
+  int64_t examples = 0;
   for (const AcceptedRow& row : input.updates) {
-    provenance.set_examples(provenance.examples() + row.metrics.examples());
+    const bool refused = std::any_of(
+        published->refusals.begin(), published->refusals.end(),
+        [&](const auto& refusal) { return refusal.worker == row.worker; });
+    if (refused) continue;
+    // Claims of workers: their sum may exceed what fits.
+    const int64_t room = std::numeric_limits<int64_t>::max() - examples;
+    examples += std::min(room, row.metrics.examples());
   }
+  provenance.set_examples(examples);
   provenance.set_rule(published->report.rule);
   provenance.set_seconds(input.seconds_open);
   ABSL_ASSIGN_OR_RETURN(const Digest parent,

@@ -1,5 +1,7 @@
 #include "coordinator/service/client_service.h"
 
+#include <atomic>
+#include <memory>
 #include <utility>
 
 #include "coordinator/service/pull_rpc.h"
@@ -15,6 +17,25 @@ class RefusedWatch final : public grpc::ServerWriteReactor<v1::JobEvent> {
     Finish(ToGrpcStatus(status));
   }
   void OnDone() override { delete this; }
+};
+
+// An engine that has stopped drops what it is asked: the call must end even so,
+// or the server would wait for it for ever. Owned by the copies of its reply.
+class Answer {
+ public:
+  explicit Answer(grpc::ServerUnaryReactor* reactor) : reactor_(reactor) {}
+  ~Answer() { Finish(absl::UnavailableError("coordinator is stopping")); }
+  Answer(const Answer&) = delete;
+  Answer& operator=(const Answer&) = delete;
+
+  void Finish(const absl::Status& status) {
+    if (finished_.exchange(true)) return;
+    reactor_->Finish(ToGrpcStatus(status));
+  }
+
+ private:
+  grpc::ServerUnaryReactor* const reactor_;
+  std::atomic<bool> finished_{false};
 };
 
 }  // namespace
@@ -34,9 +55,10 @@ grpc::ServerUnaryReactor* ClientServiceImpl::Call(
     reactor->Finish(ToGrpcStatus(allowed));
     return reactor;
   }
-  ask(Engine::Reply<T>([reactor, reply](absl::StatusOr<T> result) {
+  auto answer = std::make_shared<Answer>(reactor);
+  ask(Engine::Reply<T>([answer, reply](absl::StatusOr<T> result) {
     if (result.ok()) *reply = *std::move(result);
-    reactor->Finish(ToGrpcStatus(result.status()));
+    answer->Finish(result.status());
   }));
   return reactor;
 }

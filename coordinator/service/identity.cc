@@ -49,8 +49,12 @@ absl::Status AccessPolicy::Check(const grpc::AuthContext& peer,
 }
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
-                      std::string(status.message()));
+  // It travels in a header, of which peers take a few KiB; three bytes for
+  // each that is not plain text.
+  constexpr size_t kMaxMessageBytes = 2000;
+  return grpc::Status(
+      static_cast<grpc::StatusCode>(status.code()),
+      std::string(status.message().substr(0, kMaxMessageBytes)));
 }
 
 }  // namespace koinon::coordinator

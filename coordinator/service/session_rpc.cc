@@ -26,6 +26,25 @@ absl::Status CheckVersion(const v1::Hello& hello) {
       kProtocolMinor, " (software ", std::string(kSoftwareVersion), ")"));
 }
 
+// What is kept of each worker while it is registered is bounded.
+absl::Status CheckSize(const v1::Hello& hello) {
+  constexpr int kMaxHeldUpdates = 1000;
+  constexpr size_t kMaxDescriptionBytes = 64 << 10;
+  if (hello.held_updates_size() > kMaxHeldUpdates) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "Hello of worker ", hello.worker(), ": ", hello.held_updates_size(),
+        " held updates, expected at most ", kMaxHeldUpdates));
+  }
+  const size_t described =
+      hello.capabilities().ByteSizeLong() + hello.software_version().size();
+  if (described > kMaxDescriptionBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "Hello of worker ", hello.worker(), ": capabilities and version of ",
+        described, " bytes, expected at most ", kMaxDescriptionBytes));
+  }
+  return absl::OkStatus();
+}
+
 // Steps: 1. read Hello and check it; 2. engine.OnHello; 3. read and hand over,
 // one message at a time; 4. when reading ends, or Close is called, Finish.
 class Session final : public SessionReactor {
@@ -110,6 +129,7 @@ class Session final : public SessionReactor {
     const v1::Hello& hello = incoming_.hello();
     ABSL_RETURN_IF_ERROR(CheckVersion(hello));
     ABSL_RETURN_IF_ERROR(ValidateId("worker id", hello.worker()));
+    ABSL_RETURN_IF_ERROR(CheckSize(hello));
     return policy_->Check(*context_->auth_context(),
                           PeerIdentity::Role::kWorker, hello.worker());
   }

@@ -80,6 +80,12 @@ bool Upload::IsWhole() const {
 
 absl::Status Upload::Verify() {
   MutexLock lock(&mutex_);
+  // Two streams may find it whole; the hash can be taken once.
+  if (!verdict_.has_value()) verdict_ = Check();
+  return *verdict_;
+}
+
+absl::Status Upload::Check() {
   const Digest digest = hasher_.Finish();
   if (digest.ToBytes() != header_.digest()) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -92,6 +98,11 @@ absl::Status Upload::Verify() {
         "update from worker ", key_.worker, ": ", finite.message()));
   }
   return absl::OkStatus();
+}
+
+uint64_t Upload::streams() const {
+  MutexLock lock(&mutex_);
+  return stream_;
 }
 
 absl::Time Upload::last_progress() const {
@@ -182,6 +193,7 @@ std::vector<UploadDesk::Grant> UploadDesk::Admit(absl::Time now,
     entry.granted = true;
     entry.grant = ++last_grant_;
     entry.granted_at = now;
+    entry.streams_before = entry.upload->streams();
     charged_ += charge;
     ++granted_;
     grants.push_back({key, entry.upload->received(), entry.grant});
@@ -262,6 +274,15 @@ size_t UploadDesk::queued() const {
   MutexLock lock(&mutex_);
   size_t count = 0;
   for (const auto& [key, entry] : entries_) count += entry.queued;
+  return count;
+}
+
+size_t UploadDesk::streaming() const {
+  MutexLock lock(&mutex_);
+  size_t count = 0;
+  for (const auto& [key, entry] : entries_) {
+    count += entry.granted && entry.upload->streams() > entry.streams_before;
+  }
   return count;
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -64,6 +65,8 @@ class Upload {
   // Of a whole upload: INVALID_ARGUMENT if its digest is not the header's or it
   // holds a value that is not finite (naming tensor and index).
   absl::Status Verify();
+  // How many streams have sent it so far.
+  uint64_t streams() const;
   absl::Time last_progress() const;
 
   // No more bytes are taken; the current stream is cancelled.
@@ -72,6 +75,8 @@ class Upload {
   SpoolExtent TakeExtent();
 
  private:
+  absl::Status Check() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   const UploadKey key_;
   const v1::UpdateHeader header_;
   const ModelLayout layout_;
@@ -83,6 +88,7 @@ class Upload {
   bool dropped_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t received_ ABSL_GUARDED_BY(mutex_) = 0;
   Sha256 hasher_ ABSL_GUARDED_BY(mutex_);
+  std::optional<absl::Status> verdict_ ABSL_GUARDED_BY(mutex_);
   aggregation::FiniteScanner scanner_ ABSL_GUARDED_BY(mutex_);
   uint64_t stream_ ABSL_GUARDED_BY(mutex_) = 0;
   std::function<void()> cancel_ ABSL_GUARDED_BY(mutex_);
@@ -142,6 +148,8 @@ class UploadDesk {
 
   size_t queued() const;
   size_t granted() const;
+  // Grants that a stream has taken up.
+  size_t streaming() const;
 
  private:
   struct Entry {
@@ -152,6 +160,7 @@ class UploadDesk {
     bool granted = false;
     uint64_t grant = 0;  // the latest one's number
     absl::Time granted_at;
+    uint64_t streams_before = 0;  // of the upload, when it was granted
   };
   uint64_t ChargeOf(const Entry& entry) const;
   void ReturnLocked(Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
