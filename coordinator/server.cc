@@ -112,11 +112,24 @@ std::vector<SpoolExtent> TakenExtents(const JournalContents& contents) {
 }  // namespace
 
 absl::Status Server::Spec::Validate() const {
-  const auto positive = [](absl::string_view flag, int64_t value) {
-    if (value > 0) return absl::OkStatus();
+  // Beyond it, sums of such bounds would not be numbers any more.
+  constexpr int64_t kMost = int64_t{1} << 50;
+  const auto positive = [kMost](absl::string_view flag, int64_t value) {
+    if (value > 0 && value <= kMost) return absl::OkStatus();
     return absl::InvalidArgumentError(
-        absl::StrCat("--", flag, " is ", value, ", expected at least 1"));
+        absl::StrCat("--", flag, " is ", value, ", expected 1 to ", kMost));
   };
+  constexpr int kMostThreads = 1024;
+  constexpr size_t kMostStreams = 1 << 20;
+  if (threads > kMostThreads) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--threads is ", threads, ", expected at most ", kMostThreads));
+  }
+  if (max_streams_per_connection > kMostStreams) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--max-streams-per-connection is ", max_streams_per_connection,
+        ", expected at most ", kMostStreams));
+  }
   ABSL_ASSIGN_OR_RETURN(const auto address, ParseHostPort(listen));
   ABSL_RETURN_IF_ERROR(ValidateId("--federation", federation));
   if (state_dir.empty()) {
@@ -154,15 +167,23 @@ absl::Status Server::Spec::Validate() const {
     return absl::InvalidArgumentError(absl::StrCat(
         "--keep-versions is ", keep_versions, ", expected at least 0"));
   }
+  constexpr absl::Duration kLongest = absl::Hours(24);
   for (const auto& [flag, value] :
        std::vector<std::pair<const char*, absl::Duration>>{
            {"lease-seconds", lease},
            {"handshake-seconds", handshake_timeout},
            {"upload-patience-seconds", upload_patience}}) {
-    if (value <= absl::ZeroDuration()) {
+    if (value <= absl::ZeroDuration() || value > kLongest) {
       return absl::InvalidArgumentError(
-          absl::StrCat("--", flag, " must be positive"));
+          absl::StrCat("--", flag, " is ", absl::ToDoubleSeconds(value),
+                       ", expected more than 0 and at most ",
+                       absl::ToDoubleSeconds(kLongest)));
     }
+  }
+  if (drain_patience < absl::ZeroDuration() || drain_patience > kLongest) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--drain-seconds is ", absl::ToDoubleSeconds(drain_patience),
+        ", expected 0 to ", absl::ToDoubleSeconds(kLongest)));
   }
   return absl::OkStatus();
 }

@@ -151,7 +151,8 @@ void Engine::GetJob(JobId name, Reply<v1::JobStatus> reply) {
   loop_.Post([this, name, reply] {
     const auto job = KnownJob(name);
     if (!job.ok()) return reply(job.status());
-    reply(StatusOf(**job));
+    // Nobody is told of what may still be lost.
+    AfterCommit([reply, status = StatusOf(**job)] { reply(status); });
   });
 }
 
@@ -159,7 +160,7 @@ void Engine::ListJobs(Reply<v1::ListJobsReply> reply) {
   loop_.Post([this, reply] {
     v1::ListJobsReply all;
     for (const auto& [name, job] : jobs_) *all.add_jobs() = StatusOf(*job);
-    reply(all);
+    AfterCommit([reply, all = std::move(all)] { reply(all); });
   });
 }
 
@@ -217,11 +218,16 @@ void Engine::ListRounds(v1::ListRoundsRequest request,
                        : kDefaultLimit;
     v1::ListRoundsReply rounds;
     const auto& reports = reports_[request.job()];
+    // A reply has to fit into one message; the rest is asked for again.
+    constexpr size_t kEnoughBytes = 3 << 20;
+    size_t bytes = 0;
     for (auto it = reports.upper_bound(request.after_round());
-         it != reports.end() && left > 0; ++it, --left) {
+         it != reports.end() && left > 0 && bytes < kEnoughBytes;
+         ++it, --left) {
       *rounds.add_rounds() = it->second;
+      bytes += it->second.ByteSizeLong();
     }
-    reply(rounds);
+    AfterCommit([reply, rounds = std::move(rounds)] { reply(rounds); });
   });
 }
 

@@ -385,7 +385,7 @@ void AwaitEnd(Process* process, const std::string& job) {
 
 struct Outcome {
   std::string digest;
-  int64_t commits = 0;  // of the first process
+  int64_t commits = 0;  // of the last process
   int processes = 0;
 };
 
@@ -414,7 +414,6 @@ Outcome RunJob(int64_t fault, FaultInjectingJournal::When when) {
     // Submitted again after a lost reply.
     process.engine->SubmitJob(spec, [](const auto&) {});
     AwaitEnd(&process, "job");
-    if (outcome.processes == 1) outcome.commits = process.journal.commits();
     if (process.failed.IsSet()) {
       process.engine.reset();
       disk.memory.CrashAndLoseUnsynced();
@@ -432,6 +431,8 @@ Outcome RunJob(int64_t fault, FaultInjectingJournal::When when) {
       }
       outcome.digest = report.model_digest();
     }
+    process.engine.reset();
+    outcome.commits = process.journal.commits();
     EXPECT_EQ(process.spool->allocated_bytes(), 0);
     return outcome;
   }
@@ -512,6 +513,7 @@ TEST_F(EngineTest, JournalFull_NothingIsAcknowledgedUntilThereIsRoom) {
                               absl::ResourceExhaustedError("disk full"));
   process_.Start();
   ASSERT_OK(Submit(&process_, SmallJob("job", 1, 1)));
+  process_.engine.reset();
   // The reply came after the commit that succeeded.
   EXPECT_GE(process_.journal.commits(), 2);
   EXPECT_TRUE(disk_.journal->Load()->jobs.contains("job"));

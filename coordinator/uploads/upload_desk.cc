@@ -26,7 +26,9 @@ uint64_t Upload::Attach(std::function<void()> cancel) {
   uint64_t stream;
   {
     MutexLock lock(&mutex_);
-    superseded = std::exchange(cancel_, std::move(cancel));
+    // A stream that comes when all is over would wait for ever.
+    superseded = dropped_ ? std::move(cancel)
+                          : std::exchange(cancel_, std::move(cancel));
     stream = ++stream_;
   }
   if (superseded) superseded();
