@@ -141,7 +141,10 @@ TEST_F(ServiceTest, Message_OverTheBound_IsResourceExhausted) {
   auto brief = NewWorker("brief");
   brief->hello().set_software_version(std::string(fits, 'x'));
   brief->Open();
-  EXPECT_THAT(brief->Await(v1::CoordinatorMessage::kWelcome), IsOk());
+  // Read, and then refused by what a Hello may hold.
+  EXPECT_THAT(brief->Await(v1::CoordinatorMessage::kWelcome),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("Hello of worker brief")));
 
   v1::UpdateHeader header;
   header.set_worker("brief");
