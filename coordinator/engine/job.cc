@@ -252,9 +252,11 @@ v1::OfferTask MakeOffer(const Job& job, const WorkerId& worker,
   const uint64_t round_seed =
       DeriveSeed(spec.seed(), absl::StrCat("task/", job.round.round));
   offer.set_seed(DeriveSeed(round_seed, worker));
-  const absl::Time deadline = job.machine.snapshot().deadline;
   offer.set_deadline_seconds(
-      std::max(0.0, absl::ToDoubleSeconds(deadline - now)));
+      kind == TaskId::Kind::kEvaluate
+          ? spec.evaluation().deadline_seconds()
+          : std::max(0.0, absl::ToDoubleSeconds(
+                              job.machine.snapshot().deadline - now)));
   return offer;
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 #include "proto/client.grpc.pb.h"
 
 namespace koinon::cli {
@@ -120,11 +121,20 @@ absl::StatusOr<v1::JobStatus> Client::ResumeJob(const std::string& name) {
 absl::StatusOr<v1::ListRoundsReply> Client::ListRounds(const std::string& job,
                                                        int64_t after_round,
                                                        int64_t limit) {
+  v1::ListRoundsReply all;
   v1::ListRoundsRequest request;
   request.set_job(job);
   request.set_after_round(after_round);
-  request.set_limit(limit);
-  return state_->Call(&Stub::ListRounds, request);
+  // One reply is bounded in bytes and may hold fewer rounds than there are.
+  while (limit == 0 || all.rounds_size() < limit) {
+    request.set_limit(limit == 0 ? 0 : limit - all.rounds_size());
+    ABSL_ASSIGN_OR_RETURN(const v1::ListRoundsReply part,
+                          state_->Call(&Stub::ListRounds, request));
+    if (part.rounds().empty()) break;
+    all.mutable_rounds()->MergeFrom(part.rounds());
+    request.set_after_round(part.rounds(part.rounds_size() - 1).round());
+  }
+  return all;
 }
 
 absl::StatusOr<v1::ListNodesReply> Client::ListNodes() {

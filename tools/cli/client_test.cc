@@ -38,8 +38,12 @@ class FakeCoordinator final : public v1::ClientService::Service {
   grpc::Status ListRounds(grpc::ServerContext*,
                           const v1::ListRoundsRequest* request,
                           v1::ListRoundsReply* reply) override {
-    for (int64_t i = 0; i < request->limit(); ++i) {
-      reply->add_rounds()->set_round(request->after_round() + 1 + i);
+    // Ten rounds, at most three in a reply.
+    int64_t left =
+        request->limit() == 0 ? 3 : std::min<int64_t>(request->limit(), 3);
+    for (int64_t round = request->after_round() + 1; round <= 10 && left > 0;
+         ++round, --left) {
+      reply->add_rounds()->set_round(round);
     }
     return grpc::Status::OK;
   }
@@ -128,6 +132,15 @@ TEST_F(ClientTest, ListRounds_CarriesItsBounds) {
   ASSERT_OK_AND_ASSIGN(const auto reply, client_->ListRounds("digits", 4, 2));
   ASSERT_EQ(reply.rounds_size(), 2);
   EXPECT_EQ(reply.rounds(0).round(), 5);
+}
+
+TEST_F(ClientTest, ListRounds_MoreThanOneReplyHolds_AsksOn) {
+  ASSERT_OK_AND_ASSIGN(const auto five, client_->ListRounds("digits", 4, 5));
+  ASSERT_EQ(five.rounds_size(), 5);
+  EXPECT_EQ(five.rounds(4).round(), 9);
+  ASSERT_OK_AND_ASSIGN(const auto all, client_->ListRounds("digits", 0, 0));
+  ASSERT_EQ(all.rounds_size(), 10);
+  EXPECT_EQ(all.rounds(9).round(), 10);
 }
 
 TEST_F(ClientTest, NoCoordinator_IsUnavailableAndNamesTheAddress) {
