@@ -23,20 +23,6 @@ absl::Status OpenSslFailure(absl::string_view doing) {
       absl::StrCat("cannot ", doing, ": ", TakeOpenSslError()));
 }
 
-absl::string_view RoleName(PeerIdentity::Role role) {
-  switch (role) {
-    case PeerIdentity::Role::kWorker:
-      return "worker";
-    case PeerIdentity::Role::kClient:
-      return "client";
-    case PeerIdentity::Role::kServer:
-      return "server";
-    case PeerIdentity::Role::kAnonymous:
-      break;
-  }
-  return "";
-}
-
 absl::Status ValidateDays(int days) {
   if (days >= 1 && days <= kMaxCertificateDays) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -57,7 +43,7 @@ absl::Status ValidateDnsName(absl::string_view name) {
 
 absl::Status ValidateSubject(const CertificateSubject& subject) {
   ABSL_RETURN_IF_ERROR(ValidateId("name", subject.name));
-  if (RoleName(subject.role).empty()) {
+  if (subject.role == PeerIdentity::Role::kAnonymous) {
     return absl::InvalidArgumentError(
         "a certificate is for a server, a worker or a client");
   }

@@ -215,4 +215,40 @@ absl::StatusOr<PeerIdentity> ParseIdentityUri(absl::string_view uri) {
   return PeerIdentity{*role, std::string(parts[0]), std::string(parts[2])};
 }
 
+absl::string_view RoleName(PeerIdentity::Role role) {
+  switch (role) {
+    case PeerIdentity::Role::kWorker:
+      return "worker";
+    case PeerIdentity::Role::kClient:
+      return "client";
+    case PeerIdentity::Role::kServer:
+      return "server";
+    case PeerIdentity::Role::kAnonymous:
+      break;
+  }
+  return "anonymous";
+}
+
+absl::StatusOr<PeerIdentity> IdentityOfCertificate(Env* env,
+                                                   const std::string& path) {
+  ABSL_ASSIGN_OR_RETURN(const std::string pem,
+                        ReadPem(env, "certificate", path));
+  ABSL_ASSIGN_OR_RETURN(const std::vector<X509Ptr> chain,
+                        ParseCertificates(path, pem));
+  const GeneralNamesPtr names(static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(
+      chain[0].get(), NID_subject_alt_name, nullptr, nullptr)));
+  for (int i = 0; i < sk_GENERAL_NAME_num(names.get()); ++i) {
+    const GENERAL_NAME* name = sk_GENERAL_NAME_value(names.get(), i);
+    if (name->type != GEN_URI) continue;
+    const ASN1_IA5STRING* uri = name->d.uniformResourceIdentifier;
+    const absl::string_view text(
+        reinterpret_cast<const char*>(ASN1_STRING_get0_data(uri)),
+        static_cast<size_t>(ASN1_STRING_length(uri)));
+    if (absl::StartsWith(text, kUriScheme)) return ParseIdentityUri(text);
+  }
+  ERR_clear_error();
+  return absl::NotFoundError(
+      absl::StrCat(path, ": the certificate carries no koinon:// URI"));
+}
+
 }  // namespace koinon

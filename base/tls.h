@@ -55,6 +55,12 @@ struct PeerIdentity {
 // UNAUTHENTICATED if the peer used TLS but its certificate carries no such URI.
 absl::StatusOr<PeerIdentity> PeerIdentityOf(const grpc::AuthContext& context);
 absl::StatusOr<PeerIdentity> ParseIdentityUri(absl::string_view uri);
+// "worker", "client", "server"; "anonymous".
+absl::string_view RoleName(PeerIdentity::Role role);
+// Of the certificate in a PEM file (the first, of a chain). NOT_FOUND if it
+// carries no koinon:// URI; otherwise as CheckTlsFiles and ParseIdentityUri.
+absl::StatusOr<PeerIdentity> IdentityOfCertificate(Env* env,
+                                                   const std::string& path);
 
 }  // namespace koinon
 

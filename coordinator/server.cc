@@ -343,6 +343,22 @@ void Server::State::Stop() {
   }
 }
 
+// A coordinator with another's certificate would start, and refuse everybody.
+absl::Status CheckOwnIdentity(Env* env, const Server::Spec& spec) {
+  const auto own = IdentityOfCertificate(env, spec.tls.certificate);
+  if (absl::IsNotFound(own.status())) return absl::OkStatus();  // another CA's
+  ABSL_RETURN_IF_ERROR(own.status());
+  if (own->role == PeerIdentity::Role::kServer &&
+      own->federation == spec.federation) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(spec.tls.certificate, " is of a ", RoleName(own->role),
+                   " in federation '", own->federation,
+                   "'; needed is a server's in federation '", spec.federation,
+                   "' (--federation)"));
+}
+
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Spec spec,
                                                       Options options) {
   ABSL_RETURN_IF_ERROR(spec.Validate());
@@ -358,6 +374,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Spec spec,
     ABSL_ASSIGN_OR_RETURN(
         credentials, MakeServerCredentials(state->options.env, state->spec.tls,
                                            state->options.clock->Now()));
+    ABSL_RETURN_IF_ERROR(CheckOwnIdentity(state->options.env, state->spec));
   }
   auto server = std::unique_ptr<Server>(new Server(std::move(state)));
   ABSL_RETURN_IF_ERROR(server->state_->OpenState());

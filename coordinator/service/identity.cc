@@ -4,24 +4,6 @@
 #include "base/status_macros.h"
 
 namespace koinon::coordinator {
-namespace {
-
-absl::string_view RoleName(PeerIdentity::Role role) {
-  switch (role) {
-    case PeerIdentity::Role::kWorker:
-      return "worker";
-    case PeerIdentity::Role::kClient:
-      return "client";
-    case PeerIdentity::Role::kServer:
-      return "server";
-    case PeerIdentity::Role::kAnonymous:
-      break;
-  }
-  return "anonymous";
-}
-
-}  // namespace
-
 absl::Status AccessPolicy::Check(const grpc::AuthContext& peer,
                                  PeerIdentity::Role role,
                                  absl::string_view name) const {

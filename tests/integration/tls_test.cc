@@ -255,14 +255,42 @@ TEST_F(TlsTest, WorkerService_EveryCall_RefusesClients) {
   EXPECT_THAT(GetJobOver(channel), StatusIs(absl::StatusCode::kNotFound));
 }
 
+// The CA file may hold two federations' authorities; they stay two federations.
 TEST_F(TlsTest, Certificate_OfAnotherFederation_IsRefusedWithBothNames) {
-  spec_.federation = "south";
+  const CertificateAndKey south = NewAuthority("south");
+  ASSERT_OK(
+      WriteFileAtomically(RealEnv(), spec_.tls.ca,
+                          authority_.certificate_pem + south.certificate_pem));
   Start();
+  const auto channel = [&](Role role, const std::string& name) {
+    return NewChannel(Showing(Issue(south, role, name), authority_));
+  };
   const auto both = AllOf(HasSubstr("'north'"), HasSubstr("'south'"));
-  EXPECT_THAT(SessionOver(ChannelOf(Role::kWorker, "a")),
+  EXPECT_THAT(SessionOver(channel(Role::kWorker, "a")),
               StatusIs(absl::StatusCode::kPermissionDenied, both));
-  EXPECT_THAT(GetJobOver(ChannelOf(Role::kClient, "alice")),
+  EXPECT_THAT(GetJobOver(channel(Role::kClient, "alice")),
               StatusIs(absl::StatusCode::kPermissionDenied, both));
+}
+
+TEST_F(TlsTest, Start_WithACertificateForSomethingElse_SaysWhatItIsFor) {
+  const RealClock clock;
+  const auto start = [&] {
+    coordinator::Server::Options options;
+    options.clock = &clock;
+    return coordinator::Server::Start(spec_, std::move(options)).status();
+  };
+  spec_.federation = "south";
+  EXPECT_THAT(start(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("'north'"), HasSubstr("'south'"))));
+  spec_.federation = kFederation;
+  const auto worker = Issue(authority_, Role::kWorker, "a");
+  ASSERT_OK(WriteFileAtomically(RealEnv(), spec_.tls.certificate,
+                                worker.certificate_pem));
+  ASSERT_OK(
+      WritePrivateFileAtomically(RealEnv(), spec_.tls.key, worker.key_pem));
+  EXPECT_THAT(start(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                HasSubstr("worker")));
 }
 
 // UNAVAILABLE: the connection itself does not come about. The last call shows
