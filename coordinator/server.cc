@@ -47,6 +47,8 @@ constexpr int kStreamLookaheadBytes = 256 << 10;
 // for each open connection (an idle one takes less than half of it).
 constexpr size_t kTransportBytes = size_t{64} << 20;
 constexpr size_t kTransportBytesPerConnection = size_t{64} << 10;
+// HTTP/2 frames of the default 16 KiB make a chunk arrive in 64 pieces.
+constexpr int kMaxFrameBytes = 1 << 20;
 constexpr uint64_t kStreamChargeBytes = uint64_t{2} << 20;
 constexpr absl::Duration kGrpcShutdown = absl::Seconds(2);
 
@@ -299,6 +301,7 @@ absl::Status Server::State::StartGrpc(
       GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
       static_cast<int>(absl::ToInt64Milliseconds(spec.handshake_timeout)));
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kMaxFrameBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES,
                              kStreamLookaheadBytes);
   // A peer that vanished without closing is noticed within two leases.

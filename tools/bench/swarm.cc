@@ -98,6 +98,7 @@ class Swarm::Shared::Worker final
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
     arguments.SetMaxReceiveMessageSize(
         static_cast<int>(shared->options.chunk_bytes) + (1 << 20));
     channel_ = grpc::CreateCustomChannel(
