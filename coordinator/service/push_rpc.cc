@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -84,20 +85,25 @@ class Push final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
   absl::Status ReadMessage() {
     grpc::ProtoBufferReader reader(&message_);
     std::optional<v1::UpdateHeader> header;
+    // The chunk's pieces, put together: one write of a whole chunk costs the
+    // file system half of what one write for each piece does. A buffer for each
+    // of gRPC's few threads, not for each stream.
+    thread_local std::string chunk;
+    chunk.clear();
+    uint64_t chunk_offset = 0;
     ABSL_RETURN_IF_ERROR(ReadPushMessage(
-        &reader, &header, [this](uint64_t offset, absl::string_view data) {
-          if (upload_ == nullptr) {
-            return absl::FailedPreconditionError(
-                "the first message of a push must be the header");
-          }
-          return upload_->Append(stream_, offset, data, clock_->Now());
+        &reader, &header, [&](uint64_t offset, absl::string_view data) {
+          if (chunk.empty()) chunk_offset = offset;
+          chunk.append(data.data(), data.size());
+          return absl::OkStatus();
         }));
     if (header.has_value() && upload_ == nullptr) return Attach(*header);
     if (upload_ == nullptr) {
       return absl::FailedPreconditionError(
           "the first message of a push must be the header");
     }
-    return absl::OkStatus();
+    if (chunk.empty()) return absl::OkStatus();
+    return upload_->Append(stream_, chunk_offset, chunk, clock_->Now());
   }
 
   absl::Status Attach(const v1::UpdateHeader& header) {
