@@ -2,12 +2,12 @@
 #define KOINON_AGGREGATION_CORE_AGGREGATOR_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "aggregation/core/instruction_set.h"
 #include "aggregation/core/update_set.h"
 #include "base/thread_pool.h"
 #include "proto/job.pb.h"
@@ -35,15 +35,19 @@ class MemorySink final : public UpdateSink {
   absl::Span<float> out_;
 };
 
-// What a rule decided, for the round's report.
-struct AggregationReport {
-  std::string rule;
-  // Normalised weight of each update, in canonical order; sums to 1.
-  std::vector<double> weights;
-  double total_weight = 0;  // before normalisation
+// What a rule may look at besides the updates.
+struct AggregationContext {
+  ThreadPool* pool = nullptr;
+  // Decides what a rule leaves to chance (bucketing); follows from the job's
+  // seed and the round.
+  uint64_t seed = 0;
+  // The previous round's aggregate, for rules that keep it (KeepsAggregate);
+  // null: there was none, which counts as zero. P elements.
+  const UpdateSource* previous = nullptr;
 };
 
-// One rule: n updates in, one update out. Stateless and thread-safe.
+// One rule with its pre-aggregations: n updates in, one update out. Stateless
+// and thread-safe.
 //
 // The same updates give the same bytes, whatever the order of arrival and the
 // number of threads.
@@ -56,15 +60,27 @@ class Aggregator {
   // updates). Changes nothing.
   virtual absl::Status Validate(const UpdateSet& set) const = 0;
 
+  // Fewer updates than this can never be aggregated with these options; >= 1.
+  virtual size_t MinUpdates() const { return 1; }
+
+  // Whether the rule wants its last result as AggregationContext::previous.
+  virtual bool KeepsAggregate() const { return false; }
+
   // Validate's errors, the sink's, or DATA_LOSS from a source (names the
   // worker). After an error the sink holds a part of the result.
-  virtual absl::StatusOr<AggregationReport> Aggregate(
-      const UpdateSet& set, ThreadPool* pool, UpdateSink* out) const = 0;
+  virtual absl::StatusOr<v1::AggregationReport> Aggregate(
+      const UpdateSet& set, const AggregationContext& context,
+      UpdateSink* out) const = 0;
 };
 
-// The one factory. INVALID_ARGUMENT for options that contradict each other.
+struct AggregatorOptions {
+  InstructionSet instruction_set = InstructionSet::kBest;
+};
+
+// The one factory. INVALID_ARGUMENT for options that contradict each other or
+// an instruction set that this processor lacks.
 absl::StatusOr<std::unique_ptr<Aggregator>> MakeAggregator(
-    const v1::AggregationSpec& spec);
+    const v1::AggregationSpec& spec, const AggregatorOptions& options = {});
 
 }  // namespace koinon::aggregation
 

@@ -20,7 +20,7 @@ float MeanBy(const v1::AggregationSpec& spec) {
   ThreadPool pool(1);
   std::vector<float> out(1);
   MemorySink sink(absl::MakeSpan(out));
-  EXPECT_OK((*rule)->Aggregate(set, &pool, &sink));
+  EXPECT_OK((*rule)->Aggregate(set, {.pool = &pool}, &sink));
   return out[0];
 }
 

@@ -47,10 +47,19 @@ absl::Status Check(const Update& update, const UpdateSet::Expected& expected) {
   if (absl::Status shape = CheckShape(update, expected); !shape.ok()) {
     return shape;
   }
-  if (update.base_version != expected.base_version) {
+  const int64_t staleness = expected.base_version - update.base_version;
+  if (staleness < 0 || staleness > expected.max_staleness) {
     return absl::FailedPreconditionError(
         absl::StrCat("it starts from version ", update.base_version,
-                     ", the round from version ", expected.base_version));
+                     ", the round from version ", expected.base_version,
+                     expected.max_staleness == 0
+                         ? ""
+                         : absl::StrCat(" (", expected.max_staleness,
+                                        " versions older are allowed)")));
+  }
+  if (!(update.discount > 0 && update.discount <= 1)) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "discount %g, expected a number in (0, 1]", update.discount));
   }
   return CheckWeight(update.weight, expected.max_weight);
 }

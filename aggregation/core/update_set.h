@@ -46,6 +46,9 @@ struct Update {
   WorkerId worker;
   // The number of examples behind the update; its weight in weighted rules.
   double weight = 0;
+  // The update counts as this many times its values, (0, 1]: the discount for
+  // staleness in buffered rounds. Every rule sees the product.
+  double discount = 1;
   int64_t base_version = 0;
   Digest layout_hash;
   size_t elements = 0;
@@ -67,6 +70,8 @@ class UpdateSet {
   struct Expected {
     ModelLayout layout;  // all F32
     int64_t base_version = 0;
+    // Updates may start from versions as old as base_version - max_staleness.
+    int64_t max_staleness = 0;
     double max_weight = 0;  // larger weights are capped to it; 0: no cap
   };
 
@@ -76,8 +81,9 @@ class UpdateSet {
   // Sorts, and drops each update that breaks the contract, adding it to
   // `refusals` (in canonical order) with a message that names the worker:
   // INVALID_ARGUMENT for a wrong layout or size, and for a weight that is not
-  // finite, zero, negative, or over kLargestWeight without a cap;
-  // FAILED_PRECONDITION for a wrong base version; ALREADY_EXISTS for a worker's
+  // finite, zero, negative, or over kLargestWeight without a cap, or a discount
+  // outside (0, 1]; FAILED_PRECONDITION for a base version that is newer or too
+  // old; ALREADY_EXISTS for a worker's
   // second good update (in the order given).
   static UpdateSet Create(Expected expected, std::vector<Update> updates,
                           std::vector<Refusal>* refusals);
@@ -88,6 +94,12 @@ class UpdateSet {
   const WorkerId& worker(size_t i) const { return updates_[i].worker; }
   // Finite, > 0, capped.
   double weight(size_t i) const { return updates_[i].weight; }
+  // (0, 1]
+  double discount(size_t i) const { return updates_[i].discount; }
+  // Versions published since the one that it started from.
+  int64_t staleness(size_t i) const {
+    return expected_.base_version - updates_[i].base_version;
+  }
   const UpdateSource& values(size_t i) const { return *updates_[i].values; }
 
  private:

@@ -29,20 +29,27 @@ class FedAvg final : public Aggregator {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<AggregationReport> Aggregate(const UpdateSet& set,
-                                              ThreadPool* pool,
-                                              UpdateSink* out) const override {
+  absl::StatusOr<v1::AggregationReport> Aggregate(
+      const UpdateSet& set, const AggregationContext& context,
+      UpdateSink* out) const override {
     ABSL_RETURN_IF_ERROR(Validate(set));
-    AggregationReport report;
-    report.rule = "fedavg";
+    v1::AggregationReport report;
+    report.set_rule("fedavg");
+    double total_weight = 0;
     std::vector<double> weights;
     for (size_t i = 0; i < set.size(); ++i) {
       weights.push_back(WeightOf(set, i));
-      report.total_weight += weights.back();
+      total_weight += weights.back();
     }
     const ExactWeights exact = ExactWeights::Of(weights);
-    ABSL_RETURN_IF_ERROR(CombineUpdates(set, exact, pool, out));
-    report.weights = exact.Normalised();
+    ABSL_RETURN_IF_ERROR(CombineUpdates(set, exact, context.pool, out));
+    report.set_total_weight(total_weight);
+    const std::vector<double> normalised = exact.Normalised();
+    for (size_t i = 0; i < set.size(); ++i) {
+      v1::UpdateDecision* decision = report.add_updates();
+      decision->set_worker(set.worker(i));
+      decision->set_coefficient(normalised[i]);
+    }
     return report;
   }
 

@@ -36,7 +36,7 @@ std::vector<float> Mean(const UpdateSet& set, int threads = 1,
                         const Aggregator& rule = *Rule()) {
   ThreadPool pool(threads);
   CheckingSink sink(set.elements());
-  EXPECT_OK(rule.Aggregate(set, &pool, &sink));
+  EXPECT_OK(rule.Aggregate(set, {.pool = &pool}, &sink));
   EXPECT_EQ(sink.committed, set.elements());
   return sink.values;
 }
@@ -59,7 +59,7 @@ TEST(FedAvgTest, NoUpdates_IsRefused) {
                        AllOf(HasSubstr("at least 1"), HasSubstr("got 0"))));
   ThreadPool pool(1);
   CheckingSink sink(1);
-  EXPECT_THAT(Rule()->Aggregate(set, &pool, &sink),
+  EXPECT_THAT(Rule()->Aggregate(set, {.pool = &pool}, &sink),
               StatusIs(absl::StatusCode::kFailedPrecondition));
   EXPECT_EQ(sink.committed, 0);
 }
@@ -156,11 +156,14 @@ TEST(FedAvgTest, Report_HasRuleWeightsAndTotal) {
   ThreadPool pool(1);
   CheckingSink sink(1);
   ASSERT_OK_AND_ASSIGN(
-      const AggregationReport report,
-      Rule()->Aggregate(TestSet({{1}, {2}}, {30, 10}), &pool, &sink));
-  EXPECT_EQ(report.rule, "fedavg");
-  EXPECT_EQ(report.total_weight, 40);
-  EXPECT_THAT(report.weights, ElementsAre(DoubleEq(0.75), DoubleEq(0.25)));
+      const v1::AggregationReport report,
+      Rule()->Aggregate(TestSet({{1}, {2}}, {30, 10}), {.pool = &pool}, &sink));
+  EXPECT_EQ(report.rule(), "fedavg");
+  EXPECT_EQ(report.total_weight(), 40);
+  ASSERT_EQ(report.updates_size(), 2);
+  EXPECT_EQ(report.updates(0).worker(), "w000");
+  EXPECT_DOUBLE_EQ(report.updates(0).coefficient(), 0.75);
+  EXPECT_DOUBLE_EQ(report.updates(1).coefficient(), 0.25);
 }
 
 TEST(FedAvgTest, Uniform_IgnoresExamples) {
@@ -187,7 +190,7 @@ TEST(FedAvgTest, NonFiniteValue_IsRefusedWithTheWorker) {
   CheckingSink sink(2);
   EXPECT_THAT(
       Rule()->Aggregate(TestSet({{1, 1}, {1, Limits::quiet_NaN()}}, {1, 1}),
-                        &pool, &sink),
+                        {.pool = &pool}, &sink),
       StatusIs(absl::StatusCode::kDataLoss,
                AllOf(HasSubstr("worker w001"), HasSubstr("b[0] is NaN"))));
 }

@@ -473,6 +473,7 @@ TEST(EngineCrashTest, CancelledWhileAggregating_RestartFreesTheSpool) {
   AcceptedRow row;
   row.job = "job";
   row.round = 1;
+  row.task_round = 1;
   row.worker = "a";
   row.extent = extent();
   v1::ModelManifest manifest;

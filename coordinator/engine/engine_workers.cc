@@ -363,6 +363,7 @@ void Engine::AcceptUpload(const std::shared_ptr<Upload>& upload,
   AcceptedRow row;
   row.job = key.job;
   row.round = key.round;
+  row.task_round = key.round;
   row.worker = key.worker;
   row.digest = digest;
   row.extent = upload->TakeExtent();

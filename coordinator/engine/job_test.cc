@@ -140,6 +140,7 @@ TEST_F(JobTest, RestoreSnapshot_OpenRound_KeepsAcceptedUpdates) {
   round.cohort = {"a", "b"};
   AcceptedRow accepted;
   accepted.worker = "b";
+  accepted.task_round = 5;
   accepted.metrics = MetricsOf(5, 1, 1);
   const auto snapshot =
       RestoreSnapshot(MakeRow(), {{5, round}}, {{"b", accepted}});

@@ -43,7 +43,10 @@ struct RoundRow {  // key: (job, round)
   absl::Time deadline;
   std::vector<WorkerId> cohort;    // ascending
   std::vector<WorkerId> included;  // from kClosed on
-  v1::RoundReport report;          // from kPublished on; with evaluation: kDone
+  // Buffered rounds: members (all in `cohort`) that go on with the task of an
+  // earlier round, and that round.
+  std::map<WorkerId, int64_t> carried;
+  v1::RoundReport report;  // from kPublished on; with evaluation: kDone
 };
 
 // Where an accepted update lies in the spool.
@@ -60,33 +63,61 @@ struct AcceptedRow {
   int64_t round = 0;
   WorkerId worker;
   Digest digest;
+  // Size 0: the update has been added to the round's running sum (FoldRow).
   SpoolExtent extent;
   v1::Metrics metrics;
+  // The round whose task it answers, and so base version + 1; earlier than
+  // `round` only in buffered rounds.
+  int64_t task_round = 0;
 };
 
-// Forgets the accepted rows of a round (it is published; or its update turned
-// out unusable and `worker` is set).
+// The running sum of a round whose updates are added on arrival: it holds
+// exactly the round's accepted rows with an extent of size 0. Key: (job,
+// round).
+struct FoldRow {
+  JobId job;
+  int64_t round = 0;
+  // Where the sum lies (coordinator/folds): one of two extents of the spool
+  // takes turns, so that a crash while one is written leaves the other whole.
+  SpoolExtent extent;
+  Digest digest;  // of the extent's bytes
+};
+
+// Forgets the accepted rows of a round, and its running sum if `worker` is
+// empty (it is published; or its update turned out unusable and `worker` is
+// set).
 struct ForgetAccepted {
   JobId job;
   int64_t round = 0;
   WorkerId worker;  // empty: all of the round
 };
 
+// A vector of the model's size that goes with a version: a server optimizer's
+// state, or a rule's.
+struct StateFile {
+  std::string name;  // "momentum"
+  Digest digest;     // of the file
+  int64_t size_bytes = 0;
+  friend bool operator==(const StateFile&, const StateFile&) = default;
+};
+
 struct VersionRow {  // key: (job, version)
   v1::ModelManifest manifest;
+  std::vector<StateFile> state = {};
 };
 struct ForgetVersion {
   JobId job;
   int64_t version = 0;
 };
 
-using Mutation = std::variant<JobRow, RoundRow, AcceptedRow, ForgetAccepted,
-                              VersionRow, ForgetVersion>;
+using Mutation = std::variant<JobRow, RoundRow, AcceptedRow, FoldRow,
+                              ForgetAccepted, VersionRow, ForgetVersion>;
 
 struct JournalContents {
   std::map<JobId, JobRow> jobs;
   std::map<JobId, std::map<int64_t, RoundRow>> rounds;
   std::map<JobId, std::map<int64_t, std::map<WorkerId, AcceptedRow>>> accepted;
+  std::map<JobId, std::map<int64_t, FoldRow>> folds;
   std::map<JobId, std::map<int64_t, VersionRow>> versions;
 };
 

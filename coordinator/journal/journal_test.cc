@@ -50,6 +50,7 @@ AcceptedRow MakeAccepted(const JobId& job, int64_t round,
   AcceptedRow row;
   row.job = job;
   row.round = round;
+  row.task_round = round;
   row.worker = worker;
   row.digest = Sha256Of(bytes);
   row.extent = {.offset = 4096, .size = 512};

@@ -44,7 +44,18 @@ class Apply {
         DescribeKey(row), " has digest ", it->second.digest.ToShortHex(),
         "; another with ", row.digest.ToShortHex(), " is refused"));
   }
+  absl::Status operator()(const FoldRow& row) {
+    auto rounds = contents_.rounds.find(row.job);
+    if (rounds == contents_.rounds.end() ||
+        rounds->second.count(row.round) == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "running sum ", row.job, "/", row.round, ": there is no such round"));
+    }
+    contents_.folds[row.job][row.round] = row;
+    return absl::OkStatus();
+  }
   absl::Status operator()(const ForgetAccepted& forget) {
+    if (forget.worker.empty()) ForgetFold(forget);
     auto job = contents_.accepted.find(forget.job);
     if (job == contents_.accepted.end()) return absl::OkStatus();
     auto round = job->second.find(forget.round);
@@ -74,6 +85,13 @@ class Apply {
     if (contents_.jobs.count(job) > 0) return absl::OkStatus();
     return absl::InvalidArgumentError(
         absl::StrCat("a row of job ", job, ": there is no such job"));
+  }
+
+  void ForgetFold(const ForgetAccepted& forget) {
+    auto job = contents_.folds.find(forget.job);
+    if (job == contents_.folds.end()) return;
+    job->second.erase(forget.round);
+    if (job->second.empty()) contents_.folds.erase(job);
   }
 
   JournalContents& contents_;

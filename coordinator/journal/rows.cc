@@ -4,6 +4,7 @@
 #include <limits>
 #include <variant>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -43,6 +44,27 @@ absl::Status CheckRound(int64_t round) {
       absl::StrCat("round ", round, " in a journal row, expected at least 1"));
 }
 
+absl::Status CheckExtent(absl::string_view what, const SpoolExtent& extent) {
+  constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
+  if (extent.size <= kMax && extent.offset <= kMax - extent.size) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, ": spool extent ", extent.offset, "+", extent.size,
+                   " does not fit into 63 bits"));
+}
+
+absl::Status CheckCarried(const RoundRow& row) {
+  for (const auto& [worker, round] : row.carried) {
+    ABSL_RETURN_IF_ERROR(ValidateId("carried", worker));
+    if (round >= 1 && round < row.round) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("round ", row.round, " carries ", worker,
+                     " on from round ", round, ", expected an earlier one"));
+  }
+  return absl::OkStatus();
+}
+
 struct Checker {
   absl::Status operator()(const JobRow& row) const {
     if (!v1::JobState_IsValid(row.state) ||
@@ -56,20 +78,25 @@ struct Checker {
     ABSL_RETURN_IF_ERROR(ValidateId("job", row.job));
     ABSL_RETURN_IF_ERROR(CheckRound(row.round));
     ABSL_RETURN_IF_ERROR(CheckWorkers("cohort", row.cohort));
+    ABSL_RETURN_IF_ERROR(CheckCarried(row));
     return CheckWorkers("included", row.included);
   }
   absl::Status operator()(const AcceptedRow& row) const {
     ABSL_RETURN_IF_ERROR(ValidateId("job", row.job));
     ABSL_RETURN_IF_ERROR(CheckRound(row.round));
     ABSL_RETURN_IF_ERROR(ValidateId("worker", row.worker));
-    constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
-    if (row.extent.size <= kMax &&
-        row.extent.offset <= kMax - row.extent.size) {
-      return absl::OkStatus();
+    if (row.task_round < 1 || row.task_round > row.round) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(DescribeKey(row), ": answers the task of round ",
+                       row.task_round, ", expected 1 to ", row.round));
     }
-    return absl::InvalidArgumentError(
-        absl::StrCat(DescribeKey(row), ": spool extent ", row.extent.offset,
-                     "+", row.extent.size, " does not fit into 63 bits"));
+    return CheckExtent(DescribeKey(row), row.extent);
+  }
+  absl::Status operator()(const FoldRow& row) const {
+    ABSL_RETURN_IF_ERROR(ValidateId("job", row.job));
+    ABSL_RETURN_IF_ERROR(CheckRound(row.round));
+    return CheckExtent(absl::StrCat("running sum ", row.job, "/", row.round),
+                       row.extent);
   }
   absl::Status operator()(const ForgetAccepted& row) const {
     ABSL_RETURN_IF_ERROR(ValidateId("job", row.job));
@@ -122,6 +149,48 @@ std::string JoinWorkers(const std::vector<WorkerId>& workers) {
 
 std::vector<WorkerId> SplitWorkers(absl::string_view text) {
   return absl::StrSplit(text, ' ', absl::SkipEmpty());
+}
+
+std::string JoinCarried(const std::map<WorkerId, int64_t>& carried) {
+  return absl::StrJoin(carried, " ", absl::PairFormatter(":"));
+}
+
+absl::StatusOr<std::map<WorkerId, int64_t>> SplitCarried(
+    absl::string_view text) {
+  std::map<WorkerId, int64_t> carried;
+  for (absl::string_view entry : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
+    const std::vector<absl::string_view> parts = absl::StrSplit(entry, ':');
+    int64_t round = 0;
+    if (parts.size() != 2 || !absl::SimpleAtoi(parts[1], &round)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("carried: \"", entry, "\", expected WORKER:ROUND"));
+    }
+    carried[WorkerId(parts[0])] = round;
+  }
+  return carried;
+}
+
+std::string JoinStateFiles(const std::vector<StateFile>& files) {
+  return absl::StrJoin(files, " ", [](std::string* out, const StateFile& file) {
+    absl::StrAppend(out, file.name, ":", file.size_bytes, ":",
+                    file.digest.ToHex());
+  });
+}
+
+absl::StatusOr<std::vector<StateFile>> SplitStateFiles(absl::string_view text) {
+  std::vector<StateFile> files;
+  for (absl::string_view entry : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
+    const std::vector<absl::string_view> parts = absl::StrSplit(entry, ':');
+    StateFile file;
+    if (parts.size() != 3 || !absl::SimpleAtoi(parts[1], &file.size_bytes)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("state: \"", entry, "\", expected NAME:BYTES:DIGEST"));
+    }
+    file.name = std::string(parts[0]);
+    ABSL_ASSIGN_OR_RETURN(file.digest, Digest::FromHex(std::string(parts[2])));
+    files.push_back(std::move(file));
+  }
+  return files;
 }
 
 absl::string_view RoundPhaseName(RoundPhase phase) {

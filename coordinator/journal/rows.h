@@ -36,6 +36,15 @@ absl::Time RoundTripTime(absl::Time time);
 std::string JoinWorkers(const std::vector<WorkerId>& workers);
 std::vector<WorkerId> SplitWorkers(absl::string_view text);
 
+// "site-a:3 site-b:4"; the workers ascend.
+std::string JoinCarried(const std::map<WorkerId, int64_t>& carried);
+absl::StatusOr<std::map<WorkerId, int64_t>> SplitCarried(
+    absl::string_view text);
+
+// "momentum:4004:<digest in hex> ..."
+std::string JoinStateFiles(const std::vector<StateFile>& files);
+absl::StatusOr<std::vector<StateFile>> SplitStateFiles(absl::string_view text);
+
 // "open", "closed", "published", "done".
 absl::string_view RoundPhaseName(RoundPhase phase);
 absl::StatusOr<RoundPhase> RoundPhaseFromName(absl::string_view name);

@@ -23,7 +23,8 @@ constexpr int64_t kMinPages = 32;
 
 struct Statements {
   Statement begin, commit, advance, put_job, put_round, put_accepted,
-      find_accepted, forget_round, forget_accepted, put_version, forget_version;
+      find_accepted, put_fold, forget_round, forget_fold, forget_accepted,
+      put_version, forget_version;
 };
 
 absl::StatusOr<Statements> PrepareStatements(Database* db) {
@@ -40,24 +41,31 @@ absl::StatusOr<Statements> PrepareStatements(Database* db) {
        "state = ?2, reason = ?3, submitted = ?4, finished = ?5, spec = ?6"},
       {&s.put_round,
        "INSERT INTO rounds (job, round, phase, attempt, cohort_seed, opened, "
-       "deadline, cohort, included, report) "
-       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
+       "deadline, cohort, included, report, carried) "
+       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) "
        "ON CONFLICT DO UPDATE SET phase = ?3, attempt = ?4, cohort_seed = ?5, "
-       "opened = ?6, deadline = ?7, cohort = ?8, included = ?9, report = ?10"},
+       "opened = ?6, deadline = ?7, cohort = ?8, included = ?9, report = ?10, "
+       "carried = ?11"},
       {&s.put_accepted,
        "INSERT INTO accepted (job, round, worker, digest, spool_offset, "
-       "spool_size, metrics) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) "
+       "spool_size, metrics, task_round) "
+       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) "
        "ON CONFLICT DO NOTHING"},
       {&s.find_accepted,
        "SELECT digest FROM accepted "
        "WHERE job = ?1 AND round = ?2 AND worker = ?3"},
+      {&s.put_fold,
+       "INSERT INTO folds (job, round, spool_offset, spool_size, digest) "
+       "VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET "
+       "spool_offset = ?3, spool_size = ?4, digest = ?5"},
+      {&s.forget_fold, "DELETE FROM folds WHERE job = ?1 AND round = ?2"},
       {&s.forget_round, "DELETE FROM accepted WHERE job = ?1 AND round = ?2"},
       {&s.forget_accepted,
        "DELETE FROM accepted WHERE job = ?1 AND round = ?2 AND worker = ?3"},
       {&s.put_version,
-       "INSERT INTO versions (job, version, digest, size, manifest) "
-       "VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET "
-       "digest = ?3, size = ?4, manifest = ?5"},
+       "INSERT INTO versions (job, version, digest, size, manifest, state) "
+       "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET "
+       "digest = ?3, size = ?4, manifest = ?5, state = ?6"},
       {&s.forget_version,
        "DELETE FROM versions WHERE job = ?1 AND version = ?2"},
   };
@@ -105,6 +113,7 @@ class Write {
     s.BindText(8, JoinWorkers(row.cohort));
     s.BindText(9, JoinWorkers(row.included));
     s.BindBlob(10, row.report.SerializeAsString());
+    s.BindText(11, JoinCarried(row.carried));
     return s.Run();
   }
 
@@ -117,11 +126,27 @@ class Write {
     s.BindInt(5, static_cast<int64_t>(row.extent.offset));
     s.BindInt(6, static_cast<int64_t>(row.extent.size));
     s.BindBlob(7, row.metrics.SerializeAsString());
+    s.BindInt(8, row.task_round);
     ABSL_RETURN_IF_ERROR(s.Run());
     return db_.ChangedRows() > 0 ? absl::OkStatus() : CheckSameDigest(row);
   }
 
+  absl::Status operator()(const FoldRow& row) {
+    Statement& s = s_.put_fold;
+    s.BindText(1, row.job);
+    s.BindInt(2, row.round);
+    s.BindInt(3, static_cast<int64_t>(row.extent.offset));
+    s.BindInt(4, static_cast<int64_t>(row.extent.size));
+    s.BindText(5, row.digest.ToHex());
+    return s.Run();
+  }
+
   absl::Status operator()(const ForgetAccepted& forget) {
+    if (forget.worker.empty()) {
+      s_.forget_fold.BindText(1, forget.job);
+      s_.forget_fold.BindInt(2, forget.round);
+      ABSL_RETURN_IF_ERROR(s_.forget_fold.Run());
+    }
     Statement& s = forget.worker.empty() ? s_.forget_round : s_.forget_accepted;
     s.BindText(1, forget.job);
     s.BindInt(2, forget.round);
@@ -138,6 +163,7 @@ class Write {
     s.BindText(3, digest.ToHex());
     s.BindInt(4, row.manifest.size_bytes());
     s.BindBlob(5, row.manifest.SerializeAsString());
+    s.BindText(6, JoinStateFiles(row.state));
     return s.Run();
   }
 

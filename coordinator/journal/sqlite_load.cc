@@ -65,6 +65,9 @@ absl::Status ReadRound(const Database& db, const Statement& s,
   if (!row.report.ParseFromString(s.Bytes(9))) {
     return Broken(db, what, "its report cannot be parsed");
   }
+  auto carried = SplitCarried(s.Bytes(10));
+  ABSL_RETURN_IF_ERROR(AsLoss(db, what, carried.status()));
+  row.carried = *std::move(carried);
   ABSL_RETURN_IF_ERROR(AsLoss(db, what, CheckMutation(row)));
   contents->rounds[row.job][row.round] = row;
   return absl::OkStatus();
@@ -88,8 +91,29 @@ absl::Status ReadAccepted(const Database& db, const Statement& s,
   if (!row.metrics.ParseFromString(s.Bytes(6))) {
     return Broken(db, what, "its metrics cannot be parsed");
   }
+  row.task_round = s.Int(7);
   ABSL_RETURN_IF_ERROR(AsLoss(db, what, CheckMutation(row)));
   contents->accepted[row.job][row.round][row.worker] = row;
+  return absl::OkStatus();
+}
+
+absl::Status ReadFold(const Database& db, const Statement& s,
+                      JournalContents* contents) {
+  FoldRow row;
+  row.job = s.Bytes(0);
+  row.round = s.Int(1);
+  const std::string what =
+      absl::StrCat("running sum ", row.job, "/", row.round);
+  if (s.Int(2) < 0 || s.Int(3) < 0) {
+    return Broken(db, what, "its spool extent is negative");
+  }
+  row.extent.offset = static_cast<uint64_t>(s.Int(2));
+  row.extent.size = static_cast<uint64_t>(s.Int(3));
+  const absl::StatusOr<Digest> digest = Digest::FromHex(s.Bytes(4));
+  ABSL_RETURN_IF_ERROR(AsLoss(db, what, digest.status()));
+  row.digest = *digest;
+  ABSL_RETURN_IF_ERROR(AsLoss(db, what, CheckMutation(row)));
+  contents->folds[row.job][row.round] = row;
   return absl::OkStatus();
 }
 
@@ -103,6 +127,9 @@ absl::Status ReadVersion(const Database& db, const Statement& s,
       row.manifest.version() != version) {
     return Broken(db, what, "its manifest is not that of this version");
   }
+  auto state = SplitStateFiles(s.Bytes(3));
+  ABSL_RETURN_IF_ERROR(AsLoss(db, what, state.status()));
+  row.state = *std::move(state);
   ABSL_RETURN_IF_ERROR(AsLoss(db, what, CheckMutation(row)));
   contents->versions[job][version] = std::move(row);
   return absl::OkStatus();
@@ -116,12 +143,14 @@ absl::Status ReadTables(Database* db, JournalContents* contents) {
       {"SELECT name, state, reason, submitted, finished, spec FROM jobs",
        ReadJob},
       {"SELECT job, round, phase, attempt, cohort_seed, opened, deadline, "
-       "cohort, included, report FROM rounds",
+       "cohort, included, report, carried FROM rounds",
        ReadRound},
-      {"SELECT job, round, worker, digest, spool_offset, spool_size, metrics "
-       "FROM accepted",
+      {"SELECT job, round, worker, digest, spool_offset, spool_size, metrics, "
+       "task_round FROM accepted",
        ReadAccepted},
-      {"SELECT job, version, manifest FROM versions", ReadVersion},
+      {"SELECT job, round, spool_offset, spool_size, digest FROM folds",
+       ReadFold},
+      {"SELECT job, version, manifest, state FROM versions", ReadVersion},
   };
   for (const auto& [sql, read] : tables) {
     ABSL_ASSIGN_OR_RETURN(Statement s, db->Prepare(sql));

@@ -34,6 +34,7 @@ CREATE TABLE rounds (
   cohort TEXT NOT NULL,
   included TEXT NOT NULL,
   report BLOB NOT NULL,
+  carried TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (job, round)
 ) STRICT, WITHOUT ROWID;
 
@@ -45,6 +46,7 @@ CREATE TABLE accepted (
   spool_offset INTEGER NOT NULL,
   spool_size INTEGER NOT NULL,
   metrics BLOB NOT NULL,
+  task_round INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (job, round, worker),
   FOREIGN KEY (job, round) REFERENCES rounds (job, round)
 ) STRICT, WITHOUT ROWID;
@@ -55,8 +57,28 @@ CREATE TABLE versions (
   digest TEXT NOT NULL,
   size INTEGER NOT NULL,
   manifest BLOB NOT NULL,
+  state TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (job, version)
 ) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr char kCreateFolds[] = R"sql(
+CREATE TABLE folds (
+  job TEXT NOT NULL,
+  round INTEGER NOT NULL,
+  spool_offset INTEGER NOT NULL,
+  spool_size INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  PRIMARY KEY (job, round),
+  FOREIGN KEY (job, round) REFERENCES rounds (job, round)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr char kFromVersion1[] = R"sql(
+ALTER TABLE rounds ADD COLUMN carried TEXT NOT NULL DEFAULT '';
+ALTER TABLE accepted ADD COLUMN task_round INTEGER NOT NULL DEFAULT 0;
+UPDATE accepted SET task_round = round;
+ALTER TABLE versions ADD COLUMN state TEXT NOT NULL DEFAULT '';
 )sql";
 
 absl::Status SetDurability(Database* database) {
@@ -83,9 +105,18 @@ absl::Status CheckPages(Database* database) {
 
 absl::Status CreateTables(Database* database) {
   return database->Execute(
-      absl::StrCat("BEGIN IMMEDIATE;", kCreateTables,
+      absl::StrCat("BEGIN IMMEDIATE;", kCreateTables, kCreateFolds,
                    "PRAGMA application_id=", kJournalApplicationId,
                    ";PRAGMA user_version=", kJournalSchemaVersion, ";COMMIT;"));
+}
+
+absl::Status Migrate(Database* database) {
+  ABSL_ASSIGN_OR_RETURN(const int64_t version,
+                        database->QueryInt("PRAGMA user_version"));
+  if (version == kJournalSchemaVersion) return absl::OkStatus();
+  return database->Execute(
+      absl::StrCat("BEGIN IMMEDIATE;", kFromVersion1, kCreateFolds,
+                   "PRAGMA user_version=", kJournalSchemaVersion, ";COMMIT;"));
 }
 
 }  // namespace
@@ -124,7 +155,9 @@ absl::StatusOr<bool> InspectJournalDatabase(Database* database) {
 
 absl::Status PrepareJournalDatabase(Database* database, bool fresh) {
   ABSL_RETURN_IF_ERROR(SetDurability(database));
-  return fresh ? CreateTables(database) : CheckPages(database);
+  if (fresh) return CreateTables(database);
+  ABSL_RETURN_IF_ERROR(CheckPages(database));
+  return Migrate(database);
 }
 
 }  // namespace koinon::coordinator

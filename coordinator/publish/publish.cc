@@ -125,7 +125,7 @@ absl::Status Publish(ModelStore* store, const Spool& spool, ThreadPool* pool,
       store->NewVersion(input.spec.name(), input.round, base.layout));
   NewVersionSink sink(base, writer.get());
   ABSL_ASSIGN_OR_RETURN(published->report,
-                        aggregator->Aggregate(set, pool, &sink));
+                        aggregator->Aggregate(set, {.pool = pool}, &sink));
 
   v1::Provenance provenance;
   provenance.set_participants(static_cast<int64_t>(set.size()));
@@ -140,7 +140,7 @@ absl::Status Publish(ModelStore* store, const Spool& spool, ThreadPool* pool,
     examples += std::min(room, row.metrics.examples());
   }
   provenance.set_examples(examples);
-  provenance.set_rule(published->report.rule);
+  provenance.set_rule(published->report.rule());
   provenance.set_seconds(input.seconds_open);
   ABSL_ASSIGN_OR_RETURN(const Digest parent,
                         Digest::FromBytes(input.base.digest()));

@@ -36,7 +36,7 @@ struct PublishedRound {
   absl::Status status;
   // Of the new version; only if the status is OK.
   v1::ModelManifest manifest;
-  aggregation::AggregationReport report;
+  v1::AggregationReport report;
   // Updates that turned out unusable, whatever the status; not in the version.
   std::vector<aggregation::Refusal> refusals;
   double seconds = 0;  // of aggregating and writing

@@ -95,7 +95,7 @@ class Subject {
 
   absl::Status Average(ThreadPool* pool) {
     aggregation::MemorySink sink(absl::MakeSpan(mean_));
-    return rule_->Aggregate(*set_, pool, &sink).status();
+    return rule_->Aggregate(*set_, {.pool = pool}, &sink).status();
   }
 
   // The largest error of the mean, or INTERNAL.
