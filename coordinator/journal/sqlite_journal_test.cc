@@ -114,7 +114,7 @@ TEST_F(SqliteJournalTest, NewerSchema_IsRefusedAndUntouched) {
   EXPECT_THAT(OpenSqliteJournal(path_),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        AllOf(HasSubstr(path_), HasSubstr("version 7"),
-                             HasSubstr("up to version 1"))));
+                             HasSubstr("up to version 2"))));
   EXPECT_EQ(Slurp(path_), before);
 }
 
@@ -357,6 +357,7 @@ TEST_F(SqliteJournalTest, OperatorsColumns_AreReadable) {
     AcceptedRow accepted;
     accepted.job = "digits";
     accepted.round = 1;
+    accepted.task_round = 1;
     accepted.worker = "site-b";
     accepted.digest = Sha256Of("x");
     const std::vector<Mutation> mutations = {MakeJob("digits"), round,
