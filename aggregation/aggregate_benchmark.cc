@@ -13,6 +13,8 @@
 
 #include "absl/strings/str_format.h"
 #include "aggregation/core/combine.h"
+#include "aggregation/core/instruction_set.h"
+#include "aggregation/core/rows.h"
 #include "base/check.h"
 #include "base/random.h"
 
@@ -44,16 +46,15 @@ struct Round {
   }
 };
 
-// Arguments: path, updates, parameters, threads.
+// Arguments: instruction set, updates, parameters, threads.
 void BM_WeightedMean(benchmark::State& state) {
-  const auto path_index = static_cast<size_t>(state.range(0));
+  const auto instruction_set = static_cast<InstructionSet>(state.range(0));
   const auto n = static_cast<size_t>(state.range(1));
   const auto elements = static_cast<size_t>(state.range(2));
-  if (path_index >= FoldPaths().size()) {
-    state.SkipWithError("this processor has fewer paths");
+  if (!ResolveInstructionSet(instruction_set).ok()) {
+    state.SkipWithError("this processor lacks the instruction set");
     return;
   }
-  const FoldPath& path = FoldPaths()[path_index];
   UpdateSet::Expected expected;
   auto layout = ModelLayout::Create({{"p", DType::kF32, {state.range(2)}}});
   KOINON_CHECK(layout.ok());
@@ -68,19 +69,19 @@ void BM_WeightedMean(benchmark::State& state) {
   std::vector<float> mean(elements);
   for (auto _ : state) {
     MemorySink sink(absl::MakeSpan(mean));
-    const absl::Status status =
-        CombineUpdatesBy(path.fold, set, weights, &pool, &sink);
+    const absl::Status status = CombineRows(set.layout(), RowsOf(set), weights,
+                                            instruction_set, &pool, &sink);
     KOINON_CHECK(status.ok());
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) *
                           state.range(1) * state.range(2) * 4);
-  state.SetLabel(std::string(path.name));
+  state.SetLabel(std::string(InstructionSetName(instruction_set)));
 }
 BENCHMARK(BM_WeightedMean)
-    ->ArgNames({"path", "updates", "parameters", "threads"})
-    ->ArgsProduct({{0, 1, 2}, {5, 10, 100}, {1'000'000}, {1, 2}})
-    ->ArgsProduct({{0}, {10}, {10'000'000}, {1, 2}})
+    ->ArgNames({"instruction_set", "updates", "parameters", "threads"})
+    ->ArgsProduct({{1, 2, 3}, {5, 10, 100}, {1'000'000}, {1, 2}})
+    ->ArgsProduct({{1}, {10}, {10'000'000}, {1, 2}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 

@@ -5,10 +5,12 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "aggregation/core/fold.h"
 #include "base/check.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
@@ -33,6 +35,14 @@ constexpr size_t kFetchAhead = 512;
 // Below this part of the largest weight, a product with an fp32 value is under
 // half of the smallest fp32: it cannot move a mean, and would not be exact.
 constexpr double kSmallestPart = 0x1p-300;
+
+// The rows that count, with their weights: none of them 0.
+struct Sum {
+  const ModelLayout& layout;
+  Rows rows;
+  std::vector<double> weights;
+  double scale = 1;
+};
 
 double RoundToWeightBits(double weight) {
   constexpr int kDropped = 53 - kWeightBits;
@@ -75,8 +85,8 @@ class Workspaces {
 };
 
 // A tile of a group of rows.
-struct Rows {
-  size_t first = 0;  // index of the group's first update
+struct RowTile {
+  size_t first = 0;  // index of the group's first row
   size_t n = 0;
   size_t offset = 0;  // of the tile in the parameters
   size_t count = 0;
@@ -86,10 +96,9 @@ struct Rows {
 // The pass over one strip: tile by tile, and in each tile group by group.
 class StripPass {
  public:
-  StripPass(Fold fold, const UpdateSet& set, const ExactWeights& weights,
-            Workspace* workspace)
-      : fold_(fold), set_(set), weights_(weights), workspace_(workspace) {
-    groups_ = (set.size() + kGroup - 1) / kGroup;
+  StripPass(Fold fold, const Sum& sum, Workspace* workspace)
+      : fold_(fold), sum_(sum), workspace_(workspace) {
+    groups_ = (sum.rows.size() + kGroup - 1) / kGroup;
     tile_ = groups_ == 1 ? kLongTile : kTile;
   }
 
@@ -100,7 +109,7 @@ class StripPass {
     out_ = out;
     const size_t tiles = (end - begin + tile_ - 1) / tile_;
     const size_t steps = tiles * groups_;
-    Rows now, next;
+    RowTile now, next;
     ABSL_RETURN_IF_ERROR(Read(0, &now));
     for (size_t step = 0; step < steps; ++step) {
       const bool more = step + 1 < steps;
@@ -114,27 +123,25 @@ class StripPass {
 
  private:
   // Groups differ by at most one row, so that none is a lonely one.
-  absl::Status Read(size_t step, Rows* rows) {
+  absl::Status Read(size_t step, RowTile* rows) {
     const size_t group = step % groups_;
-    rows->first = group * set_.size() / groups_;
-    rows->n = (group + 1) * set_.size() / groups_ - rows->first;
+    rows->first = group * sum_.rows.size() / groups_;
+    rows->n = (group + 1) * sum_.rows.size() / groups_ - rows->first;
     rows->offset = begin_ + step / groups_ * tile_;
     rows->count = std::min(tile_, end_ - rows->offset);
     for (size_t i = 0; i < rows->n; ++i) {
-      auto row = set_.values(rows->first + i)
-                     .Read(rows->offset, rows->count,
-                           workspace_->scratch[step % 2][i]);
-      if (!row.ok()) {
-        return BlameWorker(set_.worker(rows->first + i), row.status());
-      }
-      rows->row[i] = *row;
+      const Row& row = sum_.rows[rows->first + i];
+      auto values = row.values->Read(rows->offset, rows->count,
+                                     workspace_->scratch[step % 2][i]);
+      if (!values.ok()) return row.Blame(values.status());
+      rows->row[i] = *values;
     }
     return absl::OkStatus();
   }
 
   // The end of the tile is folded apart, for there the fetching goes on with
   // the rows that come next.
-  absl::Status FoldRows(const Rows& rows, const Rows* next) {
+  absl::Status FoldRows(const RowTile& rows, const RowTile* next) {
     const float* ahead[kGroup];
     const size_t body = rows.count > kFetchAhead ? rows.count - kFetchAhead : 0;
     for (size_t i = 0; i < rows.n; ++i) ahead[i] = rows.row[i] + kFetchAhead;
@@ -146,7 +153,7 @@ class StripPass {
     return finite ? absl::OkStatus() : Culprit(rows);
   }
 
-  bool FoldPart(const Rows& rows, const float* const* ahead, size_t begin,
+  bool FoldPart(const RowTile& rows, const float* const* ahead, size_t begin,
                 size_t end) {
     if (begin == end) return true;
     const float* from[kGroup];
@@ -154,44 +161,42 @@ class StripPass {
     FoldBlock block;
     block.rows = from;
     block.ahead = ahead;
-    block.weights = weights_.weights.data() + rows.first;
+    block.weights = sum_.weights.data() + rows.first;
     block.n = rows.n;
     block.count = end - begin;
     block.first = rows.first == 0;
     // One group keeps its sums in registers, whatever the tile's length.
     block.sum = groups_ == 1 ? nullptr : workspace_->sum + begin;
-    if (rows.first + rows.n == set_.size()) {
+    if (rows.first + rows.n == sum_.rows.size()) {
       block.out = out_ + (rows.offset - begin_) + begin;
     }
-    block.scale = weights_.scale;
+    block.scale = sum_.scale;
     return fold_(block);
   }
 
-  // Which update made the tile's sum infinite or NaN.
-  absl::Status Culprit(const Rows& rows) const {
+  // Which row made the tile's sum infinite or NaN.
+  absl::Status Culprit(const RowTile& rows) const {
     std::vector<float> scratch(rows.count);
-    for (size_t i = 0; i < set_.size(); ++i) {
-      auto row = set_.values(i).Read(rows.offset, rows.count, scratch.data());
-      if (!row.ok()) return BlameWorker(set_.worker(i), row.status());
-      const float* const end = *row + rows.count;
+    for (const Row& row : sum_.rows) {
+      auto values = row.values->Read(rows.offset, rows.count, scratch.data());
+      if (!values.ok()) return row.Blame(values.status());
+      const float* const end = *values + rows.count;
       const float* bad =
-          std::find_if(*row, end, [](float x) { return !std::isfinite(x); });
+          std::find_if(*values, end, [](float x) { return !std::isfinite(x); });
       if (bad == end) continue;
-      const size_t element = rows.offset + static_cast<size_t>(bad - *row);
-      return BlameWorker(set_.worker(i),
-                         absl::DataLossError(absl::StrCat(
-                             set_.layout().DescribeElement(element), " is ",
-                             std::isnan(*bad) ? "NaN" : "infinite",
-                             ", though it was checked on arrival")));
+      const size_t element = rows.offset + static_cast<size_t>(bad - *values);
+      return row.Blame(absl::DataLossError(
+          absl::StrCat(sum_.layout.DescribeElement(element), " is ",
+                       std::isnan(*bad) ? "NaN" : "infinite",
+                       ", though it was checked on arrival")));
     }
     return absl::InternalError(
-        absl::StrCat("the mean of finite values is not finite in elements [",
+        absl::StrCat("the sum of finite values is not finite in elements [",
                      rows.offset, ", ", rows.offset + rows.count, ")"));
   }
 
   const Fold fold_;
-  const UpdateSet& set_;
-  const ExactWeights& weights_;
+  const Sum& sum_;
   Workspace* const workspace_;
   size_t groups_ = 0;
   size_t tile_ = 0;
@@ -203,19 +208,27 @@ class StripPass {
 }  // namespace
 
 ExactWeights ExactWeights::Of(absl::Span<const double> weights) {
-  KOINON_CHECK(!weights.empty());
-  const double largest = *std::max_element(weights.begin(), weights.end());
-  KOINON_CHECK(largest > 0 && std::isfinite(largest));
-  const int exponent = std::ilogb(largest);
-  ExactWeights exact;
-  double sum = 0;
-  for (double weight : weights) {
-    KOINON_CHECK(weight >= 0);
-    const double part = std::scalbn(weight, -exponent);
-    exact.weights.push_back(part < kSmallestPart ? 0 : RoundToWeightBits(part));
-    sum += exact.weights.back();
-  }
+  ExactWeights exact = Linear(weights);
+  const double sum =
+      std::accumulate(exact.weights.begin(), exact.weights.end(), 0.0);
+  KOINON_CHECK(sum > 0);
   exact.scale = 1 / sum;
+  return exact;
+}
+
+ExactWeights ExactWeights::Linear(absl::Span<const double> coefficients) {
+  KOINON_CHECK(!coefficients.empty());
+  const double largest =
+      *std::max_element(coefficients.begin(), coefficients.end());
+  KOINON_CHECK(std::isfinite(largest));
+  const int exponent = largest > 0 ? std::ilogb(largest) : 0;
+  ExactWeights exact;
+  for (double coefficient : coefficients) {
+    KOINON_CHECK(coefficient >= 0);
+    const double part = std::scalbn(coefficient, -exponent);
+    exact.weights.push_back(part < kSmallestPart ? 0 : RoundToWeightBits(part));
+  }
+  exact.scale = std::scalbn(1.0, exponent);
   return exact;
 }
 
@@ -225,21 +238,36 @@ std::vector<double> ExactWeights::Normalised() const {
   return normalised;
 }
 
-absl::Status CombineUpdatesBy(Fold fold, const UpdateSet& set,
-                              const ExactWeights& weights, ThreadPool* pool,
-                              UpdateSink* out) {
-  KOINON_CHECK(set.size() > 0 && weights.weights.size() == set.size());
+absl::Status CombineRows(const ModelLayout& layout, absl::Span<const Row> rows,
+                         const ExactWeights& weights,
+                         InstructionSet instruction_set, ThreadPool* pool,
+                         UpdateSink* out) {
+  KOINON_CHECK(!rows.empty() && weights.weights.size() == rows.size());
+  ABSL_ASSIGN_OR_RETURN(instruction_set,
+                        ResolveInstructionSet(instruction_set));
+  const Fold fold = FoldOf(instruction_set);
+  Sum sum = {layout, {}, {}, weights.scale};
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (weights.weights[i] == 0) continue;
+    sum.rows.push_back(rows[i]);
+    sum.weights.push_back(weights.weights[i]);
+  }
+  const size_t elements = layout.total_elements();
   Workspaces workspaces;
-  for (size_t begin = 0; begin < set.elements(); begin += kSlab) {
-    const size_t count = std::min(kSlab, set.elements() - begin);
+  for (size_t begin = 0; begin < elements; begin += kSlab) {
+    const size_t count = std::min(kSlab, elements - begin);
     const size_t strips = (count + kStrip - 1) / kStrip;
     float* const window = out->Window(begin, count);
     std::vector<absl::Status> results(strips);
     pool->ParallelFor(strips, [&](size_t strip) {
       const size_t from = strip * kStrip;
       const size_t to = std::min(count, from + kStrip);
+      if (sum.rows.empty()) {
+        std::fill(window + from, window + to, 0.0f);
+        return;
+      }
       std::unique_ptr<Workspace> workspace = workspaces.Take();
-      results[strip] = StripPass(fold, set, weights, workspace.get())
+      results[strip] = StripPass(fold, sum, workspace.get())
                            .Run(begin + from, begin + to, window + from);
       workspaces.Return(std::move(workspace));
     });
@@ -251,7 +279,8 @@ absl::Status CombineUpdatesBy(Fold fold, const UpdateSet& set,
 
 absl::Status CombineUpdates(const UpdateSet& set, const ExactWeights& weights,
                             ThreadPool* pool, UpdateSink* out) {
-  return CombineUpdatesBy(FoldPaths().front().fold, set, weights, pool, out);
+  return CombineRows(set.layout(), RowsOf(set), weights, InstructionSet::kBest,
+                     pool, out);
 }
 
 }  // namespace koinon::aggregation

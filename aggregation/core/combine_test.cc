@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "aggregation/core/fold.h"
 #include "aggregation/core/testing_updates.h"
 #include "base/random.h"
 #include "base/status_matchers.h"
@@ -145,11 +146,11 @@ TEST(CombineUpdatesTest, EveryPath_SameBytes) {
   const UpdateSet set = TestSet(RandomRows(n, 9'999, 6), weights);
   const std::vector<float> expected = Combine(set);
   ThreadPool pool(2);
-  for (const FoldPath& path : FoldPaths()) {
+  for (InstructionSet isa : SupportedInstructionSets()) {
     CheckingSink sink(set.elements());
-    ASSERT_OK(CombineUpdatesBy(path.fold, set, ExactWeights::Of(weights), &pool,
-                               &sink));
-    EXPECT_TRUE(SameBits(sink.values, expected)) << path.name;
+    ASSERT_OK(CombineRows(set.layout(), RowsOf(set), ExactWeights::Of(weights),
+                          isa, &pool, &sink));
+    EXPECT_TRUE(SameBits(sink.values, expected)) << InstructionSetName(isa);
   }
 }
 

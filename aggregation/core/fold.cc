@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <utility>
-#include <vector>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -191,20 +190,6 @@ bool FoldAvx2(const FoldBlock& block) {
 
 #endif  // defined(__x86_64__)
 
-std::vector<FoldPath> ProbePaths() {
-  std::vector<FoldPath> paths;
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) {
-    paths.push_back({"avx512", FoldAvx512});
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    paths.push_back({"avx2", FoldAvx2});
-  }
-#endif
-  paths.push_back({"portable", FoldAllPortable});
-  return paths;
-}
-
 }  // namespace
 
 void FinishFolds() {
@@ -213,9 +198,17 @@ void FinishFolds() {
 #endif
 }
 
-absl::Span<const FoldPath> FoldPaths() {
-  static const auto* const paths = new std::vector<FoldPath>(ProbePaths());
-  return *paths;
+Fold FoldOf(InstructionSet set) {
+  switch (set) {
+#if defined(__x86_64__)
+    case InstructionSet::kAvx512:
+      return FoldAvx512;
+    case InstructionSet::kAvx2:
+      return FoldAvx2;
+#endif
+    default:
+      return FoldAllPortable;
+  }
 }
 
 }  // namespace koinon::aggregation

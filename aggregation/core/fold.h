@@ -3,8 +3,7 @@
 
 #include <cstddef>
 
-#include "absl/strings/string_view.h"
-#include "absl/types/span.h"
+#include "aggregation/core/instruction_set.h"
 
 namespace koinon::aggregation {
 
@@ -42,13 +41,8 @@ using Fold = bool (*)(const FoldBlock& block);
 // a mutex alone does not: folds use streaming stores.
 void FinishFolds();
 
-struct FoldPath {
-  absl::string_view name;  // "avx512", "avx2", "portable"
-  Fold fold;
-};
-
-// The paths that this processor can run, fastest first; "portable" is last.
-absl::Span<const FoldPath> FoldPaths();
+// The path for one of SupportedInstructionSets().
+Fold FoldOf(InstructionSet set);
 
 }  // namespace koinon::aggregation
 

@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "aggregation/core/instruction_set.h"
 #include "base/random.h"
 
 namespace koinon::aggregation {
@@ -119,12 +120,12 @@ TEST(FoldTest, EveryPath_LeavesTheSameBytes) {
   for (const Case& c : Cases()) {
     Folding expected(c, ++seed);
     Folding got(c, seed);
-    const bool finite = expected.Run(FoldPaths().back().fold);
-    for (const FoldPath& path : FoldPaths()) {
-      EXPECT_EQ(got.Run(path.fold), finite) << path.name;
-      EXPECT_TRUE(SameBytes(got.sum, expected.sum)) << path.name;
+    const bool finite = expected.Run(FoldOf(InstructionSet::kPortable));
+    for (InstructionSet set : SupportedInstructionSets()) {
+      EXPECT_EQ(got.Run(FoldOf(set)), finite) << InstructionSetName(set);
+      EXPECT_TRUE(SameBytes(got.sum, expected.sum)) << InstructionSetName(set);
       EXPECT_TRUE(SameBytes(got.out, expected.out))
-          << path.name << " n=" << c.n << " count=" << c.count;
+          << InstructionSetName(set) << " n=" << c.n << " count=" << c.count;
     }
   }
 }
@@ -133,38 +134,34 @@ TEST(FoldTest, EveryPath_LeavesTheSameBytes) {
 TEST(FoldTest, EveryPath_FollowsTheDefinition) {
   const Case c = {5, 100, 0, true, true};
   Folding folding(c, 77);
-  for (const FoldPath& path : FoldPaths()) {
-    ASSERT_TRUE(folding.Run(path.fold));
+  for (InstructionSet set : SupportedInstructionSets()) {
+    ASSERT_TRUE(folding.Run(FoldOf(set)));
     for (size_t j = 0; j < c.count; ++j) {
       double sum = folding.weights()[0] * folding.x(0, j);
       for (size_t i = 1; i < c.n; ++i) {
         sum = std::fma(folding.weights()[i], folding.x(i, j), sum);
       }
       EXPECT_EQ(folding.out[j], static_cast<float>(sum * (0x1p-40 / 3)))
-          << path.name << " column " << j;
+          << InstructionSetName(set) << " column " << j;
     }
   }
 }
 
 TEST(FoldTest, NonFiniteValueAnywhere_IsReported) {
   const Case c = {3, 70, 1, true, true};
-  for (const FoldPath& path : FoldPaths()) {
+  for (InstructionSet set : SupportedInstructionSets()) {
     for (size_t j = 0; j < c.count; ++j) {
       for (float bad : {std::numeric_limits<float>::quiet_NaN(),
                         std::numeric_limits<float>::infinity(),
                         -std::numeric_limits<float>::infinity()}) {
         Folding folding(c, 5);
-        ASSERT_TRUE(folding.Run(path.fold));
+        ASSERT_TRUE(folding.Run(FoldOf(set)));
         folding.Poison(j % c.n, j, bad);
-        EXPECT_FALSE(folding.Run(path.fold)) << path.name << " column " << j;
+        EXPECT_FALSE(folding.Run(FoldOf(set)))
+            << InstructionSetName(set) << " column " << j;
       }
     }
   }
-}
-
-TEST(FoldTest, Portable_IsAlwaysThere) {
-  ASSERT_FALSE(FoldPaths().empty());
-  EXPECT_EQ(FoldPaths().back().name, "portable");
 }
 
 }  // namespace
