@@ -13,6 +13,7 @@
 #include "tools/cli/proto_json.h"
 #include "tools/cli/text.h"
 #include "tools/cli/watch.h"
+#include "tools/cli/watch_detail.h"
 
 namespace koinon::cli {
 namespace {
@@ -23,13 +24,15 @@ struct Options {
   bool json = false;
   bool watch = false;
   bool new_only = false;
+  bool detail = false;
   int64_t after_round = 0;
   int64_t limit = 1000;
 };
 
 ExitCode WatchAndReport(Client* client, const std::string& job,
                         const Options& options) {
-  WatchPrinter printer(stdout, WatchStyleFor(stdout, options.json));
+  WatchPrinter printer(stdout, WatchStyleFor(stdout, options.json),
+                       options.detail);
   WatchOptions watch;
   watch.from_start = !options.new_only;
   const auto status =
@@ -122,6 +125,13 @@ ExitCode RunRounds(const Options& options) {
                   FormatSeconds(round.seconds())});
   }
   std::printf("%s", table.Render().c_str());
+  if (!options.detail) return ExitCode::kOk;
+  for (const v1::RoundReport& round : reply->rounds()) {
+    std::printf("\nround %s\n", absl::StrCat(round.round()).c_str());
+    for (const std::string& line : DetailLines(round)) {
+      std::printf("%s\n", line.c_str());
+    }
+  }
   return ExitCode::kOk;
 }
 
@@ -176,10 +186,19 @@ void AddWatch(CLI::App* app, ExitCode* exit_code) {
   command->add_option("JOB", options->subject, "The job's name")->required();
   command->add_flag("--new", options->new_only,
                     "Leave out the rounds that are over");
+  command->add_flag("--detail", options->detail,
+                    "Also what the aggregation rule decided about each update "
+                    "(--json always has it)");
   command->footer(
       "A live table in a terminal, plain lines in a pipe, with --json one\n"
       "event per line. The exit code is 0 if the job succeeded, 4 if not.\n"
-      "Example:\n"
+      "--detail shows, below each round, its rule and for each update what the\n"
+      "rule has of: coefficient in the result, L2 norm, score (Krum: squared\n"
+      "distances to the nearest; geometric median: distance to the result),\n"
+      "selected or not, what it was clipped to, part of the coordinates in\n"
+      "which it was left out, staleness and its discount.\n"
+      "Examples:\n"
+      "  koinon watch digits --detail\n"
       "  koinon watch digits --json | jq -c .evaluated.evaluation.accuracy");
   command->callback([options, exit_code] { *exit_code = RunWatch(*options); });
 }
@@ -194,8 +213,13 @@ void AddRounds(CLI::App* app, ExitCode* exit_code) {
   command->add_option("--limit", options->limit, "At most so many")
       ->check(CLI::Range(int64_t{1}, int64_t{1'000'000}))
       ->capture_default_str();
+  command->add_flag("--detail", options->detail,
+                    "Also what the aggregation rule decided about each update "
+                    "(--json always has it)");
   command->footer(
-      "Example: who was left out of round 3, and why\n"
+      "Examples: what the rule made of round 3's updates; who was left out, "
+      "and why\n"
+      "  koinon rounds digits --after 2 --limit 1 --detail\n"
       "  koinon rounds digits --after 2 --limit 1 --json | jq "
       ".rounds[].excluded");
   command->callback([options, exit_code] { *exit_code = RunRounds(*options); });

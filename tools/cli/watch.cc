@@ -19,8 +19,8 @@ WatchStyle WatchStyleFor(std::FILE* out, bool json) {
   return isatty(fileno(out)) == 1 ? WatchStyle::kTerminal : WatchStyle::kPlain;
 }
 
-WatchPrinter::WatchPrinter(std::FILE* out, WatchStyle style)
-    : out_(out), style_(style) {}
+WatchPrinter::WatchPrinter(std::FILE* out, WatchStyle style, bool detail)
+    : out_(out), style_(style), view_(detail) {}
 
 v1::JobStatus WatchPrinter::status() const {
   MutexLock lock(&mutex_);

@@ -25,8 +25,9 @@ WatchStyle WatchStyleFor(std::FILE* out, bool json);
 // Prints a watched job. Thread-safe.
 class WatchPrinter {
  public:
-  // `out` must outlive the printer.
-  WatchPrinter(std::FILE* out, WatchStyle style);
+  // `out` must outlive the printer. detail: below each round what its rule
+  // decided; in JSON it always stands.
+  WatchPrinter(std::FILE* out, WatchStyle style, bool detail = false);
   // Prints what the event adds.
   void OnEvent(const v1::JobEvent& event);
   // A line of the caller's own, in between; nothing in JSON.

@@ -1,8 +1,11 @@
 #include "tools/cli/watch_view.h"
 
+#include <utility>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tools/cli/watch_detail.h"
 
 namespace koinon::cli {
 namespace {
@@ -15,13 +18,14 @@ std::string JobStateName(v1::JobState state) {
   return absl::AsciiStrToLower(v1::JobState_Name(state));
 }
 
-WatchView::WatchView()
+WatchView::WatchView(bool detail)
     : table_({{"round", TextTable::kRight, 5},
               {"workers", TextTable::kRight, 7},
               {"accuracy", TextTable::kRight, 8},
               {"loss", TextTable::kRight, 8},
               {"spread", TextTable::kLeft, 15},
-              {"seconds", TextTable::kRight, 7}}) {}
+              {"seconds", TextTable::kRight, 7}}),
+      detail_(detail) {}
 
 bool WatchView::ended() const {
   return status_.state() == v1::SUCCEEDED || status_.state() == v1::FAILED ||
@@ -116,6 +120,11 @@ void WatchView::PrintRow(const v1::RoundReport& report,
   out->push_back(table_.RenderRow(
       {absl::StrCat(report.round()), absl::StrCat(report.included_size()),
        accuracy, loss, spread, FormatSeconds(report.seconds())}));
+  if (detail_) {
+    for (std::string& line : DetailLines(report)) {
+      out->push_back(std::move(line));
+    }
+  }
   last_printed_ = report.round();
   waiting_.erase(report.round());
 }

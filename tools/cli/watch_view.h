@@ -25,7 +25,8 @@ namespace koinon::cli {
 // stream that broke off may start over.
 class WatchView {
  public:
-  WatchView();
+  // detail: below each round's row, what its rule decided (watch_detail.h).
+  explicit WatchView(bool detail = false);
 
   std::string Header() const { return table_.RenderHeader(); }
   // Lines to print for good.
@@ -48,6 +49,7 @@ class WatchView {
   std::string DescribeWorker(const v1::WorkerEvent& event) const;
 
   const TextTable table_;
+  const bool detail_;
   v1::JobStatus status_;
   std::map<int64_t, v1::RoundReport> waiting_;  // closed, evaluation to come
   int64_t last_printed_ = -1;

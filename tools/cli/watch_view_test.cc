@@ -150,6 +150,20 @@ TEST(WatchView, EndedJob_HasNoLiveLinesAndASummary) {
             "digits: succeeded after 10 rounds, accuracy 0.9000");
 }
 
+TEST(WatchView, Detail_FollowsTheRow) {
+  v1::JobEvent event = Evaluated(1, 0.75);
+  auto* aggregation = event.mutable_evaluated()->mutable_aggregation();
+  aggregation->set_rule("krum");
+  aggregation->set_f(1);
+  aggregation->add_updates()->set_worker("w1");
+  WatchView view(/*detail=*/true);
+  EXPECT_THAT(
+      view.Apply(event),
+      ElementsAre(HasSubstr("0.7500"), HasSubstr("krum; f 1 of 1 update"),
+                  HasSubstr("worker"), HasSubstr("w1")));
+  EXPECT_THAT(WatchView().Apply(event), SizeIs(1));
+}
+
 TEST(WatchView, RunningJob_HasNotEnded) {
   WatchView view;
   view.Apply(Status(v1::PAUSED, 2));

@@ -1,0 +1,138 @@
+#include "tools/cli/watch_detail.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace koinon::cli {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+v1::UpdateDecision* AddUpdate(v1::RoundReport* report, const char* worker) {
+  v1::UpdateDecision* update = report->mutable_aggregation()->add_updates();
+  update->set_worker(worker);
+  return update;
+}
+
+TEST(DetailLines, NoAggregation_IsEmpty) {
+  EXPECT_THAT(DetailLines(v1::RoundReport()), IsEmpty());
+}
+
+TEST(DetailLines, Selection_ShowsOnlyTheColumnsThatTheRuleHas) {
+  v1::RoundReport report;
+  v1::AggregationReport& aggregation = *report.mutable_aggregation();
+  aggregation.set_rule("multi_krum");
+  aggregation.add_pre_aggregation("norm_clipping");
+  aggregation.add_pre_aggregation("nearest_neighbour_mixing");
+  aggregation.set_server_optimizer("fedadam");
+  aggregation.set_f(1);
+  aggregation.set_instruction_set("avx512");
+  v1::UpdateDecision* update = AddUpdate(&report, "w1");
+  update->set_coefficient(0.5);
+  update->set_norm(1.25);
+  update->set_score(3.5);
+  update->set_selected(true);
+  update = AddUpdate(&report, "w2");
+  update->set_coefficient(0);
+  update->set_norm(1e6);
+  update->set_score(1.25e12);
+  update->set_selected(false);
+  EXPECT_THAT(
+      DetailLines(report),
+      ElementsAre("    multi_krum of norm_clipping, nearest_neighbour_mixing, "
+                  "then fedadam; f 1 of 2 updates, avx512",
+                  "      worker  coefficient   norm     score  selected",
+                  "      w1              0.5   1.25       3.5  yes",
+                  "      w2                0  1e+06  1.25e+12  no"));
+}
+
+TEST(DetailLines, CoordinateRule_ShowsSharesAndWhatWasTrimmed) {
+  v1::RoundReport report;
+  v1::AggregationReport& aggregation = *report.mutable_aggregation();
+  aggregation.set_rule("trimmed_mean");
+  aggregation.set_trimmed_per_side(2);
+  aggregation.set_sampled_coordinates(65536);
+  AddUpdate(&report, "w1")->set_outside_share(0.125);
+  AddUpdate(&report, "w2")->set_dropped("norm 9 over 1");
+  EXPECT_THAT(
+      DetailLines(report),
+      ElementsAre("    trimmed_mean; 2 updates, 2 trimmed on each "
+                  "side, outside in parts of 65536 coordinates",
+                  "      worker  outside  dropped", "      w1       12.5 %  -",
+                  "      w2            -  norm 9 over 1"));
+}
+
+TEST(DetailLines, IterativeRuleInABuffer_ShowsIterationsAndStaleness) {
+  v1::RoundReport report;
+  v1::AggregationReport& aggregation = *report.mutable_aggregation();
+  aggregation.set_rule("geometric_median");
+  aggregation.set_iterations(12);
+  aggregation.set_converged(true);
+  v1::UpdateDecision* update = AddUpdate(&report, "w1");
+  update->set_clip_factor(0.5);
+  update->set_staleness(3);
+  update->set_discount(0.5);
+  EXPECT_THAT(
+      DetailLines(report),
+      ElementsAre("    geometric_median; 1 update, 12 iterations, converged",
+                  "      worker  clipped to  staleness  discount",
+                  "      w1          50.0 %          3       0.5"));
+  aggregation.set_converged(false);
+  EXPECT_THAT(DetailLines(report)[0], HasSubstr("not converged"));
+}
+
+TEST(DetailLines, ManyUpdates_AreCutAndCounted) {
+  v1::RoundReport report;
+  report.mutable_aggregation()->set_rule("krum");
+  for (int i = 0; i < 1000; ++i) {
+    AddUpdate(&report, absl::StrCat("w", i).c_str())->set_score(i);
+    auto* excluded = report.add_excluded();
+    excluded->set_worker(absl::StrCat("x", i));
+    excluded->set_reason("late");
+  }
+  // Rule, header, 3 rows, how many more; 3 left out, how many more.
+  const std::vector<std::string> lines = DetailLines(report, 3);
+  EXPECT_THAT(lines,
+              ElementsAre(HasSubstr("krum; 1000 updates"), HasSubstr("score"),
+                          HasSubstr("w0"), HasSubstr("w1"), HasSubstr("w2"),
+                          "      and 997 more updates (--json has all)",
+                          "    x0 left out: late", "    x1 left out: late",
+                          "    x2 left out: late",
+                          "      and 997 more left out (--json has all)"));
+  EXPECT_THAT(DetailLines(report), SizeIs(2 + 2 * kDetailRows + 2));
+}
+
+// A column that only a row beyond the cut has is shown: its absence would say
+// that the rule did nothing of the kind.
+TEST(DetailLines, ColumnOfALaterUpdate_IsShown) {
+  v1::RoundReport report;
+  AddUpdate(&report, "w1")->set_norm(1);
+  AddUpdate(&report, "w2")->set_clip_factor(0.25);
+  EXPECT_THAT(DetailLines(report, 1)[1], HasSubstr("clipped to"));
+}
+
+TEST(DetailLines, HostileText_CannotMoveTheCursor) {
+  v1::RoundReport report;
+  report.mutable_aggregation()->set_rule("kr\x1bum");
+  AddUpdate(&report, "w\n1")->set_dropped("a\x1b[2J");
+  auto* excluded = report.add_excluded();
+  excluded->set_worker("w\r2");
+  excluded->set_reason("\x1b[1A");
+  for (const std::string& line : DetailLines(report)) {
+    EXPECT_THAT(line, AllOf(Not(HasSubstr("\x1b")), Not(HasSubstr("\n")),
+                            Not(HasSubstr("\r"))));
+  }
+}
+
+}  // namespace
+}  // namespace koinon::cli
