@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "kernels/graph/model_graph.h"
@@ -96,10 +97,12 @@ absl::Status Engine::RestoreJob(const JobRow& row,
   if (head.ok()) {
     job->head = **head;
     job->version = job->head.version();
+    job->state = contents.versions.at(name).at(job->version).state;
   } else if (!rounds.empty()) {
     return absl::DataLossError(absl::StrCat(
         "journal: job ", name, " has rounds but no published version"));
   }
+  RemoveStrayState(*job);
   Job* const added = job.get();
   jobs_[name] = std::move(job);
   if (added->finished()) {
@@ -122,6 +125,21 @@ absl::Status Engine::RestoreJob(const JobRow& row,
                                  {"version", added->version},
                                  {"accepted", added->accepted.size()}});
   return absl::OkStatus();
+}
+
+// What a crash left between the writing of state and its commit, or between a
+// commit and the removal of what it made needless.
+void Engine::RemoveStrayState(const Job& job) {
+  const JobId& name = job.row.spec.name();
+  const auto removed =
+      store_->RemoveStrayState(name, {{job.version, job.state}});
+  if (!removed.ok()) {
+    LogWarning("cannot remove files that no version needs",
+               {{"job", name}, {"error", removed.status()}});
+  } else if (!removed->empty()) {
+    LogInfo("removed files that no version needs",
+            {{"job", name}, {"files", absl::StrJoin(*removed, " ")}});
+  }
 }
 
 void Engine::Stop(absl::Duration patience) {

@@ -69,6 +69,7 @@ class Engine {
     int64_t keep_versions;     // newest ones of each job; 0: all
     Registry::Options registry;
     int threads;  // for aggregation
+    PublishOptions publish;
     // Draws seeds for jobs that name none.
     std::function<uint64_t()> draw_seed;
     // The state is not to be trusted any more (the journal or spool failed):
@@ -143,6 +144,7 @@ class Engine {
   void SyncWholeUploads();
   bool IsIdle() const;
   absl::Status RestoreJob(const JobRow& row, const JournalContents& contents);
+  void RemoveStrayState(const Job& job);
 
   // engine_workers.cc: sessions, tasks, updates.
   void HandleHello(uint64_t session, const v1::Hello& hello,
@@ -189,6 +191,7 @@ class Engine {
   void PublishVersion(Job* job, const PublishedRound& published);
   void ForgetUpdates(Job* job);
   void DropOldVersions(Job* job);
+  void DropState(Job* job);
   v1::RoundReport MakeReport(const Job& job, const PublishedRound& published);
   void LeaveOut(Job* job, const std::vector<aggregation::Refusal>& refusals);
   absl::Status CheckModelSize(const v1::JobSpec& spec, int64_t bytes) const;

@@ -102,6 +102,7 @@ void Engine::ComputeRound(Job* job) {
   input.spec = job->row.spec;
   input.round = job->round.round;
   input.base = job->head;
+  input.base_state = job->state;
   for (const WorkerId& worker : job->round.included) {
     const auto it = job->accepted.find(worker);
     if (it != job->accepted.end()) input.updates.push_back(it->second);
@@ -111,12 +112,14 @@ void Engine::ComputeRound(Job* job) {
   ++computing_;
   AfterCommit([this, input = std::move(input)] {
     compute_.Post([this, input] {
-      PublishedRound published = PublishRound(store_, *spool_, &pool_, input);
+      PublishedRound published =
+          PublishRound(store_, *spool_, &pool_, input, options_.publish);
       while (absl::IsResourceExhausted(published.status) && !draining_) {
         LogError("the new version cannot be written; trying again",
                  {{"job", input.spec.name()}, {"error", published.status}});
         absl::SleepFor(kComputeRetry);
-        published = PublishRound(store_, *spool_, &pool_, input);
+        published =
+            PublishRound(store_, *spool_, &pool_, input, options_.publish);
       }
       loop_.Post([this, name = input.spec.name(), round = input.round,
                   published = std::move(published)] {
@@ -134,7 +137,9 @@ void Engine::FinishRound(const JobId& name, int64_t round,
   const absl::Time now = clock_->Now();
   if (job->finished() || job->round.round != round) {
     // Cancelled meanwhile: the version was never published.
-    if (published.status.ok()) store_->Remove(name, round).IgnoreError();
+    if (published.status.ok()) {
+      RemovePublished(store_, name, round, published.state).IgnoreError();
+    }
     ForgetUpdates(job);
     return;
   }
@@ -203,6 +208,7 @@ v1::RoundReport Engine::MakeReport(const Job& job,
   report.set_seconds(absl::ToDoubleSeconds(clock_->Now() - job.round.opened));
   report.set_bytes_received(job.bytes_received);
   report.set_aggregate_seconds(published.seconds);
+  *report.mutable_aggregation() = published.report;
   return report;
 }
 
@@ -215,9 +221,11 @@ void Engine::PublishVersion(Job* job, const PublishedRound& published) {
   job->round.report = MakeReport(*job, published);
   job->last_report = job->round.report;
   reports_[name][job->round.round] = job->round.report;
+  DropState(job);
   job->head = published.manifest;
   job->version = published.manifest.version();
-  Mutate(VersionRow{published.manifest});
+  job->state = published.state;
+  Mutate(VersionRow{published.manifest, published.state});
   ForgetUpdates(job);
   DropOldVersions(job);
   AfterCommit(
@@ -263,6 +271,24 @@ void Engine::DropOldVersions(Job* job) {
   });
 }
 
+// The head's state is needed no more. Its files go once the journal has
+// forgotten them.
+void Engine::DropState(Job* job) {
+  if (job->state.empty()) return;
+  Mutate(VersionRow{job->head});
+  AfterCommit([this, name = job->row.spec.name(), version = job->version,
+               state = std::move(job->state)] {
+    for (const StateFile& file : state) {
+      const absl::Status removed =
+          store_->RemoveState(name, version, file.name);
+      if (!removed.ok() && !absl::IsNotFound(removed)) {
+        LogWarning("cannot remove old state", {{"error", removed}});
+      }
+    }
+  });
+  job->state.clear();
+}
+
 void Engine::PerformOne(Job* job, const StartEvaluation& action) {
   for (const WorkerId& worker : action.cohort) {
     SendOffer(job->row.spec.name(), worker, TaskId::Kind::kEvaluate,
@@ -295,6 +321,7 @@ void Engine::PerformOne(Job* job, const FinishJob& action) {
   const JobId& name = job->row.spec.name();
   desk_->ForgetRound(name, job->round.round);
   if (!job->computing) ForgetUpdates(job);
+  DropState(job);
   candidates_changed_ = true;
   LogInfo("job finished", {{"job", name},
                            {"state", v1::JobState_Name(action.state)},

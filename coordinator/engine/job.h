@@ -36,6 +36,7 @@ struct Job {
   // Newest published version; -1 while the initial model is being written.
   int64_t version = -1;
   v1::ModelManifest head;
+  std::vector<StateFile> state;  // that goes with the head
   v1::RoundReport last_report;
   // The compute thread works on this job; its spool extents must stay.
   bool computing = false;

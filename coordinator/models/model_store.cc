@@ -1,25 +1,23 @@
 #include "coordinator/models/model_store.h"
 
 #include <algorithm>
-#include <bit>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "base/safetensors.h"
+#include "base/safetensors_writer.h"
 #include "base/status_macros.h"
 #include "coordinator/models/file_digests.h"
 
 namespace koinon::coordinator {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "values are written as they lie in memory");
-
-std::string ParentOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
+// Bytes read at a time to check a digest: 1 MiB.
+constexpr size_t kBlockBytes = size_t{1} << 20;
+constexpr size_t kMaxStateNameBytes = 32;
+constexpr char kSuffix[] = ".safetensors";
 
 absl::Status CheckVersion(const JobId& job, int64_t version) {
   ABSL_RETURN_IF_ERROR(ValidateId("job name", job));
@@ -30,90 +28,73 @@ absl::Status CheckVersion(const JobId& job, int64_t version) {
   return absl::OkStatus();
 }
 
-void RemoveQuietly(Env* env, const std::string& path) {
-  // The next writer of this version truncates what cannot be removed now.
-  env->Remove(path).IgnoreError();
+bool IsStateName(absl::string_view name) {
+  return !name.empty() && name.size() <= kMaxStateNameBytes &&
+         std::all_of(name.begin(), name.end(),
+                     [](char c) { return c == '_' || (c >= 'a' && c <= 'z'); });
+}
+
+absl::Status CheckStateName(const JobId& job, const std::string& name) {
+  if (IsStateName(name)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("state \"", name, "\" of job ", job, ", expected 1 to ",
+                   kMaxStateNameBytes, " of a-z and _"));
+}
+
+std::map<std::string, std::string> MetadataOf(const JobId& job,
+                                              int64_t version) {
+  return {{"format", "pt"},
+          {"koinon.job", job},
+          {"koinon.version", absl::StrCat(version)}};
+}
+
+// "17.momentum.safetensors", and any writer's temporary file.
+bool IsOurs(absl::string_view file) {
+  const bool temporary = absl::ConsumeSuffix(&file, ".tmp");
+  if (!absl::ConsumeSuffix(&file, kSuffix)) return false;
+  const size_t digits =
+      std::min(file.find_first_not_of("0123456789"), file.size());
+  if (digits == 0) return false;
+  file.remove_prefix(digits);
+  if (file.empty()) return temporary;
+  return absl::ConsumePrefix(&file, ".") && IsStateName(file);
+}
+
+absl::StatusOr<Digest> DigestOf(const File& file, uint64_t size_bytes) {
+  Sha256 sha;
+  std::vector<char> block(std::min<uint64_t>(size_bytes, kBlockBytes));
+  for (uint64_t offset = 0; offset < size_bytes; offset += block.size()) {
+    const size_t count = std::min<uint64_t>(block.size(), size_bytes - offset);
+    ABSL_RETURN_IF_ERROR(file.ReadAt(offset, count, block.data()));
+    sha.Update(block.data(), count);
+  }
+  return sha.Finish();
 }
 
 }  // namespace
 
-// A file being written under a temporary name.
 struct ModelStore::Writer::State {
-  Env* env;
-  std::string path;
-  std::string root;
+  const ModelStore* store;
   v1::ModelManifest manifest;  // what is known from the beginning
-  size_t elements_left = 0;
-  uint64_t size_bytes = 0;  // so far
   FileDigests digests;
-  std::unique_ptr<File> file;
-  bool usable = true;
-  bool moved = false;
+  std::unique_ptr<SafetensorsWriter> file;
 
   explicit State(int64_t chunk_size_bytes) : digests(chunk_size_bytes) {}
-
-  std::string TemporaryPath() const { return path + ".tmp"; }
-
-  absl::Status Write(const void* data, size_t size) {
-    ABSL_RETURN_IF_ERROR(file->WriteAt(size_bytes, data, size));
-    digests.Update(data, size);
-    size_bytes += size;
-    return absl::OkStatus();
-  }
-
-  // The file under its own name, and every name on the way to it, durable.
-  absl::Status MoveIntoPlace() {
-    ABSL_RETURN_IF_ERROR(file->Sync());
-    file.reset();
-    ABSL_RETURN_IF_ERROR(env->Rename(TemporaryPath(), path));
-    moved = true;
-    ABSL_RETURN_IF_ERROR(env->SyncDir(ParentOf(path)));
-    ABSL_RETURN_IF_ERROR(env->SyncDir(root));
-    return env->SyncDir(ParentOf(root));
-  }
-
-  // FAILED_PRECONDITION after a failure, for a part may be written.
-  absl::Status CheckUsable() const {
-    if (usable) return absl::OkStatus();
-    return absl::FailedPreconditionError(absl::StrCat(
-        path, ": the writer has failed or has published its version"));
-  }
 };
 
 ModelStore::Writer::Writer(std::unique_ptr<State> state)
     : state_(std::move(state)) {}
 
-ModelStore::Writer::~Writer() {
-  state_->file.reset();
-  if (!state_->moved) RemoveQuietly(state_->env, state_->TemporaryPath());
-}
+ModelStore::Writer::~Writer() = default;
 
 absl::Status ModelStore::Writer::Append(absl::Span<const float> values) {
-  ABSL_RETURN_IF_ERROR(state_->CheckUsable());
-  if (values.size() > state_->elements_left) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(state_->path, ": ", values.size(), " elements, ",
-                     state_->elements_left, " are left"));
-  }
-  const absl::Status written =
-      state_->Write(values.data(), values.size() * sizeof(float));
-  if (!written.ok()) {
-    state_->usable = false;
-    return written;
-  }
-  state_->elements_left -= values.size();
-  return absl::OkStatus();
+  return state_->file->Append(values);
 }
 
 absl::StatusOr<v1::ModelManifest> ModelStore::Writer::Publish(
     const Digest& parent, const v1::Provenance& provenance) {
-  ABSL_RETURN_IF_ERROR(state_->CheckUsable());
-  if (state_->elements_left > 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        state_->path, ": ", state_->elements_left, " elements are missing"));
-  }
-  state_->usable = false;
-  ABSL_RETURN_IF_ERROR(state_->MoveIntoPlace());
+  ABSL_RETURN_IF_ERROR(state_->file->Finish());
+  ABSL_RETURN_IF_ERROR(state_->store->SyncRoot());
   v1::ModelManifest manifest = std::move(state_->manifest);
   const FileDigests::Result digests = state_->digests.Finish();
   manifest.set_digest(digests.file.ToBytes());
@@ -121,9 +102,33 @@ absl::StatusOr<v1::ModelManifest> ModelStore::Writer::Publish(
     manifest.add_chunk_digests(chunk.ToBytes());
   }
   if (!parent.IsZero()) manifest.set_parent_digest(parent.ToBytes());
-  manifest.set_size_bytes(static_cast<int64_t>(state_->size_bytes));
+  manifest.set_size_bytes(static_cast<int64_t>(state_->file->size_bytes()));
   *manifest.mutable_provenance() = provenance;
   return manifest;
+}
+
+struct ModelStore::StateWriter::State {
+  const ModelStore* store;
+  StateFile row;  // what is known from the beginning
+  Sha256 sha;
+  std::unique_ptr<SafetensorsWriter> file;
+};
+
+ModelStore::StateWriter::StateWriter(std::unique_ptr<State> state)
+    : state_(std::move(state)) {}
+
+ModelStore::StateWriter::~StateWriter() = default;
+
+absl::Status ModelStore::StateWriter::Append(absl::Span<const float> values) {
+  return state_->file->Append(values);
+}
+
+absl::StatusOr<StateFile> ModelStore::StateWriter::Publish() {
+  ABSL_RETURN_IF_ERROR(state_->file->Finish());
+  ABSL_RETURN_IF_ERROR(state_->store->SyncRoot());
+  state_->row.digest = state_->sha.Finish();
+  state_->row.size_bytes = static_cast<int64_t>(state_->file->size_bytes());
+  return state_->row;
 }
 
 ModelStore::ModelStore(Env* env, std::string root, int64_t chunk_size_bytes)
@@ -132,58 +137,88 @@ ModelStore::ModelStore(Env* env, std::string root, int64_t chunk_size_bytes)
 absl::StatusOr<std::unique_ptr<ModelStore::Writer>> ModelStore::NewVersion(
     const JobId& job, int64_t version, const ModelLayout& layout) {
   ABSL_RETURN_IF_ERROR(CheckVersion(job, version));
-  if (!layout.AllF32()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the model of job ", job, " has tensors that are not F32"));
-  }
   if (chunk_size_bytes_ < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
         "chunk size of ", chunk_size_bytes_, " bytes, expected at least 1"));
   }
+  ABSL_RETURN_IF_ERROR(env_->MakeDirs(DirOf(job)));
   auto state = std::make_unique<Writer::State>(chunk_size_bytes_);
-  state->env = env_;
-  state->root = root_;
-  state->path = PathOf(job, version);
+  state->store = this;
   state->manifest.set_job(job);
   state->manifest.set_version(version);
   state->manifest.set_layout_hash(layout.hash().ToBytes());
   state->manifest.set_chunk_size_bytes(chunk_size_bytes_);
-  state->elements_left = layout.total_elements();
-
-  const std::string header = EncodeSafetensorsHeader(
-      layout, {{"format", "pt"},
-               {"koinon.job", job},
-               {"koinon.version", absl::StrCat(version)}});
-  ABSL_RETURN_IF_ERROR(env_->MakeDirs(DirOf(job)));
   ABSL_ASSIGN_OR_RETURN(
-      state->file, env_->Open(state->TemporaryPath(), Env::OpenMode::kCreate));
-  Writer::State* const opened = state.get();
-  // From here on the writer's destructor clears up.
-  std::unique_ptr<Writer> writer(new Writer(std::move(state)));
-  // A full disk shows now and not after the round's work.
-  ABSL_RETURN_IF_ERROR(
-      opened->file->Resize(header.size() + layout.total_bytes()));
-  ABSL_RETURN_IF_ERROR(opened->Write(header.data(), header.size()));
-  return writer;
+      state->file,
+      SafetensorsWriter::Create(
+          env_, PathOf(job, version), layout, MetadataOf(job, version),
+          [digests = &state->digests](const void* data, size_t size) {
+            digests->Update(data, size);
+          }));
+  return std::unique_ptr<Writer>(new Writer(std::move(state)));
+}
+
+absl::StatusOr<std::unique_ptr<ModelStore::StateWriter>> ModelStore::NewState(
+    const JobId& job, int64_t version, const std::string& name,
+    const ModelLayout& layout) {
+  ABSL_RETURN_IF_ERROR(CheckVersion(job, version));
+  ABSL_RETURN_IF_ERROR(CheckStateName(job, name));
+  ABSL_RETURN_IF_ERROR(env_->MakeDirs(DirOf(job)));
+  auto state = std::make_unique<StateWriter::State>();
+  state->store = this;
+  state->row.name = name;
+  auto metadata = MetadataOf(job, version);
+  metadata["koinon.state"] = name;
+  ABSL_ASSIGN_OR_RETURN(
+      state->file, SafetensorsWriter::Create(
+                       env_, StatePathOf(job, version, name), layout, metadata,
+                       [sha = &state->sha](const void* data, size_t size) {
+                         sha->Update(data, size);
+                       }));
+  return std::unique_ptr<StateWriter>(new StateWriter(std::move(state)));
 }
 
 absl::StatusOr<ModelStore::Version> ModelStore::Open(
     const v1::ModelManifest& manifest) const {
   ABSL_RETURN_IF_ERROR(CheckVersion(manifest.job(), manifest.version()));
-  const std::string path = PathOf(manifest.job(), manifest.version());
+  return OpenFile(PathOf(manifest.job(), manifest.version()),
+                  manifest.size_bytes(), manifest.layout_hash());
+}
+
+absl::StatusOr<ModelStore::Version> ModelStore::OpenState(
+    const JobId& job, int64_t version, const StateFile& file,
+    const ModelLayout& layout) const {
+  ABSL_RETURN_IF_ERROR(CheckVersion(job, version));
+  ABSL_RETURN_IF_ERROR(CheckStateName(job, file.name));
+  const std::string path = StatePathOf(job, version, file.name);
+  ABSL_ASSIGN_OR_RETURN(
+      Version state, OpenFile(path, file.size_bytes, layout.hash().ToBytes()));
+  ABSL_ASSIGN_OR_RETURN(const Digest digest,
+                        DigestOf(*state.file, state.size_bytes));
+  if (digest != file.digest) {
+    return absl::DataLossError(
+        absl::StrCat(path, ": digest ", digest.ToShortHex(),
+                     ", the journal says ", file.digest.ToShortHex()));
+  }
+  return state;
+}
+
+absl::StatusOr<ModelStore::Version> ModelStore::OpenFile(
+    const std::string& path, int64_t size_bytes,
+    absl::string_view layout_hash) const {
   Version version;
   ABSL_ASSIGN_OR_RETURN(version.file, env_->Open(path, Env::OpenMode::kRead));
   ABSL_ASSIGN_OR_RETURN(version.size_bytes, version.file->Size());
-  if (version.size_bytes != static_cast<uint64_t>(manifest.size_bytes())) {
+  if (version.size_bytes != static_cast<uint64_t>(size_bytes)) {
     return absl::DataLossError(absl::StrCat(path, ": ", version.size_bytes,
                                             " bytes, the manifest says ",
-                                            manifest.size_bytes()));
+                                            size_bytes));
   }
   auto header = ReadSafetensorsHeader(env_, path);
   if (!header.ok()) {
     return absl::DataLossError(std::string(header.status().message()));
   }
-  if (header->layout.hash().ToBytes() != manifest.layout_hash()) {
+  if (header->layout.hash().ToBytes() != layout_hash) {
     return absl::DataLossError(absl::StrCat(path, ": layout ",
                                             header->layout.hash().ToShortHex(),
                                             ", not that of the manifest"));
@@ -199,12 +234,53 @@ absl::Status ModelStore::Remove(const JobId& job, int64_t version) {
   return env_->SyncDir(DirOf(job));
 }
 
+absl::Status ModelStore::RemoveState(const JobId& job, int64_t version,
+                                     const std::string& name) {
+  ABSL_RETURN_IF_ERROR(CheckVersion(job, version));
+  ABSL_RETURN_IF_ERROR(CheckStateName(job, name));
+  ABSL_RETURN_IF_ERROR(env_->Remove(StatePathOf(job, version, name)));
+  return env_->SyncDir(DirOf(job));
+}
+
+absl::StatusOr<std::vector<std::string>> ModelStore::RemoveStrayState(
+    const JobId& job, const std::map<int64_t, std::vector<StateFile>>& kept) {
+  ABSL_RETURN_IF_ERROR(ValidateId("job name", job));
+  std::set<std::string> paths;
+  for (const auto& [version, files] : kept) {
+    for (const StateFile& file : files) {
+      paths.insert(StatePathOf(job, version, file.name));
+    }
+  }
+  std::vector<std::string> removed;
+  if (!env_->Exists(DirOf(job))) return removed;
+  ABSL_ASSIGN_OR_RETURN(const auto names, env_->List(DirOf(job)));
+  for (const std::string& name : names) {
+    const std::string path = absl::StrCat(DirOf(job), "/", name);
+    if (!IsOurs(name) || paths.count(path) > 0) continue;
+    ABSL_RETURN_IF_ERROR(env_->Remove(path));
+    removed.push_back(name);
+  }
+  if (!removed.empty()) ABSL_RETURN_IF_ERROR(env_->SyncDir(DirOf(job)));
+  return removed;
+}
+
+// Every name on the way to a file of a job, durable.
+absl::Status ModelStore::SyncRoot() const {
+  ABSL_RETURN_IF_ERROR(env_->SyncDir(root_));
+  return env_->SyncDir(DirectoryOf(root_));
+}
+
 std::string ModelStore::DirOf(const JobId& job) const {
   return absl::StrCat(root_, "/", job);
 }
 
 std::string ModelStore::PathOf(const JobId& job, int64_t version) const {
-  return absl::StrCat(DirOf(job), "/", version, ".safetensors");
+  return absl::StrCat(DirOf(job), "/", version, kSuffix);
+}
+
+std::string ModelStore::StatePathOf(const JobId& job, int64_t version,
+                                    const std::string& name) const {
+  return absl::StrCat(DirOf(job), "/", version, ".", name, kSuffix);
 }
 
 }  // namespace koinon::coordinator

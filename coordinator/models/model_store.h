@@ -2,24 +2,28 @@
 #define KOINON_COORDINATOR_MODELS_MODEL_STORE_H_
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "base/digest.h"
 #include "base/env.h"
 #include "base/ids.h"
 #include "base/model_layout.h"
+#include "coordinator/journal/journal.h"
 #include "proto/model.pb.h"
 
 namespace koinon::coordinator {
 
-// Published versions as safetensors files: ROOT/JOB/VERSION.safetensors. The
-// manifests are the journal's. Thread-safe.
+// Published versions as safetensors files: ROOT/JOB/VERSION.safetensors, and
+// beside them the vectors that go with the newest, each of the model's layout:
+// ROOT/JOB/VERSION.NAME.safetensors. The manifests are the journal's, and so
+// are the digests of state files. Thread-safe.
 class ModelStore {
  public:
   // `chunk_size_bytes`: of the manifests made from now on.
@@ -47,6 +51,20 @@ class ModelStore {
     std::unique_ptr<State> state_;
   };
 
+  // As Writer, of a state file.
+  class StateWriter {
+   public:
+    ~StateWriter();
+    absl::Status Append(absl::Span<const float> values);
+    absl::StatusOr<StateFile> Publish();
+
+   private:
+    friend class ModelStore;
+    struct State;
+    explicit StateWriter(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+  };
+
   // The file's metadata (format, job, version) follows from the arguments, so
   // that its bytes depend on nothing else. INVALID_ARGUMENT for a name that is
   // no job id, a negative version, a tensor that is not F32 or a chunk size <
@@ -54,6 +72,10 @@ class ModelStore {
   absl::StatusOr<std::unique_ptr<Writer>> NewVersion(const JobId& job,
                                                      int64_t version,
                                                      const ModelLayout& layout);
+  // As NewVersion. `name`: [a-z_]{1,32}, what the vector is: "momentum".
+  absl::StatusOr<std::unique_ptr<StateWriter>> NewState(
+      const JobId& job, int64_t version, const std::string& name,
+      const ModelLayout& layout);
 
   // An open version: its header is checked, its bytes can be read.
   struct Version {
@@ -65,12 +87,30 @@ class ModelStore {
   // NOT_FOUND; DATA_LOSS if the file is not what the manifest says (size or
   // layout; the chunks' digests are for whoever reads them).
   absl::StatusOr<Version> Open(const v1::ModelManifest& manifest) const;
+  // A state file of a model with this layout. NOT_FOUND; DATA_LOSS, naming the
+  // file, if it is not what `file` says: size, layout, and the digest of all
+  // its bytes, which are read for it.
+  absl::StatusOr<Version> OpenState(const JobId& job, int64_t version,
+                                    const StateFile& file,
+                                    const ModelLayout& layout) const;
   std::string PathOf(const JobId& job, int64_t version) const;
+  std::string StatePathOf(const JobId& job, int64_t version,
+                          const std::string& name) const;
   // Durable on return. NOT_FOUND.
   absl::Status Remove(const JobId& job, int64_t version);
+  absl::Status RemoveState(const JobId& job, int64_t version,
+                           const std::string& name);
+  // Removes the job's state files that `kept` does not name, and what writers
+  // left half done: after a crash, while nobody writes versions of this job.
+  // Files with other names, and versions, stay. Returns the removed names.
+  absl::StatusOr<std::vector<std::string>> RemoveStrayState(
+      const JobId& job, const std::map<int64_t, std::vector<StateFile>>& kept);
 
  private:
   std::string DirOf(const JobId& job) const;
+  absl::StatusOr<Version> OpenFile(const std::string& path, int64_t size_bytes,
+                                   absl::string_view layout_hash) const;
+  absl::Status SyncRoot() const;
 
   Env* const env_;
   const std::string root_;

@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <limits>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "aggregation/server/server_optimizer.h"
+#include "aggregation/server/server_step.h"
+#include "base/random.h"
 #include "base/status_macros.h"
+#include "coordinator/publish/state_files.h"
 #include "kernels/graph/model_graph.h"
 
 namespace koinon::coordinator {
@@ -17,49 +21,6 @@ namespace {
 
 // Elements moved at a time where nothing else decides: 1 MiB.
 constexpr size_t kBlockElements = size_t{1} << 18;
-
-// Adds the aggregate to the base version block by block and appends the sum to
-// the new version's file.
-class NewVersionSink final : public aggregation::UpdateSink {
- public:
-  NewVersionSink(const ModelStore::Version& base, ModelStore::Writer* writer)
-      : base_(base), writer_(writer) {}
-
-  float* Window(size_t, size_t count) override {
-    if (sum_.size() < count) {
-      sum_.resize(count);
-      base_block_.resize(count);
-    }
-    return sum_.data();
-  }
-
-  absl::Status Commit(size_t offset, size_t count) override {
-    ABSL_RETURN_IF_ERROR(
-        base_.file->ReadAt(base_.data_offset_bytes + offset * sizeof(float),
-                           count * sizeof(float), base_block_.data()));
-    bool finite = true;
-    for (size_t i = 0; i < count; ++i) {
-      sum_[i] += base_block_[i];
-      finite &= std::isfinite(sum_[i]);
-    }
-    if (!finite) return NotFinite(offset, count);
-    return writer_->Append(absl::MakeConstSpan(sum_.data(), count));
-  }
-
- private:
-  absl::Status NotFinite(size_t offset, size_t count) const {
-    size_t i = 0;
-    while (i < count && std::isfinite(sum_[i])) ++i;
-    return absl::InternalError(
-        absl::StrCat("the new version overflows at ",
-                     base_.layout.DescribeElement(offset + i)));
-  }
-
-  const ModelStore::Version& base_;
-  ModelStore::Writer* const writer_;
-  std::vector<float> sum_;
-  std::vector<float> base_block_;
-};
 
 absl::Status CopyValues(const ModelStore::Version& from,
                         ModelStore::Writer* to) {
@@ -111,28 +72,84 @@ absl::StatusOr<aggregation::UpdateSet> MakeUpdateSet(
                                         refusals);
 }
 
-absl::Status Publish(ModelStore* store, const Spool& spool, ThreadPool* pool,
-                     const RoundInput& input, PublishedRound* published) {
-  ABSL_ASSIGN_OR_RETURN(const ModelStore::Version base,
-                        store->Open(input.base));
-  ABSL_ASSIGN_OR_RETURN(
-      const aggregation::UpdateSet set,
-      MakeUpdateSet(spool, input, base.layout, &published->refusals));
-  ABSL_ASSIGN_OR_RETURN(const auto aggregator,
-                        aggregation::MakeAggregator(input.spec.aggregation()));
-  ABSL_ASSIGN_OR_RETURN(
-      auto writer,
-      store->NewVersion(input.spec.name(), input.round, base.layout));
-  NewVersionSink sink(base, writer.get());
-  ABSL_ASSIGN_OR_RETURN(published->report,
-                        aggregator->Aggregate(set, {.pool = pool}, &sink));
+// What the job's words stand for.
+struct Rules {
+  std::unique_ptr<aggregation::Aggregator> aggregator;
+  std::unique_ptr<aggregation::ServerOptimizer> optimizer;  // or null
 
+  std::vector<std::string> state_names() const {
+    std::vector<std::string> names;
+    if (optimizer != nullptr) names = optimizer->state_names();
+    if (aggregator->KeepsAggregate()) names.push_back(kKeptAggregate);
+    return names;
+  }
+};
+
+absl::StatusOr<Rules> MakeRules(const v1::AggregationSpec& spec,
+                                const PublishOptions& options) {
+  Rules rules;
+  ABSL_ASSIGN_OR_RETURN(rules.aggregator,
+                        aggregation::MakeAggregator(spec, options.aggregator));
+  ABSL_ASSIGN_OR_RETURN(rules.optimizer, aggregation::MakeServerOptimizer(
+                                             spec.server_optimizer()));
+  return rules;
+}
+
+aggregation::ServerStep MakeStep(const Rules& rules, const RoundInput& input,
+                                 const VersionSource& base, StateFiles* state,
+                                 ModelStore::Writer* writer) {
+  aggregation::ServerStep step;
+  step.layout = base.layout();
+  step.base = &base;
+  step.out = [writer](absl::Span<const float> values) {
+    return writer->Append(values);
+  };
+  // Every version is one step.
+  step.step = input.round;
+  step.optimizer = rules.optimizer.get();
+  if (step.optimizer == nullptr) return step;
+  for (const std::string& name : step.optimizer->state_names()) {
+    step.state.push_back({name, state->before(name), state->after(name)});
+  }
+  return step;
+}
+
+// Runs the updates through the rule and the server's step into the writers.
+absl::StatusOr<v1::AggregationReport> Aggregate(
+    const Rules& rules, const aggregation::UpdateSet& set, ThreadPool* pool,
+    const RoundInput& input, const VersionSource& base, StateFiles* state,
+    ModelStore::Writer* writer) {
+  aggregation::AggregationContext context;
+  context.pool = pool;
+  context.seed =
+      DeriveSeed(input.spec.seed(), static_cast<uint64_t>(input.round));
+  // The chain of sinks, from its end to its head.
+  aggregation::ServerStepSink step(MakeStep(rules, input, base, state, writer));
+  aggregation::UpdateSink* head = &step;
+  std::unique_ptr<aggregation::UpdateSink> keep;
+  if (rules.aggregator->KeepsAggregate()) {
+    context.previous = state->before(kKeptAggregate);
+    keep = std::make_unique<aggregation::TeeSink>(state->after(kKeptAggregate),
+                                                  head);
+    head = keep.get();
+  }
+  ABSL_ASSIGN_OR_RETURN(v1::AggregationReport report,
+                        rules.aggregator->Aggregate(set, context, head));
+  if (rules.optimizer != nullptr) {
+    report.set_server_optimizer(rules.optimizer->name());
+  }
+  return report;
+}
+
+v1::Provenance MakeProvenance(const RoundInput& input,
+                              const PublishedRound& published,
+                              const aggregation::UpdateSet& set) {
   v1::Provenance provenance;
   provenance.set_participants(static_cast<int64_t>(set.size()));
   int64_t examples = 0;
   for (const AcceptedRow& row : input.updates) {
     const bool refused = std::any_of(
-        published->refusals.begin(), published->refusals.end(),
+        published.refusals.begin(), published.refusals.end(),
         [&](const auto& refusal) { return refusal.worker == row.worker; });
     if (refused) continue;
     // Claims of workers: their sum may exceed what fits.
@@ -140,12 +157,49 @@ absl::Status Publish(ModelStore* store, const Spool& spool, ThreadPool* pool,
     examples += std::min(room, row.metrics.examples());
   }
   provenance.set_examples(examples);
-  provenance.set_rule(published->report.rule());
+  const v1::AggregationReport& report = published.report;
+  std::vector<std::string> rule(report.pre_aggregation().begin(),
+                                report.pre_aggregation().end());
+  rule.push_back(report.rule());
+  if (!report.server_optimizer().empty()) {
+    rule.push_back(report.server_optimizer());
+  }
+  provenance.set_rule(absl::StrJoin(rule, " + "));
   provenance.set_seconds(input.seconds_open);
+  return provenance;
+}
+
+absl::Status Publish(ModelStore* store, const Spool& spool, ThreadPool* pool,
+                     const RoundInput& input, const PublishOptions& options,
+                     PublishedRound* published) {
+  ABSL_ASSIGN_OR_RETURN(const Rules rules,
+                        MakeRules(input.spec.aggregation(), options));
+  ABSL_ASSIGN_OR_RETURN(ModelStore::Version base_version,
+                        store->Open(input.base));
+  const VersionSource base(std::move(base_version));
+  ABSL_ASSIGN_OR_RETURN(
+      const aggregation::UpdateSet set,
+      MakeUpdateSet(spool, input, base.layout(), &published->refusals));
+  // Before anything is written.
+  ABSL_RETURN_IF_ERROR(rules.aggregator->Validate(set));
+  ABSL_ASSIGN_OR_RETURN(
+      StateFiles state,
+      StateFiles::Open(store, input.base, input.base_state, input.round,
+                       base.layout(), rules.state_names()));
+  ABSL_ASSIGN_OR_RETURN(
+      auto writer,
+      store->NewVersion(input.spec.name(), input.round, base.layout()));
+  ABSL_ASSIGN_OR_RETURN(
+      published->report,
+      Aggregate(rules, set, pool, input, base, &state, writer.get()));
+
   ABSL_ASSIGN_OR_RETURN(const Digest parent,
                         Digest::FromBytes(input.base.digest()));
-  ABSL_ASSIGN_OR_RETURN(published->manifest,
-                        writer->Publish(parent, provenance));
+  ABSL_ASSIGN_OR_RETURN(published->state, state.Publish());
+  ABSL_ASSIGN_OR_RETURN(
+      published->manifest,
+      writer->Publish(parent, MakeProvenance(input, *published, set)));
+  state.Keep();
   return absl::OkStatus();
 }
 
@@ -174,14 +228,27 @@ absl::StatusOr<v1::ModelManifest> PublishInitialModel(
 }
 
 PublishedRound PublishRound(ModelStore* store, const Spool& spool,
-                            ThreadPool* pool, const RoundInput& input) {
+                            ThreadPool* pool, const RoundInput& input,
+                            const PublishOptions& options) {
   const auto started = std::chrono::steady_clock::now();
   PublishedRound published;
-  published.status = Publish(store, spool, pool, input, &published);
+  published.status = Publish(store, spool, pool, input, options, &published);
   published.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started)
           .count();
   return published;
+}
+
+absl::Status RemovePublished(ModelStore* store, const JobId& job,
+                             int64_t version,
+                             absl::Span<const StateFile> state) {
+  absl::Status first = store->Remove(job, version);
+  if (absl::IsNotFound(first)) first = absl::OkStatus();
+  for (const StateFile& file : state) {
+    const absl::Status removed = store->RemoveState(job, version, file.name);
+    if (!absl::IsNotFound(removed)) first.Update(removed);
+  }
+  return first;
 }
 
 }  // namespace koinon::coordinator

@@ -4,9 +4,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "aggregation/core/aggregator.h"
 #include "aggregation/core/update_set.h"
+#include "base/ids.h"
 #include "base/thread_pool.h"
 #include "coordinator/journal/journal.h"
 #include "coordinator/models/model_store.h"
@@ -28,6 +31,7 @@ struct RoundInput {
   v1::JobSpec spec;
   int64_t round = 0;
   v1::ModelManifest base;
+  std::vector<StateFile> base_state;  // VersionRow.state of the base
   std::vector<AcceptedRow> updates;
   double seconds_open = 0;
 };
@@ -36,19 +40,41 @@ struct PublishedRound {
   absl::Status status;
   // Of the new version; only if the status is OK.
   v1::ModelManifest manifest;
+  std::vector<StateFile> state;  // VersionRow.state of the new version
   v1::AggregationReport report;
   // Updates that turned out unusable, whatever the status; not in the version.
   std::vector<aggregation::Refusal> refusals;
   double seconds = 0;  // of aggregating and writing
 };
 
+struct PublishOptions {
+  aggregation::AggregatorOptions aggregator;
+};
+
+// Name of the state in which a rule's last result is kept, for rules that want
+// it; the other names are the server optimizer's.
+inline constexpr char kKeptAggregate[] = "aggregate";
+
 // Aggregates a closed round's spooled updates and writes version `round`: base
-// plus aggregate. The bytes depend on the updates and the job alone, so that
-// doing it again after a crash gives the same version. The status: the rule's
-// FAILED_PRECONDITION, the spool's, the store's; INTERNAL if the sum is not
-// finite.
+// plus the server's step, and beside it the state that the next round begins
+// from. The aggregate goes from the rule through a chain of sinks to the
+// server's step (aggregation/server/server_step.h), block by block.
+//
+// The bytes depend on the updates, the base with its state, and the job alone,
+// so that doing it again after a crash gives the same version. After a failure
+// nothing of it is left: a round advances state only with its version. The
+// status: the rule's FAILED_PRECONDITION, the spool's, the store's; DATA_LOSS
+// if the base's state is missing or corrupt; INTERNAL, naming the element, if
+// the step overflows.
 PublishedRound PublishRound(ModelStore* store, const Spool& spool,
-                            ThreadPool* pool, const RoundInput& input);
+                            ThreadPool* pool, const RoundInput& input,
+                            const PublishOptions& options = {});
+
+// Removes what PublishRound wrote and nobody will commit. What is not there is
+// no error.
+absl::Status RemovePublished(ModelStore* store, const JobId& job,
+                             int64_t version,
+                             absl::Span<const StateFile> state);
 
 }  // namespace koinon::coordinator
 
