@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "aggregation/core/aggregator.h"
 #include "aggregation/rules/fedavg.h"
+#include "aggregation/rules/fixed_point_mean.h"
 #include "base/status_macros.h"
 
 namespace koinon::aggregation {
@@ -19,6 +20,10 @@ absl::StatusOr<std::unique_ptr<Aggregator>> MakeAggregator(
   switch (spec.rule_case()) {
     case v1::AggregationSpec::RULE_NOT_SET:  // the default
     case v1::AggregationSpec::kFedavg:
+      if (spec.fedavg().arithmetic() ==
+          v1::AggregationSpec::FedAvg::FIXED_POINT) {
+        return MakeFixedPointMean(spec, options);
+      }
       return MakeFedAvg(spec.fedavg(), static_cast<double>(spec.max_weight()));
     default:
       break;

@@ -56,5 +56,39 @@ TEST(MakeAggregatorTest, CapOnIgnoredWeights_IsRefused) {
                        AllOf(HasSubstr("max_weight"), HasSubstr("uniform"))));
 }
 
+TEST(MakeAggregatorTest, FixedPoint_HasARange) {
+  v1::AggregationSpec spec;
+  spec.mutable_fedavg()->set_arithmetic(
+      v1::AggregationSpec::FedAvg::FIXED_POINT);
+  EXPECT_EQ(MeanBy(spec), 8);
+  spec.mutable_fedavg()->mutable_fixed_point()->set_range(8.5);
+  ASSERT_OK_AND_ASSIGN(const auto rule, MakeAggregator(spec));
+  ThreadPool pool(1);
+  std::vector<float> out(1);
+  MemorySink sink(absl::MakeSpan(out));
+  EXPECT_THAT(
+      rule->Aggregate(TestSet({{0}, {9}}, {1, 8}), {.pool = &pool}, &sink),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("is 9, expected at most 8.5")));
+}
+
+TEST(MakeAggregatorTest, FixedPointOptionsWithoutIt_AreRefused) {
+  using FedAvg = v1::AggregationSpec::FedAvg;
+  v1::AggregationSpec spec;
+  spec.mutable_fedavg()->mutable_fixed_point();
+  for (FedAvg::Arithmetic arithmetic :
+       {FedAvg::ARITHMETIC_UNSPECIFIED, FedAvg::DOUBLE}) {
+    spec.mutable_fedavg()->set_arithmetic(arithmetic);
+    EXPECT_THAT(MakeAggregator(spec),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("arithmetic FIXED_POINT")));
+  }
+  spec.mutable_fedavg()->clear_fixed_point();
+  spec.mutable_fedavg()->set_arithmetic(static_cast<FedAvg::Arithmetic>(9));
+  EXPECT_THAT(MakeAggregator(spec),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("number 9, expected DOUBLE or FIXED_POINT")));
+}
+
 }  // namespace
 }  // namespace koinon::aggregation

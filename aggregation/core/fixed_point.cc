@@ -28,7 +28,8 @@ constexpr double kDefaultUniformTotal = 0x1p20;
 constexpr int kMinBits = -62;
 constexpr int kMaxBits = 60;
 
-// Sums of one tile stay in the nearest cache while all terms are added to them.
+// Sums of one tile stay in the nearest cache while all terms are added to them,
+// as many at a time as the processor prefetches streams.
 constexpr size_t kTile = 2048;
 constexpr uint32_t kMagnitude = 0x7fffffff;
 
@@ -185,10 +186,11 @@ Add AddOf(InstructionSet set) {
   return AddPortable;
 }
 
-FixedPointOutlier FirstBeyond(const Tile& t) {
+FixedPointOutlier FirstBeyond(const Tile& t,
+                              absl::Span<const FixedPointTerm> terms) {
   for (size_t j = t.begin; j < t.end; ++j) {
-    for (size_t i = 0; i < t.n; ++i) {
-      const float x = t.terms[i].values[j];
+    for (size_t i = 0; i < terms.size(); ++i) {
+      const float x = terms[i].values[j];
       if ((std::bit_cast<uint32_t>(x) & kMagnitude) > t.limit) {
         return {.term = i, .element = j, .value = x};
       }
@@ -255,16 +257,23 @@ std::optional<FixedPointOutlier> AddFixedPoint(
     scaled.push_back(std::scalbn(term.weight, format.bits));
   }
   const Add add = AddOf(instruction_set);
-  Tile tile{.terms = terms.data(),
-            .scaled = scaled.data(),
-            .n = terms.size(),
+  Tile tile{.terms = nullptr,
+            .scaled = nullptr,
+            .n = 0,
             .limit = LargestMagnitude(format.range),
             .sums = sums.data(),
             .begin = 0,
             .end = 0};
   for (; tile.begin < sums.size(); tile.begin = tile.end) {
     tile.end = std::min(sums.size(), tile.begin + kTile);
-    if (!add(tile)) return FirstBeyond(tile);
+    bool within = true;
+    for (size_t first = 0; first < terms.size(); first += kMaxFoldRows) {
+      tile.terms = terms.data() + first;
+      tile.scaled = scaled.data() + first;
+      tile.n = std::min(kMaxFoldRows, terms.size() - first);
+      within &= add(tile);
+    }
+    if (!within) return FirstBeyond(tile, terms);
   }
   return std::nullopt;
 }

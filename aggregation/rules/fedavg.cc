@@ -78,6 +78,18 @@ absl::StatusOr<std::unique_ptr<Aggregator>> MakeFedAvg(
         "weights: set one of them",
         max_weight));
   }
+  using Spec = v1::AggregationSpec::FedAvg;
+  if (!Spec::Arithmetic_IsValid(spec.arithmetic())) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "aggregation.fedavg.arithmetic is number %d, expected DOUBLE or "
+        "FIXED_POINT",
+        spec.arithmetic()));
+  }
+  if (spec.has_fixed_point() && spec.arithmetic() != Spec::FIXED_POINT) {
+    return absl::InvalidArgumentError(
+        "aggregation.fedavg.fixed_point: has no effect without "
+        "aggregation.fedavg.arithmetic FIXED_POINT");
+  }
   return std::make_unique<FedAvg>(spec.uniform(), max_weight);
 }
 
