@@ -73,6 +73,16 @@ std::vector<WorkerId> Askable(absl::Span<const WorkerId> candidates,
   return askable;
 }
 
+std::vector<WorkerId> NotPending(absl::Span<const WorkerId> candidates,
+                                 const Members& members) {
+  std::vector<WorkerId> idle;
+  for (const WorkerId& worker : candidates) {
+    const auto it = members.find(worker);
+    if (it == members.end() || !IsPending(it->second)) idle.push_back(worker);
+  }
+  return idle;
+}
+
 bool Contains(absl::Span<const WorkerId> ascending, const WorkerId& worker) {
   return std::binary_search(ascending.begin(), ascending.end(), worker);
 }

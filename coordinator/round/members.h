@@ -2,6 +2,7 @@
 #define KOINON_COORDINATOR_ROUND_MEMBERS_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -34,6 +35,9 @@ struct Member {
   std::string reason;                      // when kGone
   v1::Metrics metrics;                     // when kReceived
   Departure departure = Departure::kNone;  // when kGone
+  // The round that its task was offered in, and so the base version + 1. 0: the
+  // round whose member it is. Earlier only in buffered rounds.
+  int64_t task_round = 0;
 };
 using Members = std::map<WorkerId, Member>;
 
@@ -61,6 +65,9 @@ std::vector<WorkerId> NotMembers(absl::Span<const WorkerId> candidates,
 // Candidates (ascending) that have left, but may be asked in another attempt.
 std::vector<WorkerId> Askable(absl::Span<const WorkerId> candidates,
                               const Members& members);
+// Candidates (ascending) that are not at work as members.
+std::vector<WorkerId> NotPending(absl::Span<const WorkerId> candidates,
+                                 const Members& members);
 bool Contains(absl::Span<const WorkerId> ascending, const WorkerId& worker);
 
 // " (site-a: no such file; site-b: ...)", with the first few reasons; empty if

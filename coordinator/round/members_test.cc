@@ -53,6 +53,17 @@ TEST(MembersTest, Tally_FollowsEveryChange) {
   EXPECT_EQ(tally.received, 0u);
 }
 
+TEST(MembersTest, NotPending_LeavesOutWhoIsAtWork) {
+  Members members;
+  members["a"].state = MemberState::kOffered;
+  members["b"].state = MemberState::kTraining;
+  members["c"].state = MemberState::kReceived;
+  members["d"] = Departed(Departure::kLost, "");
+  const std::vector<WorkerId> idle =
+      NotPending({"a", "b", "c", "d", "e"}, members);
+  EXPECT_EQ(idle, (std::vector<WorkerId>{"c", "d", "e"}));
+}
+
 TEST(MembersTest, QuoteReasons_QuotesTheFirstThree) {
   EXPECT_EQ(QuoteReasons({}), "");
   EXPECT_EQ(QuoteReasons(MakeMembers()),

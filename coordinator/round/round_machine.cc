@@ -49,13 +49,23 @@ RoundMachine::RoundMachine(v1::JobSpec spec, Snapshot snapshot)
     : spec_(std::move(spec)),
       state_(std::move(snapshot)),
       restored_(!IsInitial(state_)) {
-  for (auto& [worker, member] : state_.members) {
-    if (state_.phase == Phase::kTraining && IsPending(member)) {
+  const int64_t open_next =
+      state_.phase == Phase::kEvaluating ? state_.round + 1 : state_.round;
+  for (auto it = state_.members.begin(); it != state_.members.end();) {
+    auto& [worker, member] = *it;
+    if (member.task_round == 0) member.task_round = state_.round;
+    if (buffered() && IsPending(member) &&
+        !InTime(member.task_round, open_next)) {
+      it = state_.members.erase(it);  // was withdrawn, or would be now
+      continue;
+    }
+    if (TasksLive(TaskId::Kind::kTrain) && IsPending(member)) {
       member.state =
           MemberState::kOffered;  // its stream broke with the restart
       unheard_.insert(worker);
     }
     training_.Add(member);
+    ++it;
   }
 }
 
@@ -110,7 +120,7 @@ Actions RoundMachine::OnTaskRefused(absl::Time, int64_t round,
 Actions RoundMachine::OnWorkerLost(absl::Time, const WorkerId& worker,
                                    const std::string& reason) {
   for (TaskId::Kind kind : kTaskKinds) {
-    const Member* member = AtWork(state_.round, kind, worker);
+    const Member* member = FindLive(kind, worker);
     if (member == nullptr || !IsPending(*member)) continue;
     Set(kind, worker, Departed(Departure::kLost, reason));
     return AfterDeparture(kind);
@@ -120,10 +130,11 @@ Actions RoundMachine::OnWorkerLost(absl::Time, const WorkerId& worker,
 
 Actions RoundMachine::OnWorkerJoined(absl::Time, const WorkerId& worker) {
   for (TaskId::Kind kind : kTaskKinds) {
-    const Member* member = AtWork(state_.round, kind, worker);
+    const Member* member = FindLive(kind, worker);
     if (member == nullptr || !MayDeliver(*member)) continue;
+    const int64_t round = member->task_round;
     Set(kind, worker, Member{});
-    return {OfferTask{state_.round, kind, worker}};
+    return {OfferTask{round, kind, worker}};
   }
   return {};
 }
@@ -136,18 +147,29 @@ absl::Status RoundMachine::CheckUpdate(int64_t round,
     return absl::FailedPreconditionError(
         absl::StrCat(what, ": the job has ended: ", state_.final_reason));
   }
-  if (round != state_.round || state_.phase == Phase::kWaiting) {
+  auto it = state_.members.find(worker);
+  if (buffered()) {
+    if (it == state_.members.end() || it->second.task_round != round) {
+      return absl::FailedPreconditionError(absl::StrFormat(
+          "%s: it is no task of this worker (any more); the job is at round "
+          "%d, and takes updates for tasks of at most %d rounds before",
+          what, state_.round, spec_.buffer().max_staleness()));
+    }
+  } else if (round != state_.round || state_.phase == Phase::kWaiting) {
     return absl::FailedPreconditionError(
         absl::StrFormat("%s: that round is not open; the job is at round %d",
                         what, state_.round));
   }
   const bool open = state_.phase == Phase::kTraining;
-  auto it = state_.members.find(worker);
   const bool received =
       it != state_.members.end() && it->second.state == MemberState::kReceived;
   if (received || (!open && Contains(state_.included, worker))) {
     return absl::AlreadyExistsError(
         absl::StrCat(what, ": it is in the round already"));
+  }
+  if (!open && buffered() && MayDeliver(it->second)) {
+    return absl::UnavailableError(
+        absl::StrCat(what, ": the next round is not open yet"));
   }
   if (!open) {
     return absl::FailedPreconditionError(
@@ -190,10 +212,16 @@ Actions RoundMachine::OnAggregated(absl::Time now, int64_t round,
                                         worker) != refused.end();
                      }),
       state_.included.end());
-  if (!EvaluationIsDue()) return CompleteRound();
+  Actions actions;
+  WithdrawLate(&actions);
+  if (!EvaluationIsDue()) {
+    const Actions rest = CompleteRound();
+    actions.insert(actions.end(), rest.begin(), rest.end());
+    return actions;
+  }
   MoveTo(Phase::kEvaluating);
   tick_wanted_ = true;
-  return {};
+  return actions;
 }
 
 Actions RoundMachine::OnEvaluated(absl::Time, int64_t round,
@@ -278,10 +306,24 @@ std::string RoundMachine::WaitingFor() const {
 
 bool RoundMachine::IsBusy(const WorkerId& worker) const {
   for (TaskId::Kind kind : kTaskKinds) {
-    const Member* member = AtWork(state_.round, kind, worker);
+    const Member* member = FindLive(kind, worker);
     if (member != nullptr && IsPending(*member)) return true;
   }
   return false;
+}
+
+bool RoundMachine::IsAtWork(int64_t round, TaskId::Kind kind,
+                            const WorkerId& worker) const {
+  const Member* member = AtWork(round, kind, worker);
+  return member != nullptr && IsPending(*member);
+}
+
+int64_t RoundMachine::OldestTaskRound() const {
+  int64_t oldest = state_.round;
+  for (const auto& [worker, member] : state_.members) {
+    if (MayDeliver(member)) oldest = std::min(oldest, member.task_round);
+  }
+  return oldest;
 }
 
 // ---- Small things ----
@@ -296,6 +338,13 @@ void RoundMachine::MoveTo(Phase to) {
   state_.phase = to;
 }
 
+void RoundMachine::Ask(TaskId::Kind kind, const WorkerId& worker) {
+  Set(kind, worker, Member{});
+  Members& members =
+      kind == TaskId::Kind::kTrain ? state_.members : evaluators_;
+  members[worker].task_round = state_.round;
+}
+
 void RoundMachine::Set(TaskId::Kind kind, const WorkerId& worker,
                        Member member) {
   const bool train = kind == TaskId::Kind::kTrain;
@@ -303,15 +352,15 @@ void RoundMachine::Set(TaskId::Kind kind, const WorkerId& worker,
   Tally& tally = train ? training_ : evaluating_;
   auto [it, inserted] = members.try_emplace(worker);
   if (!inserted) tally.Remove(it->second);
+  member.task_round = inserted ? state_.round : it->second.task_round;
   it->second = std::move(member);
   tally.Add(it->second);
   if (train) unheard_.erase(worker);
 }
 
-void RoundMachine::ClearMembers(TaskId::Kind kind) {
-  const bool train = kind == TaskId::Kind::kTrain;
-  (train ? state_.members : evaluators_).clear();
-  (train ? training_ : evaluating_) = Tally();
+void RoundMachine::ClearEvaluators() {
+  evaluators_.clear();
+  evaluating_ = Tally();
 }
 
 size_t RoundMachine::minimum() const {
@@ -342,13 +391,73 @@ bool RoundMachine::AwaitsReturn(absl::Time now,
                         state_.included.begin(), state_.included.end());
 }
 
-const Member* RoundMachine::AtWork(int64_t round, TaskId::Kind kind,
-                                   const WorkerId& worker) const {
-  const Phase phase =
-      kind == TaskId::Kind::kTrain ? Phase::kTraining : Phase::kEvaluating;
-  if (round != state_.round || state_.phase != phase) return nullptr;
+const Member* RoundMachine::FindLive(TaskId::Kind kind,
+                                     const WorkerId& worker) const {
+  if (!TasksLive(kind)) return nullptr;
   auto it = MembersOf(kind).find(worker);
   return it == MembersOf(kind).end() ? nullptr : &it->second;
+}
+
+const Member* RoundMachine::AtWork(int64_t round, TaskId::Kind kind,
+                                   const WorkerId& worker) const {
+  const Member* member = FindLive(kind, worker);
+  return member == nullptr || member->task_round != round ? nullptr : member;
+}
+
+void RoundMachine::RetainMembers(absl::FunctionRef<bool(const Member&)> keep) {
+  training_ = Tally();
+  std::erase_if(state_.members,
+                [&](const auto& entry) { return !keep(entry.second); });
+  for (const auto& [worker, member] : state_.members) training_.Add(member);
+}
+
+// ---- What buffered rounds do differently ----
+
+bool RoundMachine::TasksLive(TaskId::Kind kind) const {
+  if (kind == TaskId::Kind::kEvaluate) {
+    return state_.phase == Phase::kEvaluating;
+  }
+  if (buffered()) return state_.phase != Phase::kFinished;
+  return state_.phase == Phase::kTraining;
+}
+
+bool RoundMachine::InTime(int64_t task_round, int64_t round) const {
+  const int64_t allowed = buffered() ? spec_.buffer().max_staleness() : 0;
+  return round <= spec_.rounds() && round - task_round <= allowed;
+}
+
+bool RoundMachine::IsCarried(const Member& member, int64_t round) const {
+  return buffered() && MayDeliver(member) && InTime(member.task_round, round);
+}
+
+size_t RoundMachine::InPlay() const {
+  return training_.pending + (buffered() ? 0 : training_.received);
+}
+
+size_t RoundMachine::PlacesToFill() const {
+  if (spec_.cohort().target() > 0) {
+    return static_cast<size_t>(spec_.cohort().target());
+  }
+  return buffered() ? std::numeric_limits<size_t>::max() : minimum();
+}
+
+void RoundMachine::WithdrawLate(Actions* actions) {
+  if (!buffered()) return;
+  const std::string reason =
+      state_.round >= spec_.rounds()
+          ? "the job's last round is over"
+          : absl::StrFormat("staler than the %d versions that this job allows",
+                            spec_.buffer().max_staleness());
+  const Members members = state_.members;
+  for (const auto& [worker, member] : members) {
+    if (!MayDeliver(member) || InTime(member.task_round, state_.round + 1)) {
+      continue;
+    }
+    Set(TaskId::Kind::kTrain, worker, Departed(Departure::kDeclined, reason));
+    if (!IsPending(member)) continue;
+    actions->push_back(
+        WithdrawTask{member.task_round, TaskId::Kind::kTrain, worker, reason});
+  }
 }
 
 const Members& RoundMachine::MembersOf(TaskId::Kind kind) const {

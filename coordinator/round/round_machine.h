@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -26,9 +27,10 @@ enum class Phase {
 };
 
 // Actions: what the driver must do, in this order, after it has made durable
-// what each says. Every action names its round.
-// Journal the cohort, then offer to each member. With attempt > 1 the round
-// starts from scratch: forget what it had accepted in the same commit.
+// what each says. Every action names its round; what is about one worker's task
+// to train names the round that this task was offered in.
+// Journal the cohort, then offer to each that is asked. With attempt > 1 the
+// round starts from scratch: forget what it had accepted in the same commit.
 struct OpenRound {
   int64_t round;
   int64_t attempt;  // from 1
@@ -36,6 +38,11 @@ struct OpenRound {
   std::vector<WorkerId> cohort;  // ascending
   absl::Time opened;
   absl::Time deadline;
+  // Those of the cohort that are to be offered the round's task: all, but in
+  // buffered rounds those that go on with a task that they have.
+  std::vector<WorkerId> asked;
+  // Those that go on with an earlier round's task, and that round.
+  std::map<WorkerId, int64_t> carried = {};
 };
 // The same round goes on with more members (replacements, or a new attempt
 // after a missed deadline). Updates that it already has stay in it. With
@@ -112,6 +119,16 @@ using Actions = std::vector<Action>;
 // within kReconnectGrace count as lost, and before a new round or an evaluation
 // starts, the workers of the last one are waited for as long.
 //
+// A job with a buffer (JobSpec.buffer; Nguyen et al. 2022) differs in this: a
+// round closes when buffer.size updates are in; `target` is how many are at
+// work at once, so that others are asked as soon as one has delivered; and who
+// is at work when a round closes keeps its task over the round's end, whatever
+// the phase. Its update may enter any later round that is less than or exactly
+// max_staleness rounds after the one that offered the task; when none is left,
+// the task is withdrawn. A lost worker keeps its task as long. A member that
+// has delivered is asked again in the next round: a buffer holds one update of
+// each worker at most. Evaluation is asked of workers that are not at work.
+//
 // Decisions that need candidates are made in Tick alone, so that no worker is
 // taken that another job has taken meanwhile: an event that calls for one makes
 // next_deadline() the infinite past.
@@ -164,9 +181,11 @@ class RoundMachine {
   // again; one that was gone because it was lost is a member again.
   Actions OnWorkerJoined(absl::Time now, const WorkerId& worker);
 
-  // Whether an update for `round` from `worker` can still enter: OK;
-  // ALREADY_EXISTS if it is in; FAILED_PRECONDITION with the reason if not
-  // (round closed, not a member, job finished).
+  // Whether the update that answers `worker`'s task of `round` can still enter
+  // the round being run: OK; ALREADY_EXISTS if it is in; FAILED_PRECONDITION
+  // with the reason if not (round closed, not a member, job finished, too
+  // stale); UNAVAILABLE if it can as soon as the next round is open (buffered
+  // rounds only).
   absl::Status CheckUpdate(int64_t round, const WorkerId& worker) const;
 
   // The update is durable and journalled: it is in the round from now on.
@@ -201,6 +220,11 @@ class RoundMachine {
   const v1::JobSpec& spec() const { return spec_; }
   // True if the worker has an unfinished task in this job.
   bool IsBusy(const WorkerId& worker) const;
+  // True if it is at work on this very task.
+  bool IsAtWork(int64_t round, TaskId::Kind kind, const WorkerId& worker) const;
+  // The earliest round whose task a member may still answer; the round being
+  // run if there is none.
+  int64_t OldestTaskRound() const;
 
  private:
   static constexpr char kNotNeeded[] =
@@ -208,8 +232,25 @@ class RoundMachine {
 
   // The only places that change state_.phase and a member.
   void MoveTo(Phase to);
+  // Gives it the task of the current round.
+  void Ask(TaskId::Kind kind, const WorkerId& worker);
+  // Its task stays the one that it has.
   void Set(TaskId::Kind kind, const WorkerId& worker, Member member);
-  void ClearMembers(TaskId::Kind kind);
+  void ClearEvaluators();
+  void RetainMembers(absl::FunctionRef<bool(const Member&)> keep);
+
+  // What buffered rounds do differently.
+  bool buffered() const { return spec_.has_buffer(); }
+  // Whether members may be at work on tasks of this kind now.
+  bool TasksLive(TaskId::Kind kind) const;
+  // Whether an update for the task of `task_round` may enter `round`.
+  bool InTime(int64_t task_round, int64_t round) const;
+  // Carried over to `round`.
+  bool IsCarried(const Member& member, int64_t round) const;
+  // Members that hold one of the places for workers at work.
+  size_t InPlay() const;
+  size_t PlacesToFill() const;
+  void WithdrawLate(Actions* actions);
 
   size_t minimum() const;
   size_t CohortLimit() const;  // ceil(target * over_selection); no target: none
@@ -244,6 +285,8 @@ class RoundMachine {
   bool AwaitsReturn(absl::Time now,
                     absl::Span<const WorkerId> candidates) const;
   // The worker's part in a task that is being worked on; null if it has none.
+  const Member* FindLive(TaskId::Kind kind, const WorkerId& worker) const;
+  // Likewise, if it is the task of `round`.
   const Member* AtWork(int64_t round, TaskId::Kind kind,
                        const WorkerId& worker) const;
   const Members& MembersOf(TaskId::Kind kind) const;

@@ -15,7 +15,8 @@
 // come, go, refuse and deliver, events that repeat or belong elsewhere, pauses,
 // cancels, failed aggregations, and crashes of the coordinator at any step,
 // after which the machine is made again from what was durable. The rules that
-// must hold whatever happens are checked at each step.
+// must hold whatever happens are checked at each step. The same for synchronous
+// and for buffered rounds.
 
 namespace koinon::coordinator {
 namespace {
@@ -33,14 +34,31 @@ struct RoundRecord {
   absl::Time opened;
   absl::Time deadline;
   std::set<WorkerId> cohort;
+  std::map<WorkerId, int64_t> carried;
   std::vector<WorkerId> included;
+
+  int64_t TaskRoundOf(const WorkerId& worker, int64_t round) const {
+    auto it = carried.find(worker);
+    return it == carried.end() ? round : it->second;
+  }
+};
+struct Accepted {
+  v1::Metrics metrics;
+  int64_t task_round = 0;
 };
 struct Durable {
   bool paused = false;
   std::map<int64_t, RoundRecord> rounds;
-  std::map<int64_t, std::map<WorkerId, v1::Metrics>> accepted;
+  std::map<int64_t, std::map<WorkerId, Accepted>> accepted;
   std::map<int64_t, double> metric_history;
   std::optional<FinishJob> end;
+};
+
+// How often what a schedule should also reach was reached.
+struct Reached {
+  int stale = 0;      // updates in a round later than their task's
+  int withdrawn = 0;  // tasks between rounds
+  int waited = 0;     // updates that came while no round was open
 };
 
 struct Rates {
@@ -67,6 +85,7 @@ class Federation {
   const std::string& log() const { return log_; }
   const Durable& durable() const { return durable_; }
   const std::set<std::string>& rounds_log() const { return rounds_log_; }
+  const Reached& reached() const { return reached_; }
 
  private:
   void Step();
@@ -127,6 +146,12 @@ class Federation {
   void Offer(int64_t round, TaskId::Kind kind, const WorkerId& worker) {
     if (connected_.count(worker) > 0) tasks_[worker] = {round, kind};
   }
+  bool buffered() const { return spec_.has_buffer(); }
+  bool IsPendingNow(const WorkerId& worker) const {
+    const auto& members = machine_->snapshot().members;
+    auto it = members.find(worker);
+    return it != members.end() && IsPending(it->second);
+  }
 
   Random random_;
   const v1::JobSpec spec_;
@@ -143,6 +168,9 @@ class Federation {
   std::string broken_;
   std::string log_;
   std::set<std::string> rounds_log_;  // cohorts and members, crash or not
+  Reached reached_;
+  // Tasks whose updates are in a published version.
+  std::set<std::pair<int64_t, WorkerId>> taken_;
 };
 
 RoundMachine::Snapshot Federation::Recover() const {
@@ -152,8 +180,20 @@ RoundMachine::Snapshot Federation::Recover() const {
   if (durable_.rounds.empty()) return snapshot;
   const auto& [round, record] = *durable_.rounds.rbegin();
   snapshot.included = record.included;
-  if (record.phase == RoundRecord::kDone) {
+  const bool done = record.phase == RoundRecord::kDone;
+  if (!done || buffered()) {
+    for (const WorkerId& worker : record.cohort) {
+      snapshot.members[worker].task_round = record.TaskRoundOf(worker, round);
+    }
+    for (const WorkerId& worker : record.included) {
+      snapshot.members[worker].state = MemberState::kReceived;
+    }
+  }
+  if (done) {
     snapshot.round = round + 1;
+    for (const WorkerId& worker : record.included) {
+      snapshot.members.erase(worker);
+    }
     return snapshot;
   }
   snapshot.round = round;
@@ -164,11 +204,13 @@ RoundMachine::Snapshot Federation::Recover() const {
   snapshot.phase = record.phase == RoundRecord::kOpen     ? Phase::kTraining
                    : record.phase == RoundRecord::kClosed ? Phase::kAggregating
                                                           : Phase::kEvaluating;
-  for (const WorkerId& worker : record.cohort) snapshot.members[worker];
   auto accepted = durable_.accepted.find(round);
   if (accepted != durable_.accepted.end()) {
-    for (const auto& [worker, metrics] : accepted->second) {
-      snapshot.members[worker] = {MemberState::kReceived, "", metrics};
+    for (const auto& [worker, update] : accepted->second) {
+      RoundMachine::Member& member = snapshot.members[worker];
+      member.state = MemberState::kReceived;
+      member.metrics = update.metrics;
+      member.task_round = update.task_round;
     }
   }
   return snapshot;
@@ -210,9 +252,16 @@ void Federation::On(const OpenRound& open) {
   const size_t minimum = spec_.cohort().minimum();
   const size_t target = spec_.cohort().target();
   Expect(open.cohort.size() >= minimum, "the cohort has the minimum");
-  Expect(target == 0 || open.cohort.size() <=
+  Expect(target == 0 || open.asked.size() <=
                             std::ceil(target * spec_.cohort().over_selection()),
          "the cohort is not over-selected further than asked");
+  Expect(buffered() || (open.asked == open.cohort && open.carried.empty()),
+         "only buffered rounds carry members on");
+  for (const auto& [worker, round] : open.carried) {
+    Expect(round < open.round &&
+               open.round - round <= spec_.buffer().max_staleness(),
+           "no task is carried on that could only be too stale");
+  }
   Expect(std::is_sorted(open.cohort.begin(), open.cohort.end()),
          "cohorts ascend");
   RoundRecord record;
@@ -221,9 +270,12 @@ void Federation::On(const OpenRound& open) {
   record.opened = open.opened;
   record.deadline = open.deadline;
   record.cohort = {open.cohort.begin(), open.cohort.end()};
+  record.carried = open.carried;
   durable_.rounds[open.round] = record;
   durable_.accepted.erase(open.round);
-  for (const WorkerId& worker : open.cohort) {
+  for (const WorkerId& worker : open.asked) {
+    Expect(record.cohort.count(worker) > 0, "who is asked is in the cohort");
+    Expect(record.carried.count(worker) == 0, "who has a task is not asked");
     Expect(connected_.count(worker) > 0, "only candidates are asked");
     Offer(open.round, kTrain, worker);
   }
@@ -245,27 +297,39 @@ void Federation::On(const ExtendRound& extend) {
     Expect(durable_.accepted[extend.round].count(worker) == 0,
            "who has delivered is not asked again");
     record.cohort.insert(worker);
+    record.carried.erase(worker);
     Offer(extend.round, kTrain, worker);
   }
 }
 
 void Federation::On(const OfferTask& offer) {
   absl::StrAppend(&log_, "offer ", offer.round, " ", offer.worker, ";");
-  Expect(IsCurrent(offer.round, offer.kind == kTrain ? RoundRecord::kOpen
-                                                     : RoundRecord::kPublished),
-         "offers are for the open task");
-  Expect(offer.kind == kEvaluate ||
-             durable_.rounds[offer.round].cohort.count(offer.worker) > 0,
-         "offers go to members");
-  Expect(offer.kind == kEvaluate ||
-             durable_.accepted[offer.round].count(offer.worker) == 0,
-         "an accepted update is not trained again");
+  const RoundRecord& record = durable_.rounds[CurrentRound()];
+  if (offer.kind == kEvaluate) {
+    Expect(IsCurrent(offer.round, RoundRecord::kPublished),
+           "offers are for the open task");
+  } else {
+    Expect(buffered() || record.phase == RoundRecord::kOpen,
+           "offers are for the open task");
+    Expect(record.cohort.count(offer.worker) > 0, "offers go to members");
+    Expect(offer.round == record.TaskRoundOf(offer.worker, CurrentRound()),
+           "a task is offered again as the one that it is");
+    Expect(durable_.accepted[CurrentRound()].count(offer.worker) == 0 &&
+               taken_.count({offer.round, offer.worker}) == 0,
+           "an accepted update is not trained again");
+  }
   Offer(offer.round, offer.kind, offer.worker);
 }
 
 void Federation::On(const WithdrawTask& withdraw) {
   absl::StrAppend(&log_, "withdraw ", withdraw.worker, ";");
-  Expect(withdraw.round == CurrentRound(), "withdrawals name their round");
+  const RoundRecord& record = durable_.rounds[CurrentRound()];
+  Expect(withdraw.round ==
+             (withdraw.kind == kTrain
+                  ? record.TaskRoundOf(withdraw.worker, CurrentRound())
+                  : CurrentRound()),
+         "withdrawals name their round");
+  if (buffered() && withdraw.kind == kTrain) ++reached_.withdrawn;
   tasks_.erase(withdraw.worker);
 }
 
@@ -278,8 +342,19 @@ void Federation::On(const CloseRound& close) {
   Expect(close.included.size() >= static_cast<size_t>(spec_.cohort().minimum()),
          "a round closes with its minimum");
   std::vector<WorkerId> accepted;  // ascending
-  for (const auto& [worker, metrics] : durable_.accepted[close.round]) {
+  for (const auto& [worker, update] : durable_.accepted[close.round]) {
     accepted.push_back(worker);
+  }
+  if (buffered() && record.phase == RoundRecord::kOpen) {
+    const auto size = static_cast<size_t>(spec_.buffer().size());
+    Expect(close.included.size() <= size, "a buffer holds its size at most");
+    const auto& members = machine_->snapshot().members;
+    const bool somebody_left =
+        std::any_of(members.begin(), members.end(),
+                    [](const auto& entry) { return IsPending(entry.second); });
+    Expect(close.included.size() == size || !somebody_left ||
+               now_ >= record.deadline,
+           "a buffer closes early for its deadline, or when nobody is left");
   }
   Expect(close.included == accepted, "included are exactly the accepted (I1)");
   for (const WorkerId& worker : record.cohort) {
@@ -303,6 +378,8 @@ void Federation::On(const StartEvaluation& start) {
   Expect(IsCurrent(start.round, RoundRecord::kPublished),
          "only a published version is evaluated");
   for (const WorkerId& worker : start.cohort) {
+    Expect(!buffered() || !IsPendingNow(worker),
+           "who is at work is not asked to evaluate");
     Offer(start.round, kEvaluate, worker);
   }
 }
@@ -330,9 +407,15 @@ void Federation::On(const FinishJob& finish) {
   durable_.end = finish;
 }
 
-void Federation::Deliver(int64_t round, const WorkerId& worker) {
-  const absl::Status check = machine_->CheckUpdate(round, worker);
-  const bool is_in = durable_.accepted[round].count(worker) > 0;
+// The update that answers the worker's task of `task_round`.
+void Federation::Deliver(int64_t task_round, const WorkerId& worker) {
+  const absl::Status check = machine_->CheckUpdate(task_round, worker);
+  const int64_t round = CurrentRound();
+  const auto& in_round = durable_.accepted[round];
+  const auto in = in_round.find(worker);
+  const bool is_in =
+      (in != in_round.end() && in->second.task_round == task_round) ||
+      taken_.count({task_round, worker}) > 0;
   if (absl::IsAlreadyExists(check)) {
     Expect(
         is_in || std::count(durable_.rounds[round].included.begin(),
@@ -340,24 +423,40 @@ void Federation::Deliver(int64_t round, const WorkerId& worker) {
         "ALREADY_EXISTS means that it is in");
     tasks_.erase(worker);
   }
+  if (absl::IsUnavailable(check)) {
+    Expect(buffered() && !IsCurrent(round, RoundRecord::kOpen),
+           "only an update of a buffered job waits, and not while a round is "
+           "open");
+    Expect(IsPendingNow(worker) || connected_.count(worker) == 0,
+           "who waits for a round has a task");
+    ++reached_.waited;
+  }
   if (!check.ok()) {
-    Expect(absl::IsAlreadyExists(check) || absl::IsFailedPrecondition(check),
-           "CheckUpdate has three answers");
+    Expect(absl::IsAlreadyExists(check) || absl::IsFailedPrecondition(check) ||
+               absl::IsUnavailable(check),
+           "CheckUpdate has four answers");
     // Nothing else may move if the event comes nevertheless.
-    Perform(machine_->OnUpdateAccepted(now_, round, worker, AnyMetrics()));
+    Perform(machine_->OnUpdateAccepted(now_, task_round, worker, AnyMetrics()));
     return;
   }
+  const RoundRecord& record = durable_.rounds[round];
   Expect(!is_in, "an update is accepted once (I2)");
+  Expect(in == in_round.end(), "a worker has one update in a round");
   Expect(IsCurrent(round, RoundRecord::kOpen),
          "no update enters a round that is not open");
-  Expect(durable_.rounds[round].cohort.count(worker) > 0,
+  Expect(record.cohort.count(worker) > 0,
          "no update of a stranger is accepted");
+  Expect(record.TaskRoundOf(worker, round) == task_round,
+         "an update answers the task that the worker has");
+  const int64_t allowed = buffered() ? spec_.buffer().max_staleness() : 0;
+  Expect(round - task_round <= allowed, "no update is staler than allowed");
+  if (round > task_round) ++reached_.stale;
   const v1::Metrics metrics = AnyMetrics();
-  durable_.accepted[round][worker] = metrics;
+  durable_.accepted[round][worker] = {metrics, task_round};
   tasks_.erase(worker);
-  absl::StrAppend(&log_, "accept ", round, " ", worker, ";");
+  absl::StrAppend(&log_, "accept ", task_round, " ", worker, ";");
   if (MaybeCrash()) return;
-  Perform(machine_->OnUpdateAccepted(now_, round, worker, metrics));
+  Perform(machine_->OnUpdateAccepted(now_, task_round, worker, metrics));
 }
 
 void Federation::DoTask(const WorkerId& worker) {
@@ -390,6 +489,12 @@ void Federation::FinishAggregation(bool ok) {
   }
   Expect(record.phase == RoundRecord::kClosed, "one version per round (I4)");
   record.phase = RoundRecord::kPublished;
+  for (const WorkerId& worker : record.included) {
+    if (std::count(refused.begin(), refused.end(), worker) > 0) continue;
+    const int64_t task = durable_.accepted[round][worker].task_round;
+    Expect(taken_.insert({task, worker}).second,
+           "an update is in one version only");
+  }
   durable_.accepted.erase(round);
   absl::StrAppend(&log_, "publish ", round, ";");
   if (MaybeCrash()) return;
@@ -462,7 +567,10 @@ void Federation::Step() {
         break;
       case 2: {
         const WorkerId& worker = AnyWorker();
-        Perform(machine_->OnTaskAccepted(now_, CurrentRound(), kTrain, worker));
+        auto task = tasks_.find(worker);
+        const int64_t round =
+            task == tasks_.end() ? CurrentRound() : task->second.first;
+        Perform(machine_->OnTaskAccepted(now_, round, kTrain, worker));
         break;
       }
       case 3:
@@ -518,7 +626,9 @@ void Federation::Heal() {
   Expect(durable_.end.has_value(), "the job ends once all is well");
 }
 
-v1::JobSpec AnySpec(Random* random, int workers) {
+enum class Mode { kSynchronous, kBuffered };
+
+v1::JobSpec AnySpec(Random* random, int workers, Mode mode) {
   v1::JobSpec spec;
   spec.set_name("digits");
   spec.set_rounds(1 + random->NextBelow(4));
@@ -530,6 +640,15 @@ v1::JobSpec AnySpec(Random* random, int workers) {
                        random->NextBelow(workers - cohort->minimum() + 2));
   }
   cohort->set_over_selection(1 + 0.5 * random->NextBelow(3));
+  if (mode == Mode::kBuffered) {
+    cohort->set_over_selection(1);
+    const int64_t most = cohort->target() > 0 ? cohort->target() : workers + 1;
+    v1::BufferSpec* buffer = spec.mutable_buffer();
+    buffer->set_size(cohort->minimum() +
+                     random->NextBelow(most - cohort->minimum() + 1));
+    buffer->set_max_staleness(random->NextBelow(4));
+    spec.set_rounds(1 + random->NextBelow(8));
+  }
   cohort->set_deadline_seconds(20 + random->NextBelow(200));
   cohort->set_retries(1 + random->NextBelow(4));
   auto* evaluation = spec.mutable_evaluation();
@@ -544,10 +663,10 @@ v1::JobSpec AnySpec(Random* random, int workers) {
   return spec;
 }
 
-Federation RunSeed(uint64_t seed) {
+Federation RunSeed(uint64_t seed, Mode mode) {
   Random random(DeriveSeed(seed, "spec"));
   const int workers = 1 + random.NextBelow(7);
-  const v1::JobSpec spec = AnySpec(&random, workers);
+  const v1::JobSpec spec = AnySpec(&random, workers, mode);
   const Rates rates = {.crash = random.NextBelow(3) == 0 ? 0u : 12u,
                        .disturb = random.NextBelow(5) > 0};
   Federation federation(seed, spec, workers, rates);
@@ -555,30 +674,47 @@ Federation RunSeed(uint64_t seed) {
   return federation;
 }
 
-TEST(RoundMachinePropertyTest, RandomSchedules_EveryRuleHoldsAndTheJobEnds) {
+class RoundMachinePropertyTest : public ::testing::TestWithParam<Mode> {};
+INSTANTIATE_TEST_SUITE_P(Modes, RoundMachinePropertyTest,
+                         ::testing::Values(Mode::kSynchronous, Mode::kBuffered),
+                         [](const auto& info) {
+                           return info.param == Mode::kBuffered ? "Buffered"
+                                                                : "Synchronous";
+                         });
+
+TEST_P(RoundMachinePropertyTest, RandomSchedules_EveryRuleHoldsAndTheJobEnds) {
   std::map<v1::JobState, int> ends;
+  Reached reached;
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
-    Federation federation = RunSeed(seed);
+    Federation federation = RunSeed(seed, GetParam());
     federation.Heal();
     ASSERT_EQ(federation.broken(), "")
         << "seed " << seed << ": " << federation.log();
     ++ends[federation.durable().end->state];
+    reached.stale += federation.reached().stale;
+    reached.withdrawn += federation.reached().withdrawn;
+    reached.waited += federation.reached().waited;
   }
   // The schedules reach every kind of end, or the test would prove little.
   EXPECT_GT(ends[v1::SUCCEEDED], static_cast<int>(kSeeds / 10));
   EXPECT_GT(ends[v1::FAILED], static_cast<int>(kSeeds / 100));
   EXPECT_GT(ends[v1::CANCELLED], static_cast<int>(kSeeds / 100));
+  const int least = GetParam() == Mode::kBuffered ? kSeeds / 10 : 0;
+  EXPECT_GE(reached.stale, least);
+  EXPECT_GE(reached.withdrawn, least);
+  EXPECT_GE(reached.waited, least);
 }
 
-TEST(RoundMachinePropertyTest, SameSeed_SameActions) {
+TEST_P(RoundMachinePropertyTest, SameSeed_SameActions) {
   for (uint64_t seed = 0; seed < kSeeds / 20; ++seed) {
-    EXPECT_EQ(RunSeed(seed).log(), RunSeed(seed).log()) << "seed " << seed;
+    EXPECT_EQ(RunSeed(seed, GetParam()).log(), RunSeed(seed, GetParam()).log())
+        << "seed " << seed;
   }
 }
 
 // With a cohort of everybody, crashes change neither who is asked nor whose
-// updates a version is made of.
-TEST(RoundMachinePropertyTest, Crashes_ChangeNoRound) {
+// updates a version is made of; and a buffer of everybody changes neither.
+TEST_P(RoundMachinePropertyTest, Crashes_ChangeNoRound) {
   constexpr int kWorkers = 4;
   v1::JobSpec spec;
   spec.set_name("digits");
@@ -594,6 +730,7 @@ TEST(RoundMachinePropertyTest, Crashes_ChangeNoRound) {
   calm.Heal();
   ASSERT_EQ(calm.broken(), "");
   ASSERT_EQ(calm.rounds_log().size(), 8u);
+  if (GetParam() == Mode::kBuffered) spec.mutable_buffer()->set_size(kWorkers);
   int crashes = 0;
   for (uint64_t seed = 1; seed <= 500; ++seed) {
     Federation crashed(seed, spec, kWorkers, {.crash = 6});

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "base/status_matchers.h"
 
@@ -586,6 +588,242 @@ TEST_F(RoundMachineTest, Restart_EndNotJournalled_EndsAtTheFirstTick) {
   EXPECT_THAT(
       Only<FinishJob>(RoundMachine(spec, stopped).Tick(now_, {})).reason,
       HasSubstr("reached the threshold"));
+}
+
+// ---- Buffered rounds ----
+
+class BufferedRoundTest : public RoundMachineTest {
+ protected:
+  // Rounds of `size` updates; all candidates train at once.
+  v1::JobSpec MakeBuffered(int64_t size, int64_t max_staleness) {
+    v1::JobSpec spec = MakeSpec(0, 1);
+    spec.set_rounds(5);
+    spec.mutable_buffer()->set_size(size);
+    spec.mutable_buffer()->set_max_staleness(max_staleness);
+    return spec;
+  }
+  Actions Send(RoundMachine* machine, int64_t task_round,
+               const WorkerId& worker) {
+    EXPECT_OK(machine->CheckUpdate(task_round, worker));
+    return machine->OnUpdateAccepted(now_, task_round, worker,
+                                     MakeMetrics(0.5));
+  }
+};
+
+TEST_F(BufferedRoundTest, Full_ClosesAndWithdrawsNobody) {
+  RoundMachine machine = Make(MakeBuffered(2, 3));
+  machine.Tick(now_, Workers(4));
+  Send(&machine, 1, "w0");
+  const Actions actions = Send(&machine, 1, "w1");
+  const auto close = Only<CloseRound>(actions);
+  EXPECT_THAT(close.included, ElementsAre("w0", "w1"));
+  EXPECT_THAT(close.excluded.at("w2"), HasSubstr("at work"));
+  EXPECT_THAT(All<WithdrawTask>(actions), IsEmpty());
+  EXPECT_TRUE(machine.IsBusy("w2"));
+  EXPECT_TRUE(machine.IsAtWork(1, kTrain, "w2"));
+  EXPECT_FALSE(machine.IsBusy("w0"));
+}
+
+TEST_F(BufferedRoundTest, NextRound_CarriesWhoIsAtWorkAndAsksTheRest) {
+  RoundMachine machine = Make(MakeBuffered(2, 3));
+  machine.Tick(now_, Workers(4));
+  Send(&machine, 1, "w0");
+  Send(&machine, 1, "w1");
+  Aggregate(&machine);
+  const auto open = Only<OpenRound>(machine.Tick(now_, Workers(4)));
+  EXPECT_EQ(open.round, 2);
+  EXPECT_EQ(open.cohort, Workers(4));
+  EXPECT_THAT(open.asked, ElementsAre("w0", "w1"));
+  EXPECT_EQ(open.carried, (std::map<WorkerId, int64_t>{{"w2", 1}, {"w3", 1}}));
+  EXPECT_EQ(machine.OldestTaskRound(), 1);
+  // One stale update and one fresh.
+  Send(&machine, 1, "w2");
+  EXPECT_THAT(Only<CloseRound>(Send(&machine, 2, "w0")).included,
+              ElementsAre("w0", "w2"));
+}
+
+TEST_F(BufferedRoundTest, Update_BetweenRounds_WaitsAndIsTakenByTheNext) {
+  RoundMachine machine = Make(MakeBuffered(1, 3));
+  machine.Tick(now_, Workers(2));
+  Send(&machine, 1, "w0");
+  EXPECT_THAT(machine.CheckUpdate(1, "w1"),
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(machine.OnUpdateAccepted(now_, 1, "w1", MakeMetrics(0.5)),
+              IsEmpty());
+  Aggregate(&machine);
+  EXPECT_THAT(machine.CheckUpdate(1, "w1"),
+              StatusIs(absl::StatusCode::kUnavailable));
+  machine.Tick(now_, Workers(2));
+  EXPECT_THAT(Only<CloseRound>(Send(&machine, 1, "w1")).included,
+              ElementsAre("w1"));
+}
+
+TEST_F(BufferedRoundTest, Task_ThatCouldOnlyBeTooStale_IsWithdrawn) {
+  RoundMachine machine = Make(MakeBuffered(1, 1));
+  machine.Tick(now_, Workers(2));
+  Send(&machine, 1, "w0");
+  EXPECT_THAT(All<WithdrawTask>(Aggregate(&machine)), IsEmpty());
+  machine.Tick(now_, Workers(2));
+  Send(&machine, 2, "w0");
+  const auto withdraw = Only<WithdrawTask>(Aggregate(&machine));
+  EXPECT_EQ(withdraw.round, 1);
+  EXPECT_EQ(withdraw.worker, "w1");
+  EXPECT_THAT(withdraw.reason, HasSubstr("staler than the 1 versions"));
+  EXPECT_THAT(machine.CheckUpdate(1, "w1"),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  // It is free for the newest version.
+  EXPECT_THAT(Only<OpenRound>(machine.Tick(now_, Workers(2))).asked,
+              ElementsAre("w0", "w1"));
+}
+
+TEST_F(BufferedRoundTest, LastRoundPublished_WithdrawsTheRest) {
+  v1::JobSpec spec = MakeBuffered(1, 3);
+  spec.set_rounds(1);
+  RoundMachine machine = Make(spec);
+  machine.Tick(now_, Workers(2));
+  Send(&machine, 1, "w0");
+  const Actions actions = Aggregate(&machine);
+  EXPECT_THAT(Only<WithdrawTask>(actions).reason, HasSubstr("last round"));
+  EXPECT_EQ(Only<FinishJob>(actions).state, v1::SUCCEEDED);
+}
+
+TEST_F(BufferedRoundTest, Target_IsHowManyAreAtWork) {
+  v1::JobSpec spec = MakeBuffered(2, 3);
+  spec.mutable_cohort()->set_target(2);
+  RoundMachine machine = Make(spec);
+  const auto open = Only<OpenRound>(machine.Tick(now_, Workers(4)));
+  ASSERT_THAT(open.asked, SizeIs(2));
+  Send(&machine, 1, open.asked[0]);
+  // Its place is free for one that has no update in this round yet.
+  const auto extend = Only<ExtendRound>(machine.Tick(now_, Workers(4)));
+  ASSERT_THAT(extend.added, SizeIs(1));
+  EXPECT_EQ(std::count(open.asked.begin(), open.asked.end(), extend.added[0]),
+            0);
+}
+
+TEST_F(BufferedRoundTest, FewerWorkersThanTheBuffer_ClosesWithoutWaiting) {
+  RoundMachine machine = Make(MakeBuffered(3, 3));
+  machine.Tick(now_, Workers(2));
+  Send(&machine, 1, "w0");
+  EXPECT_THAT(Send(&machine, 1, "w1"), IsEmpty());
+  EXPECT_THAT(Only<CloseRound>(machine.Tick(now_, Workers(2))).included,
+              SizeIs(2));
+}
+
+TEST_F(BufferedRoundTest, Deadline_ClosesWithWhatIsThereAndCarriesTheRest) {
+  RoundMachine machine = Make(MakeBuffered(3, 3));
+  machine.Tick(now_, Workers(3));
+  Send(&machine, 1, "w0");
+  now_ = machine.next_deadline();
+  const Actions actions = machine.Tick(now_, Workers(3));
+  EXPECT_THAT(Only<CloseRound>(actions).included, ElementsAre("w0"));
+  EXPECT_THAT(All<WithdrawTask>(actions), IsEmpty());
+  Aggregate(&machine);
+  EXPECT_THAT(Only<OpenRound>(machine.Tick(now_, Workers(3))).carried,
+              SizeIs(2));
+}
+
+TEST_F(BufferedRoundTest, LostWorker_KeepsItsTaskIntoTheNextRounds) {
+  RoundMachine machine = Make(MakeBuffered(1, 2));
+  machine.Tick(now_, Workers(2));
+  Send(&machine, 1, "w0");
+  machine.OnWorkerLost(now_, "w1", "lease ran out");
+  Aggregate(&machine);
+  EXPECT_EQ(Only<OpenRound>(machine.Tick(now_, {"w0"})).carried.at("w1"), 1);
+  EXPECT_FALSE(machine.IsBusy("w1"));
+  const auto offer = Only<OfferTask>(machine.OnWorkerJoined(now_, "w1"));
+  EXPECT_EQ(offer.round, 1);
+  Send(&machine, 1, "w1");
+}
+
+TEST_F(BufferedRoundTest, Refusal_OfACarriedTask_FreesForTheNextRound) {
+  RoundMachine machine = Make(MakeBuffered(1, 2));
+  machine.Tick(now_, Workers(2));
+  Send(&machine, 1, "w0");
+  Aggregate(&machine);
+  machine.Tick(now_, Workers(2));
+  machine.OnTaskRefused(now_, 2, kTrain, "w1", "that is not its task");
+  EXPECT_TRUE(machine.IsBusy("w1"));
+  machine.OnTaskRefused(now_, 1, kTrain, "w1", "no disk");
+  EXPECT_FALSE(machine.IsBusy("w1"));
+  Send(&machine, 2, "w0");
+  Aggregate(&machine);
+  EXPECT_THAT(Only<OpenRound>(machine.Tick(now_, Workers(2))).asked,
+              ElementsAre("w0", "w1"));
+}
+
+TEST_F(BufferedRoundTest, Evaluation_AsksWhoIsNotAtWork) {
+  v1::JobSpec spec = MakeBuffered(1, 2);
+  spec.mutable_evaluation()->set_every_rounds(1);
+  RoundMachine machine = Make(spec);
+  machine.Tick(now_, Workers(2));
+  Send(&machine, 1, "w0");
+  Aggregate(&machine);
+  EXPECT_THAT(Only<StartEvaluation>(machine.Tick(now_, Workers(2))).cohort,
+              ElementsAre("w0"));
+  EXPECT_TRUE(machine.IsAtWork(1, kTrain, "w1"));
+  machine.OnEvaluated(now_, 1, "w0", MakeMetrics(0.5));
+  EXPECT_EQ(machine.snapshot().phase, Phase::kWaiting);
+  EXPECT_TRUE(machine.IsAtWork(1, kTrain, "w1"));
+}
+
+TEST_F(BufferedRoundTest, Evaluation_NobodyIdle_DoesNotHoldUpTheRest) {
+  v1::JobSpec spec = MakeBuffered(1, 2);
+  spec.mutable_evaluation()->set_every_rounds(1);
+  RoundMachine machine = Make(spec);
+  machine.Tick(now_, Workers(2));
+  Send(&machine, 1, "w0");
+  Aggregate(&machine);
+  const Actions actions = machine.Tick(now_, {"w1"});  // w0 has left
+  EXPECT_THAT(Only<FinishEvaluation>(actions).metrics, IsEmpty());
+  EXPECT_EQ(machine.snapshot().round, 2);
+}
+
+TEST_F(BufferedRoundTest, FailedAggregation_TriesAgainWithWhoIsAtWork) {
+  RoundMachine machine = Make(MakeBuffered(1, 2));
+  machine.Tick(now_, Workers(2));
+  Send(&machine, 1, "w0");
+  EXPECT_THAT(machine.OnAggregated(
+                  now_, 1, absl::FailedPreconditionError("cannot"), {"w0"}),
+              IsEmpty());
+  const auto open = Only<OpenRound>(machine.Tick(now_, Workers(2)));
+  EXPECT_EQ(open.attempt, 2);
+  EXPECT_THAT(open.cohort, ElementsAre("w1"));
+  EXPECT_THAT(open.asked, IsEmpty());
+  EXPECT_THAT(open.carried, IsEmpty());  // it has this round's task
+  Send(&machine, 1, "w1");
+}
+
+TEST_F(BufferedRoundTest, Restart_GoesOnWithTheSameTasks) {
+  Snapshot snapshot;
+  snapshot.phase = Phase::kTraining;
+  snapshot.round = 3;
+  snapshot.attempt = 1;
+  snapshot.deadline = now_ + absl::Hours(1);
+  snapshot.members["w0"].task_round = 1;
+  snapshot.members["w1"].task_round = 3;
+  RoundMachine machine(MakeBuffered(2, 2), snapshot);
+  machine.Tick(now_, {});
+  EXPECT_EQ(Only<OfferTask>(machine.OnWorkerJoined(now_, "w0")).round, 1);
+  EXPECT_EQ(Only<OfferTask>(machine.OnWorkerJoined(now_, "w1")).round, 3);
+  EXPECT_THAT(machine.CheckUpdate(3, "w0"),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  Send(&machine, 1, "w0");
+}
+
+TEST_F(BufferedRoundTest, RestartBetweenRounds_TasksThatAreTooStale_AreGone) {
+  Snapshot snapshot;
+  snapshot.round = 4;
+  snapshot.included = {"w2"};
+  snapshot.members["w0"].task_round = 1;
+  snapshot.members["w1"].task_round = 2;
+  RoundMachine machine(MakeBuffered(1, 2), snapshot);
+  EXPECT_FALSE(machine.IsBusy("w0"));
+  EXPECT_TRUE(machine.IsBusy("w1"));
+  machine.Tick(now_, {});
+  const auto open = Only<OpenRound>(machine.Tick(now_, Workers(3)));
+  EXPECT_THAT(open.asked, ElementsAre("w0", "w2"));
+  EXPECT_EQ(open.carried, (std::map<WorkerId, int64_t>{{"w1", 2}}));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -31,7 +32,8 @@ Actions RoundMachine::TickWaiting(absl::Time now,
   }
   if (state_.paused || AwaitsReturn(now, candidates)) return {};
   const std::vector<WorkerId> fresh = NotMembers(candidates, state_.members);
-  if (fresh.size() >= minimum()) return Open(now, fresh);
+  const size_t available = fresh.size() + training_.pending;
+  if (available >= minimum()) return Open(now, fresh);
   if (state_.attempt == 0 || now < state_.deadline) return {};
   // A retry did not find enough workers in time.
   ++state_.attempt;
@@ -39,7 +41,7 @@ Actions RoundMachine::TickWaiting(absl::Time now,
     return FailRound(
         absl::StrFormat("only %d of the %d workers that it needs "
                         "are connected and free",
-                        fresh.size(), minimum()));
+                        available, minimum()));
   }
   state_.deadline = RoundDeadline(now);
   return {};
@@ -56,12 +58,27 @@ Actions RoundMachine::Open(absl::Time now,
   state_.deadline = RoundDeadline(now);
   state_.included.clear();
   retry_at_ = absl::InfiniteFuture();
-  std::vector<WorkerId> cohort =
-      SampleCohort(eligible, CohortLimit(), state_.cohort_seed);
-  for (const WorkerId& worker : cohort)
-    Set(TaskId::Kind::kTrain, worker, Member{});
-  return {OpenRound{state_.round, state_.attempt, state_.cohort_seed,
-                    std::move(cohort), now, state_.deadline}};
+  OpenRound open{.round = state_.round,
+                 .attempt = state_.attempt,
+                 .cohort_seed = state_.cohort_seed,
+                 .cohort = {},
+                 .opened = now,
+                 .deadline = state_.deadline,
+                 .asked = {}};
+  std::vector<WorkerId> at_work;  // ascending
+  for (const auto& [worker, member] : state_.members) {
+    if (!IsCarried(member, state_.round)) continue;
+    at_work.push_back(worker);
+    if (member.task_round < state_.round) {
+      open.carried[worker] = member.task_round;
+    }
+  }
+  const size_t places = CohortLimit() - std::min(CohortLimit(), InPlay());
+  open.asked = SampleCohort(eligible, places, state_.cohort_seed);
+  for (const WorkerId& worker : open.asked) Ask(TaskId::Kind::kTrain, worker);
+  std::merge(at_work.begin(), at_work.end(), open.asked.begin(),
+             open.asked.end(), std::back_inserter(open.cohort));
+  return {std::move(open)};
 }
 
 Actions RoundMachine::TickTraining(absl::Time now, bool just_restored,
@@ -111,11 +128,7 @@ void RoundMachine::LoseTheUnheard(absl::Span<const WorkerId> candidates) {
 
 void RoundMachine::Replace(absl::Span<const WorkerId> candidates,
                            Actions* actions) {
-  const size_t in_play = training_.pending + training_.received;
-  const bool has_target = spec_.cohort().target() > 0;
-  const size_t wanted =
-      has_target ? static_cast<size_t>(spec_.cohort().target()) : minimum();
-  if (in_play >= wanted) return;
+  if (InPlay() >= PlacesToFill()) return;
   const std::vector<WorkerId> fresh = NotMembers(candidates, state_.members);
   if (fresh.empty()) return;
   // The number of members so far makes each draw of an attempt its own, also
@@ -123,10 +136,10 @@ void RoundMachine::Replace(absl::Span<const WorkerId> candidates,
   const uint64_t seed = DeriveSeed(
       spec_.seed(), absl::StrFormat("cohort/%d/%d/%d", state_.round,
                                     state_.attempt, state_.members.size()));
-  const size_t limit = has_target ? CohortLimit() : minimum();
-  std::vector<WorkerId> added = SampleCohort(fresh, limit - in_play, seed);
-  for (const WorkerId& worker : added)
-    Set(TaskId::Kind::kTrain, worker, Member{});
+  const size_t limit =
+      spec_.cohort().target() > 0 ? CohortLimit() : PlacesToFill();
+  std::vector<WorkerId> added = SampleCohort(fresh, limit - InPlay(), seed);
+  for (const WorkerId& worker : added) Ask(TaskId::Kind::kTrain, worker);
   actions->push_back(ExtendRound{state_.round, state_.attempt, std::move(added),
                                  state_.deadline});
 }
@@ -153,8 +166,7 @@ Actions RoundMachine::NextAttempt(absl::Time now,
     added.push_back(worker);
   }
   std::sort(added.begin(), added.end());
-  for (const WorkerId& worker : added)
-    Set(TaskId::Kind::kTrain, worker, Member{});
+  for (const WorkerId& worker : added) Ask(TaskId::Kind::kTrain, worker);
   return {ExtendRound{state_.round, state_.attempt, std::move(added),
                       state_.deadline}};
 }
@@ -162,6 +174,9 @@ Actions RoundMachine::NextAttempt(absl::Time now,
 // ---- Closing and aggregating ----
 
 bool RoundMachine::TargetMet() const {
+  if (buffered()) {
+    return training_.received >= static_cast<size_t>(spec_.buffer().size());
+  }
   if (spec_.cohort().target() > 0) {
     return training_.received >= static_cast<size_t>(spec_.cohort().target());
   }
@@ -172,7 +187,6 @@ Actions RoundMachine::Close(const std::string& why_without) {
   MoveTo(Phase::kAggregating);
   state_.deadline = absl::InfiniteFuture();
   retry_at_ = absl::InfiniteFuture();
-  unheard_.clear();
   state_.included.clear();
   for (const auto& [worker, member] : state_.members) {
     if (member.state == MemberState::kReceived) {
@@ -180,7 +194,9 @@ Actions RoundMachine::Close(const std::string& why_without) {
     }
   }
   Actions withdrawals;
-  WithdrawPending(TaskId::Kind::kTrain, why_without, &withdrawals);
+  if (!buffered()) {
+    WithdrawPending(TaskId::Kind::kTrain, why_without, &withdrawals);
+  }
   Actions actions = {ClosingAction()};
   actions.insert(actions.end(), withdrawals.begin(), withdrawals.end());
   return actions;
@@ -190,9 +206,9 @@ CloseRound RoundMachine::ClosingAction() const {
   CloseRound close{state_.round, state_.included, {}};
   for (const auto& [worker, member] : state_.members) {
     if (Contains(state_.included, worker)) continue;
-    close.excluded[worker] = member.reason.empty()
-                                 ? "no update before the round closed"
-                                 : member.reason;
+    close.excluded[worker] = !member.reason.empty() ? member.reason
+                             : buffered() ? "at work when the round closed"
+                                          : "no update before the round closed";
   }
   return close;
 }
@@ -204,12 +220,10 @@ Actions RoundMachine::RetryFromScratch(absl::Time now,
                                   status.message()));
   }
   MoveTo(Phase::kWaiting);
-  const Members members = state_.members;
-  ClearMembers(TaskId::Kind::kTrain);
-  for (const auto& [worker, member] : members) {
-    if (member.departure != Departure::kUnusable) continue;
-    Set(TaskId::Kind::kTrain, worker, member);
-  }
+  RetainMembers([&](const Member& member) {
+    return member.departure == Departure::kUnusable ||
+           IsCarried(member, state_.round);
+  });
   state_.included.clear();
   state_.deadline = RoundDeadline(now);  // to find enough workers
   tick_wanted_ = true;
@@ -238,17 +252,17 @@ Actions RoundMachine::TickEvaluating(absl::Time now,
     evaluation_deadline_ =
         now + absl::Seconds(spec_.evaluation().deadline_seconds());
   }
-  if (candidates.empty()) {
-    if (now < evaluation_deadline_) return {};
+  std::vector<WorkerId> idle(candidates.begin(), candidates.end());
+  if (buffered()) idle = NotPending(candidates, state_.members);
+  if (idle.empty()) {
+    // Those at work on a buffered job would wait for nothing.
+    const bool at_work = buffered() && training_.pending > 0;
+    if (now < evaluation_deadline_ && !at_work) return {};
     return EndEvaluation("");
   }
   evaluation_started_ = true;
-  for (const WorkerId& worker : candidates) {
-    Set(TaskId::Kind::kEvaluate, worker, Member{});
-  }
-  return {StartEvaluation{state_.round,
-                          {candidates.begin(), candidates.end()},
-                          evaluation_deadline_}};
+  for (const WorkerId& worker : idle) Ask(TaskId::Kind::kEvaluate, worker);
+  return {StartEvaluation{state_.round, std::move(idle), evaluation_deadline_}};
 }
 
 Actions RoundMachine::EndEvaluation(const std::string& why_without) {
@@ -273,7 +287,7 @@ Actions RoundMachine::EndEvaluation(const std::string& why_without) {
 // ---- Ends ----
 
 Actions RoundMachine::CompleteRound() {
-  ClearMembers(TaskId::Kind::kEvaluate);
+  ClearEvaluators();
   evaluation_started_ = false;
   evaluation_deadline_ = absl::InfiniteFuture();
   const std::string reason = ReasonToStop(state_.round);
@@ -281,7 +295,8 @@ Actions RoundMachine::CompleteRound() {
   MoveTo(Phase::kWaiting);
   ++state_.round;
   state_.attempt = 0;
-  ClearMembers(TaskId::Kind::kTrain);
+  RetainMembers(
+      [&](const Member& member) { return IsCarried(member, state_.round); });
   state_.deadline = absl::InfiniteFuture();
   tick_wanted_ = true;
   return {};
@@ -306,10 +321,8 @@ Actions RoundMachine::FailRound(const std::string& what) {
 Actions RoundMachine::Finish(v1::JobState state, const std::string& reason) {
   Actions actions;
   const std::string why = absl::StrCat("the job has ended: ", reason);
-  if (state_.phase == Phase::kTraining) {
-    WithdrawPending(TaskId::Kind::kTrain, why, &actions);
-  } else if (state_.phase == Phase::kEvaluating) {
-    WithdrawPending(TaskId::Kind::kEvaluate, why, &actions);
+  for (TaskId::Kind kind : {TaskId::Kind::kTrain, TaskId::Kind::kEvaluate}) {
+    if (TasksLive(kind)) WithdrawPending(kind, why, &actions);
   }
   MoveTo(Phase::kFinished);
   state_.final_state = state;
@@ -325,7 +338,7 @@ void RoundMachine::WithdrawPending(TaskId::Kind kind, const std::string& reason,
   for (const auto& [worker, member] : members) {
     if (!IsPending(member)) continue;
     Set(kind, worker, Departed(Departure::kDeclined, reason));
-    actions->push_back(WithdrawTask{state_.round, kind, worker, reason});
+    actions->push_back(WithdrawTask{member.task_round, kind, worker, reason});
   }
 }
 
