@@ -157,6 +157,7 @@ void AddBenchCommands(CLI::App* app, ExitCode* exit_code) {
   AddTrain(group, exit_code);
   AddRoundBench(group, exit_code);
   AddMnistBench(group, exit_code);
+  AddAttacksBench(group, exit_code);
 }
 
 }  // namespace koinon::cli
