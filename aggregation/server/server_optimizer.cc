@@ -18,6 +18,10 @@ namespace {
 
 using Adaptive = v1::ServerOptimizer::Adaptive;
 
+constexpr double kDefaultMomentum = 0.9;
+// Its square is a state's initial value, which is fp32.
+constexpr double kMaxTau = 1e18;
+
 // m <- beta m + delta; delta <- eta m, or eta (delta + beta m). The papers keep
 // m for the pseudo-gradient g = -delta: the same with its sign turned.
 class Momentum final : public ServerOptimizer {
@@ -183,17 +187,37 @@ absl::Status CheckDecay(const std::string& field, double value) {
 
 absl::StatusOr<std::unique_ptr<ServerOptimizer>> MakeMomentum(
     const std::string& kind, double learning_rate, double default_rate,
-    std::optional<double> momentum, bool nesterov) {
+    double momentum, bool nesterov) {
   ABSL_ASSIGN_OR_RETURN(learning_rate, PositiveOr(Field(kind, "learning_rate"),
                                                   learning_rate, default_rate));
-  const double beta = momentum.value_or(0.9);
-  ABSL_RETURN_IF_ERROR(CheckDecay(Field(kind, "momentum"), beta));
-  if (nesterov && beta == 0) {
+  ABSL_RETURN_IF_ERROR(CheckDecay(Field(kind, "momentum"), momentum));
+  return std::make_unique<Momentum>(kind, learning_rate, momentum, nesterov);
+}
+
+absl::StatusOr<std::unique_ptr<ServerOptimizer>> MakeFedAvgM(
+    const v1::ServerOptimizer::FedAvgM& spec) {
+  const double momentum =
+      spec.has_momentum() ? spec.momentum() : kDefaultMomentum;
+  if (spec.nesterov() && momentum == 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat(Field(kind, "nesterov"), " is set, but ",
-                     Field(kind, "momentum"), " is 0: set one of them"));
+        absl::StrCat(Field("fedavgm", "nesterov"), " is set, but ",
+                     Field("fedavgm", "momentum"), " is 0: set one of them"));
   }
-  return std::make_unique<Momentum>(kind, learning_rate, beta, nesterov);
+  return MakeMomentum("fedavgm", spec.learning_rate(), 1, momentum,
+                      spec.nesterov());
+}
+
+absl::StatusOr<std::unique_ptr<ServerOptimizer>> MakeDiloco(
+    const v1::ServerOptimizer::Diloco& spec) {
+  if (spec.has_momentum() && spec.momentum() == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(Field("diloco", "momentum"),
+                     " is 0, expected a number in (0, 1): without momentum "
+                     "there is nothing for Nesterov's step to look ahead to"));
+  }
+  return MakeMomentum("diloco", spec.learning_rate(), 0.7,
+                      spec.has_momentum() ? spec.momentum() : kDefaultMomentum,
+                      /*nesterov=*/true);
 }
 
 // What a variant has where the job names nothing. Fields that the variant does
@@ -285,6 +309,10 @@ absl::StatusOr<std::unique_ptr<ServerOptimizer>> MakeAdaptive(
                  defaults.learning_rate.value_or(0)));
   ABSL_ASSIGN_OR_RETURN(
       rule.tau, PositiveOr(Field(kind, "tau"), spec.tau(), defaults.tau));
+  if (rule.tau > kMaxTau) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        Field(kind, "tau"), " is ", rule.tau, ", expected at most ", kMaxTau));
+  }
   const auto set = [](bool has, double value) {
     return has ? std::optional<double>(value) : std::nullopt;
   };
@@ -304,13 +332,8 @@ absl::StatusOr<std::unique_ptr<ServerOptimizer>> MakeServerOptimizer(
   switch (spec.kind_case()) {
     case v1::ServerOptimizer::KIND_NOT_SET:
       return std::unique_ptr<ServerOptimizer>();
-    case v1::ServerOptimizer::kFedavgm: {
-      const auto& m = spec.fedavgm();
-      return MakeMomentum(
-          "fedavgm", m.learning_rate(), 1,
-          m.has_momentum() ? std::optional<double>(m.momentum()) : std::nullopt,
-          m.nesterov());
-    }
+    case v1::ServerOptimizer::kFedavgm:
+      return MakeFedAvgM(spec.fedavgm());
     case v1::ServerOptimizer::kFedadagrad:
       return MakeAdaptive("fedadagrad", SecondMoment::kAdagrad,
                           spec.fedadagrad());
@@ -318,13 +341,8 @@ absl::StatusOr<std::unique_ptr<ServerOptimizer>> MakeServerOptimizer(
       return MakeAdaptive("fedadam", SecondMoment::kAdam, spec.fedadam());
     case v1::ServerOptimizer::kFedyogi:
       return MakeAdaptive("fedyogi", SecondMoment::kYogi, spec.fedyogi());
-    case v1::ServerOptimizer::kDiloco: {
-      const auto& m = spec.diloco();
-      return MakeMomentum(
-          "diloco", m.learning_rate(), 0.7,
-          m.has_momentum() ? std::optional<double>(m.momentum()) : std::nullopt,
-          /*nesterov=*/true);
-    }
+    case v1::ServerOptimizer::kDiloco:
+      return MakeDiloco(spec.diloco());
   }
   return absl::InvalidArgumentError(
       absl::StrCat("aggregation.server_optimizer is number ", spec.kind_case(),
