@@ -53,6 +53,7 @@ class SgdOptimizer final : public LocalOptimizer {
         nesterov_(spec.nesterov()),
         velocity_(spec.momentum() == 0 ? 0 : size) {}
 
+  double learning_rate() const override { return rate_; }
   void Step(double rate_factor, absl::Span<const float> gradients,
             absl::Span<float> parameters) override {
     const float rate = static_cast<float>(rate_ * rate_factor);
@@ -129,6 +130,7 @@ class AdamOptimizer final : public LocalOptimizer {
         first_(size),
         second_(size) {}
 
+  double learning_rate() const override { return rate_; }
   void Step(double rate_factor, absl::Span<const float> gradients,
             absl::Span<float> parameters) override {
     ++steps_;
@@ -277,6 +279,37 @@ void AddProximalTerm(double mu, absl::Span<const float> parameters,
   float* __restrict g = gradients.data();
   for (size_t i = 0; i < gradients.size(); ++i) {
     g[i] += factor * (w[i] - w0[i]);
+  }
+}
+
+void ControlCorrection(absl::Span<const float> server,
+                       absl::Span<const float> own,
+                       absl::Span<float> correction) {
+  const float* c = server.data();
+  const float* ci = own.data();
+  float* out = correction.data();
+  for (size_t i = 0; i < correction.size(); ++i) out[i] = c[i] - ci[i];
+}
+
+void AddCorrection(absl::Span<const float> correction,
+                   absl::Span<float> gradients) {
+  const float* __restrict d = correction.data();
+  float* __restrict g = gradients.data();
+  for (size_t i = 0; i < gradients.size(); ++i) g[i] += d[i];
+}
+
+void ControlDifference(absl::Span<const float> before,
+                       absl::Span<const float> after,
+                       absl::Span<const float> server, double rates,
+                       absl::Span<float> difference) {
+  const float* __restrict x = before.data();
+  const float* __restrict y = after.data();
+  const float* __restrict c = server.data();
+  float* __restrict out = difference.data();
+  const double scale = 1 / rates;
+  for (size_t i = 0; i < difference.size(); ++i) {
+    out[i] = static_cast<float>((double{x[i]} - double{y[i]}) * scale -
+                                double{c[i]});
   }
 }
 

@@ -22,6 +22,8 @@ class LocalOptimizer {
   static absl::StatusOr<std::unique_ptr<LocalOptimizer>> Create(
       const v1::Optimizer& spec, size_t size);
   virtual ~LocalOptimizer() = default;
+  // The spec's, or its default.
+  virtual double learning_rate() const = 0;
   // One step with the spec's learning rate times `rate_factor`. Both spans:
   // [size]. Deterministic; allocates nothing.
   virtual void Step(double rate_factor, absl::Span<const float> gradients,
@@ -48,6 +50,24 @@ double ClipByGlobalNorm(double max_norm, absl::Span<float> gradients);
 void AddProximalTerm(double mu, absl::Span<const float> parameters,
                      absl::Span<const float> global,
                      absl::Span<float> gradients);
+
+// SCAFFOLD, option II (Karimireddy et al. 2020). All spans have one length.
+
+// Before the steps: correction <- server - own, to be added to every gradient.
+// `correction` may be `own`.
+void ControlCorrection(absl::Span<const float> server,
+                       absl::Span<const float> own,
+                       absl::Span<float> correction);
+// gradients += correction.
+void AddCorrection(absl::Span<const float> correction,
+                   absl::Span<float> gradients);
+// After them: difference <- (c_i+ - c_i) = (x - y) / rates - c, where x are the
+// parameters before and y after, c is the server's control variate, and `rates`
+// is the sum of the learning rates of the steps, > 0. c_i itself cancels.
+void ControlDifference(absl::Span<const float> before,
+                       absl::Span<const float> after,
+                       absl::Span<const float> server, double rates,
+                       absl::Span<float> difference);
 
 }  // namespace koinon::kernels
 

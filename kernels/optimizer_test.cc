@@ -230,5 +230,47 @@ TEST(AddProximalTerm, Drift_PullsBack) {
   EXPECT_THAT(gradients, ElementsAre(10.5f, 9.0f));
 }
 
+TEST(LearningRate, SpecOrDefault_IsTold) {
+  const auto rate = [](const char* text) {
+    const auto optimizer = Create(text, 1);
+    return optimizer.ok() ? (*optimizer)->learning_rate() : -1;
+  };
+  EXPECT_EQ(rate(""), 0.1);
+  EXPECT_EQ(rate("sgd { learning_rate: 0.25 }"), 0.25);
+  EXPECT_EQ(rate("adam {}"), 0.001);
+}
+
+TEST(ControlCorrection, ServerMinusOwn_MayReplaceOwn) {
+  const float server[] = {1, -2};
+  float own[] = {0.5f, 4};
+  ControlCorrection(server, own, absl::MakeSpan(own));
+  EXPECT_THAT(own, ElementsAre(0.5f, -6.0f));
+  float gradients[] = {10, 10};
+  AddCorrection(own, absl::MakeSpan(gradients));
+  EXPECT_THAT(gradients, ElementsAre(10.5f, 4.0f));
+}
+
+// Steps of y <- y - rate (g - c_i + c) with constant g and changing rates: the
+// new c_i is g, whatever c_i and c were.
+TEST(ControlDifference, ConstantGradient_BecomesTheControlVariate) {
+  const float server[] = {0.25f, -1};
+  const float own[] = {-0.5f, 2};
+  const float gradient[] = {3, -4};
+  const float before[] = {1, 1};
+  float after[] = {1, 1};
+  double rates = 0;
+  for (const double rate : {0.5, 0.25, 0.125}) {
+    for (int i = 0; i < 2; ++i) {
+      after[i] -= static_cast<float>(rate) * (gradient[i] - own[i] + server[i]);
+    }
+    rates += rate;
+  }
+  float difference[2];
+  ControlDifference(before, after, server, rates, absl::MakeSpan(difference));
+  // Powers of two: exact up to the division by 0.875.
+  EXPECT_NEAR(own[0] + difference[0], gradient[0], 1e-6);
+  EXPECT_NEAR(own[1] + difference[1], gradient[1], 1e-6);
+}
+
 }  // namespace
 }  // namespace koinon::kernels

@@ -98,6 +98,8 @@ absl::Status WorkerConfig::Validate() const {
   ABSL_RETURN_IF_ERROR(
       AtLeast<int64_t>(1, "--max-held-updates", max_held_updates));
   ABSL_RETURN_IF_ERROR(AtLeast<int64_t>(1, "--max-held-bytes", max_held_bytes));
+  ABSL_RETURN_IF_ERROR(
+      AtLeast<int64_t>(1, "--max-control-bytes", max_control_bytes));
   ABSL_RETURN_IF_ERROR(AtLeast(0.0, "--stop-seconds", stop_seconds));
   return AtLeast(0.001, "--external-trainer-timeout",
                  external_trainer_timeout_seconds);

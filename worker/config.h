@@ -35,6 +35,7 @@ struct WorkerConfig {
   int64_t model_cache_bytes = int64_t{32} << 30;
   int64_t max_held_updates = 16;
   int64_t max_held_bytes = int64_t{32} << 30;
+  int64_t max_control_bytes = int64_t{32} << 30;
   double stop_seconds = 10;
 
   // INVALID_ARGUMENT that names the flag and says what is allowed.

@@ -47,6 +47,7 @@ TEST(WorkerConfig_Validate, BadFields_AreNamed) {
   refuse([](auto& c) { c.max_chunk_bytes = int64_t{1} << 40; },
          "--max-chunk-bytes");
   refuse([](auto& c) { c.max_held_updates = 0; }, "--max-held-updates");
+  refuse([](auto& c) { c.max_control_bytes = 0; }, "--max-control-bytes");
   refuse([](auto& c) { c.external_trainer_timeout_seconds = 0; },
          "--external-trainer-timeout");
 }

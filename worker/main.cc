@@ -20,6 +20,7 @@
 #include "worker/client/grpc_client.h"
 #include "worker/config.h"
 #include "worker/server.h"
+#include "worker/store/control_store.h"
 #include "worker/store/state_lock.h"
 #include "worker/train/trainer_set.h"
 
@@ -56,6 +57,9 @@ void AddBounds(CLI::App* app, WorkerConfig* config) {
       ->capture_default_str();
   app->add_option("--max-held-bytes", config->max_held_bytes, "Disk for them")
       ->capture_default_str();
+  app->add_option("--max-control-bytes", config->max_control_bytes,
+                  "Disk for control variates (SCAFFOLD)")
+      ->capture_default_str();
   app->add_option("--stop-seconds", config->stop_seconds,
                   "How long a stop waits for training to end")
       ->capture_default_str();
@@ -70,7 +74,8 @@ void AddFlags(CLI::App* app, Flags* flags) {
                   "This worker's name, as in its certificate");
   app->add_option("--coordinator", config.coordinator, "HOST:PORT");
   app->add_option("--state-dir", config.state_dir,
-                  "Kept updates and cached models; this worker's alone");
+                  "Kept updates, cached models, control variates; this "
+                  "worker's alone");
   app->add_option("--dataset", config.datasets,
                   "What data there is and how to read it: protobuf text "
                   "(DatasetConfig), or @FILE; repeatable")
@@ -162,9 +167,19 @@ Worker::Spec SpecOf(const WorkerConfig& config) {
   return spec;
 }
 
-TrainerSet::Options TrainerOptions(
-    const WorkerConfig& config, std::vector<ExternalTrainerConfig> external) {
+absl::StatusOr<std::unique_ptr<ControlStore>> OpenControls(
+    const WorkerConfig& config) {
+  ControlStore::Options options;
+  options.max_bytes = static_cast<uint64_t>(config.max_control_bytes);
+  return ControlStore::Open(
+      RealEnv(), absl::StrCat(config.state_dir, "/controls"), options);
+}
+
+TrainerSet::Options TrainerOptions(const WorkerConfig& config,
+                                   std::vector<ExternalTrainerConfig> external,
+                                   ControlStore* controls) {
   TrainerSet::Options options;
+  options.native.controls = controls;
   options.native.threads =
       config.threads > 0 ? config.threads : AvailableCores();
   options.native.max_model_bytes =
@@ -199,9 +214,11 @@ absl::Status Serve(const WorkerConfig& config, const sigset_t& signals) {
                               {"examples", data.examples()},
                               {"held_out", data.held_out_examples()}});
   }
-  ABSL_ASSIGN_OR_RETURN(const auto trainer,
-                        TrainerSet::Create(RealEnv(), &clock, &datasets,
-                                           TrainerOptions(config, external)));
+  ABSL_ASSIGN_OR_RETURN(const auto controls, OpenControls(config));
+  ABSL_ASSIGN_OR_RETURN(
+      const auto trainer,
+      TrainerSet::Create(RealEnv(), &clock, &datasets,
+                         TrainerOptions(config, external, controls.get())));
   Worker::Options options;
   ABSL_ASSIGN_OR_RETURN(options.client, NewClient(config, clock));
   options.spec = SpecOf(config);
@@ -209,6 +226,7 @@ absl::Status Serve(const WorkerConfig& config, const sigset_t& signals) {
   options.env = RealEnv();
   options.clock = &clock;
   options.trainer = trainer.get();
+  options.controls = controls.get();
   options.seed = std::random_device()();
   options.check_offer = [&datasets](const v1::OfferTask& offer) {
     return CheckModelFitsData(datasets, offer);

@@ -1,6 +1,7 @@
 #ifndef KOINON_WORKER_SERIAL_THREAD_H_
 #define KOINON_WORKER_SERIAL_THREAD_H_
 
+#include <deque>
 #include <functional>
 #include <thread>
 #include <utility>
@@ -25,11 +26,11 @@ class SerialThread {
   SerialThread(const SerialThread&) = delete;
   SerialThread& operator=(const SerialThread&) = delete;
 
-  // Starts `work`, after that under way. At most one may wait: whoever posts
-  // knows when the one before has ended.
+  // Starts `work` after all that was posted before. Whoever posts bounds what
+  // waits.
   void Post(std::function<void()> work) {
     MutexLock lock(&mutex_);
-    next_ = std::move(work);
+    waiting_.push_back(std::move(work));
     changed_.Signal();
   }
 
@@ -39,9 +40,10 @@ class SerialThread {
       std::function<void()> work;
       {
         MutexLock lock(&mutex_);
-        while (!stopping_ && next_ == nullptr) changed_.Wait(&mutex_);
+        while (!stopping_ && waiting_.empty()) changed_.Wait(&mutex_);
         if (stopping_) return;
-        std::swap(work, next_);
+        work = std::move(waiting_.front());
+        waiting_.pop_front();
       }
       work();
     }
@@ -50,7 +52,7 @@ class SerialThread {
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  std::function<void()> next_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::function<void()>> waiting_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;  // last: uses all the others
 };
 

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
@@ -116,6 +117,7 @@ class Worker::Driver {
   void Do(const CancelPush&) { push_cancellation_->Cancel(); }
   void Do(const ForgetUpdate& action);
   void Do(const Warn& action) { LogWarning(action.message); }
+  void RemoveUpdate(const TaskId& task);
   Actions OnSessionClosed(absl::Time now, uint64_t session,
                           const absl::Status& status);
   Actions OnFetched(
@@ -124,6 +126,8 @@ class Worker::Driver {
   void LogMessage(const v1::CoordinatorMessage& message) const;
 
   // The training thread.
+  // Brings the job's control variate up to date. Anything but OK: it is not.
+  absl::Status IncludeSettled(const JobId& job);
   void Train(uint64_t run, const v1::OfferTask& offer, const std::string& base,
              const std::atomic<bool>& stop);
   void Evaluate(uint64_t run, const v1::OfferTask& offer,
@@ -146,6 +150,10 @@ class Worker::Driver {
   std::map<uint64_t, std::shared_ptr<ModelCache::Lease>> leases_;
   std::optional<uint64_t> fetch_run_;  // not ended, its fetch under way
   absl::Time stop_deadline_ = absl::InfiniteFuture();
+
+  // The training thread's: updates that a version holds, but whose share in a
+  // control variate could not be written yet. At most as many as are kept.
+  std::vector<TaskId> settled_;
 
   mutable Mutex mutex_;
   CondVar changed_;
@@ -373,8 +381,12 @@ void Worker::Driver::Train(uint64_t run, const v1::OfferTask& offer,
   };
   updates_->DiscardStaged(task);
   absl::StatusOr<v1::UpdateHeader> header;
-  const absl::StatusOr<v1::Metrics> metrics = options_.trainer->Train(
-      offer, base, updates_->StagingPath(task), progress, stop);
+  const absl::Status current = IncludeSettled(task.job);
+  const absl::StatusOr<v1::Metrics> metrics =
+      current.ok()
+          ? options_.trainer->Train(offer, base, updates_->StagingPath(task),
+                                    progress, stop)
+          : current;
   if (metrics.ok()) {
     header = updates_->Keep(offer, *metrics);
   } else {
@@ -438,10 +450,46 @@ void Worker::Driver::Do(const StartPush& action) {
 void Worker::Driver::Do(const ForgetUpdate& action) {
   LogInfo("update let go",
           {{"task", action.task.ToString()}, {"reason", action.reason}});
-  const absl::Status status = updates_->Forget(action.task);
+  if (!action.included || options_.controls == nullptr ||
+      !options_.controls->Holds(action.task.job)) {
+    return RemoveUpdate(action.task);
+  }
+  // Where control variates are read, so that the next training sees it. The
+  // update stays on disk until then: after a crash, all this is done again.
+  train_thread_.Post([this, task = action.task] {
+    settled_.push_back(task);
+    (void)IncludeSettled(task.job);  // logged; tried again before training
+  });
+}
+
+void Worker::Driver::RemoveUpdate(const TaskId& task) {
+  const absl::Status status = updates_->Forget(task);
   if (!status.ok()) {
     LogWarning("cannot remove an update",
-               {{"task", action.task.ToString()}, {"reason", status}});
+               {{"task", task.ToString()}, {"reason", status}});
+  }
+}
+
+absl::Status Worker::Driver::IncludeSettled(const JobId& job) {
+  while (true) {
+    const auto next =
+        std::find_if(settled_.begin(), settled_.end(),
+                     [&](const TaskId& task) { return task.job == job; });
+    if (next == settled_.end()) return absl::OkStatus();
+    absl::StatusOr<std::unique_ptr<File>> update = updates_->OpenUpdate(*next);
+    const absl::Status included =
+        update.ok() ? options_.controls->Include(*next, **update)
+                    : update.status();
+    if (!included.ok()) {
+      LogError("a control variate could not be brought up to date",
+               {{"task", next->ToString()}, {"reason", included}});
+      // What is gone, or of another job, stays so.
+      const bool for_good =
+          absl::IsNotFound(included) || absl::IsFailedPrecondition(included);
+      if (!for_good) return included;
+    }
+    RemoveUpdate(*next);
+    settled_.erase(next);
   }
 }
 

@@ -16,6 +16,7 @@
 #include "worker/client/coordinator_client.h"
 #include "worker/client/fetch_model.h"
 #include "worker/session/connection.h"
+#include "worker/store/control_store.h"
 #include "worker/store/model_cache.h"
 #include "worker/store/update_store.h"
 #include "worker/train/trainer.h"
@@ -57,6 +58,8 @@ class Worker {
     Env* env = nullptr;
     const Clock* clock = nullptr;
     Trainer* trainer = nullptr;  // used by one thread at a time
+    // The trainer's. Null: it has none, and no job that needs them.
+    ControlStore* controls = nullptr;
     std::unique_ptr<CoordinatorClient> client;
     uint64_t seed = 0;  // of the back-off's jitter
     // See TaskQueue. May be null.

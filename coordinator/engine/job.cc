@@ -252,6 +252,7 @@ v1::OfferTask MakeOffer(const Job& job, const WorkerId& worker,
   const uint64_t round_seed =
       DeriveSeed(spec.seed(), absl::StrCat("task/", job.round.round));
   offer.set_seed(DeriveSeed(round_seed, worker));
+  offer.set_job_submitted_ms(absl::ToUnixMillis(job.row.submitted));
   offer.set_deadline_seconds(
       kind == TaskId::Kind::kEvaluate
           ? spec.evaluation().deadline_seconds()

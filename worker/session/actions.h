@@ -72,6 +72,8 @@ struct CancelPush {
 struct ForgetUpdate {
   TaskId task;
   std::string reason;
+  // A version holds it: what the worker carries from round to round may change.
+  bool included = false;
 };
 // Log it: the coordinator did something odd.
 struct Warn {

@@ -105,7 +105,7 @@ void UploadQueue::OnSettled(const TaskId& task,
       it->second.state = State::kAccepted;
       return;
     case v1::UpdateSettled::INCLUDED:
-      Forget(task, "included", out);
+      Forget(task, "included", /*included=*/true, out);
       return;
     case v1::UpdateSettled::NOT_INCLUDED:
       Forget(task, absl::StrCat("not included: ", settled.reason()), out);
@@ -149,9 +149,9 @@ void UploadQueue::OnPushed(absl::Time now, uint64_t push,
 }
 
 void UploadQueue::Forget(const TaskId& task, const std::string& reason,
-                         Outbox& out) {
+                         bool included, Outbox& out) {
   CancelPushOf(task, out);
-  if (held_.erase(task) > 0) out.Do(ForgetUpdate{task, reason});
+  if (held_.erase(task) > 0) out.Do(ForgetUpdate{task, reason, included});
 }
 
 void UploadQueue::Pump(absl::Time now, Outbox& out) {

@@ -58,7 +58,9 @@ class UploadQueue {
   void OnWithdrawn(const TaskId& task, Outbox& out);
   void OnPushed(absl::Time now, uint64_t push, const PushOutcome& outcome,
                 Outbox& out);
-  void Forget(const TaskId& task, const std::string& reason, Outbox& out);
+  void Forget(const TaskId& task, const std::string& reason, Outbox& out) {
+    Forget(task, reason, /*included=*/false, out);
+  }
 
   // Starts or announces what is due. After every event.
   void Pump(absl::Time now, Outbox& out);
@@ -96,6 +98,8 @@ class UploadQueue {
     bool cancelled = false;
   };
 
+  void Forget(const TaskId& task, const std::string& reason, bool included,
+              Outbox& out);
   // The update that `pushing_` pushes, if it is still held.
   Update* UpdateOfPush();
   void CancelPushOf(const TaskId& task, Outbox& out);

@@ -10,9 +10,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/types/span.h"
 #include "base/random.h"
 #include "base/safetensors.h"
 #include "base/status_macros.h"
+#include "kernels/graph/control_variates.h"
 #include "kernels/graph/model_graph.h"
 #include "kernels/onednn/onednn_network.h"
 #include "kernels/optimizer.h"
@@ -177,11 +179,13 @@ class TrainingRun {
  public:
   TrainingRun(const v1::OfferTask& offer, const TrainingPlan& plan,
               const Dataset& data, absl::Span<const float> base,
-              kernels::Network* network, kernels::LocalOptimizer* optimizer)
+              absl::Span<const float> correction, kernels::Network* network,
+              kernels::LocalOptimizer* optimizer)
       : offer_(offer),
         spec_(offer.training()),
         plan_(plan),
         base_(base),
+        correction_(correction),
         network_(network),
         optimizer_(optimizer),
         batches_(data, plan.batch_size),
@@ -210,6 +214,9 @@ class TrainingRun {
     return measured;
   }
 
+  // Sum of the learning rates of the steps so far.
+  double rates() const { return rates_; }
+
  private:
   kernels::Batch NextBatch(int64_t step) {
     if (step % plan_.steps_per_epoch == 0) {
@@ -234,10 +241,12 @@ class TrainingRun {
     if (spec_.clip_norm() > 0) {
       kernels::ClipByGlobalNorm(spec_.clip_norm(), gradients);
     }
+    if (!correction_.empty()) kernels::AddCorrection(correction_, gradients);
     const int64_t index =
         spec_.schedule().per_round() ? offer_.task().round() - 1 : step;
-    optimizer_->Step(kernels::LearningRateFactor(spec_.schedule(), index),
-                     gradients, parameters);
+    const double factor = kernels::LearningRateFactor(spec_.schedule(), index);
+    optimizer_->Step(factor, gradients, parameters);
+    rates_ += optimizer_->learning_rate() * factor;
     return metrics;
   }
 
@@ -245,12 +254,33 @@ class TrainingRun {
   const v1::TrainingSpec& spec_;
   const TrainingPlan& plan_;
   const absl::Span<const float> base_;
+  // Of every gradient, [parameters]; empty: none.
+  const absl::Span<const float> correction_;
   kernels::Network* const network_;
   kernels::LocalOptimizer* const optimizer_;
   Batches batches_;
   const uint64_t order_seed_;
   const uint64_t step_seed_;
+  double rates_ = 0;
 };
+
+// What the second half of the update is: c_i+ - c_i, in `memory`. Nothing for
+// a job without control variates.
+std::vector<float> DifferenceOfControl(absl::Span<const float> before,
+                                       absl::Span<const float> after,
+                                       absl::Span<const float> control,
+                                       double rates,
+                                       std::vector<float> memory) {
+  if (rates > 0) {
+    kernels::ControlDifference(before.first(memory.size()),
+                               after.first(memory.size()), control, rates,
+                               absl::MakeSpan(memory));
+  } else {
+    // A schedule that has come to rest: nothing moved, nothing was learned.
+    std::fill(memory.begin(), memory.end(), 0.0f);
+  }
+  return memory;
+}
 
 // Negative and non-finite values would silently do nothing.
 absl::Status CheckTerms(const v1::TrainingSpec& spec) {
@@ -263,6 +293,7 @@ absl::Status CheckTerms(const v1::TrainingSpec& spec) {
           value));
     }
   }
+  ABSL_RETURN_IF_ERROR(kernels::CheckScaffoldTraining(spec));
   return kernels::ValidateLearningRateSchedule(spec.schedule());
 }
 
@@ -272,7 +303,18 @@ struct NativeTrainer::Task {
   const Dataset* data = nullptr;
   TrainingPlan plan;
   v1::TrainingSpec::Loss loss;
-  Model model;
+  ModelLayout model_layout;
+  Model version;  // the model and, with training.scaffold, control variates
+
+  absl::Span<const float> parameters() const {
+    return absl::MakeConstSpan(version.values)
+        .first(model_layout.total_elements());
+  }
+  // The server's control variate; empty: the job has none.
+  absl::Span<const float> control() const {
+    return absl::MakeConstSpan(version.values)
+        .subspan(model_layout.total_elements());
+  }
   // Holds the model's parameters. The cache's own.
   PreparedNetwork* prepared = nullptr;
 };
@@ -300,22 +342,42 @@ absl::StatusOr<NativeTrainer::Task> NativeTrainer::Prepare(
                         PlanTraining(offer.training(), task.data->size()));
   ABSL_ASSIGN_OR_RETURN(const kernels::ModelGraph graph,
                         kernels::ModelGraph::Build(offer.model()));
-  ABSL_RETURN_IF_ERROR(CheckOfferedLayout(offer, graph.layout()));
+  ABSL_ASSIGN_OR_RETURN(
+      const ModelLayout layout,
+      kernels::VersionLayout(graph.layout(), offer.training()));
+  ABSL_RETURN_IF_ERROR(CheckOfferedLayout(offer, layout));
   ABSL_RETURN_IF_ERROR(CheckFit(graph, task.loss, *task.data));
   ABSL_RETURN_IF_ERROR(
       CheckMemory(graph, task.plan.batch_size, options_.max_model_bytes));
-  ABSL_ASSIGN_OR_RETURN(task.model,
+  ABSL_ASSIGN_OR_RETURN(task.version,
                         ReadModel(env_, model_path, options_.max_model_bytes));
-  ABSL_RETURN_IF_ERROR(CheckOfferedLayout(offer, task.model.layout));
+  ABSL_RETURN_IF_ERROR(CheckOfferedLayout(offer, task.version.layout));
   ABSL_ASSIGN_OR_RETURN(task.prepared,
                         networks_.Get(offer.model(), graph,
                                       {.batch_size = task.plan.batch_size,
                                        .threads = options_.threads,
                                        .loss = task.loss,
                                        .training = training}));
-  std::copy(task.model.values.begin(), task.model.values.end(),
+  task.model_layout = graph.layout();
+  const absl::Span<const float> parameters = task.parameters();
+  std::copy(parameters.begin(), parameters.end(),
             task.prepared->network->parameters().begin());
   return task;
+}
+
+absl::StatusOr<std::vector<float>> NativeTrainer::Correction(
+    const v1::OfferTask& offer, const Task& task) {
+  if (!offer.training().has_scaffold()) return std::vector<float>();
+  if (options_.controls == nullptr) {
+    return absl::FailedPreconditionError(
+        "training.scaffold: this worker keeps no control variates");
+  }
+  ABSL_ASSIGN_OR_RETURN(
+      std::vector<float> own,
+      options_.controls->Read({offer.task().job(), offer.job_submitted_ms()},
+                              task.model_layout));
+  kernels::ControlCorrection(task.control(), own, absl::MakeSpan(own));
+  return own;
 }
 
 absl::StatusOr<v1::Metrics> NativeTrainer::Train(
@@ -325,15 +387,19 @@ absl::StatusOr<v1::Metrics> NativeTrainer::Train(
   const absl::Time start = clock_->Now();
   ABSL_ASSIGN_OR_RETURN(const Task task,
                         Prepare(offer, base_path, /*training=*/true));
-  const std::vector<float>& base = task.model.values;
   kernels::Network* const network = task.prepared->network.get();
-  ABSL_ASSIGN_OR_RETURN(const auto optimizer,
-                        kernels::LocalOptimizer::Create(
-                            offer.training().optimizer(), base.size()));
-  TrainingRun run(offer, task.plan, *task.data, base, network, optimizer.get());
+  ABSL_ASSIGN_OR_RETURN(const auto optimizer, kernels::LocalOptimizer::Create(
+                                                  offer.training().optimizer(),
+                                                  task.parameters().size()));
+  ABSL_ASSIGN_OR_RETURN(std::vector<float> correction, Correction(offer, task));
+  TrainingRun run(offer, task.plan, *task.data, task.parameters(), correction,
+                  network, optimizer.get());
   ABSL_ASSIGN_OR_RETURN(const Totals totals, run.Run(progress, stop));
-  ABSL_RETURN_IF_ERROR(WriteUpdate(env_, task.model.layout, base,
-                                   network->parameters(), update_path));
+  const std::vector<float> rest =
+      DifferenceOfControl(task.parameters(), network->parameters(),
+                          task.control(), run.rates(), std::move(correction));
+  ABSL_RETURN_IF_ERROR(WriteUpdate(env_, task.version.layout, task.parameters(),
+                                   network->parameters(), rest, update_path));
   return ToMetrics(totals, HasClasses(task.loss), task.data->size(),
                    clock_->Now() - start, task.plan.steps);
 }

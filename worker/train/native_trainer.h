@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/env.h"
 #include "worker/data/dataset.h"
+#include "worker/store/control_store.h"
 #include "worker/train/network_cache.h"
 #include "worker/train/trainer.h"
 
@@ -20,16 +22,26 @@ namespace koinon::worker {
 // training are means over the last epoch (or all steps, if there are fewer),
 // measured while the parameters move.
 //
+// With training.scaffold (Karimireddy et al. 2020, option II) the base holds
+// the model and the server's control variate c, and each gradient is corrected
+// by c - c_i, where c_i is this worker's own, from `controls`. The update holds
+// the differences of both; c_i itself stays as it is: it changes once the
+// update is in a version (ControlStore::Include).
+//
 // The env, the clock and the datasets must outlive it.
 class NativeTrainer final : public Trainer {
  public:
   struct Options {
     int threads = 1;
-    // Bound on the parameters of a model, and on what its layers put out for
+    // Bound on the parameters of a model (its file, which holds control
+    // variates too where the job has them), and on what its layers put out for
     // one batch. Training holds several times as much.
     uint64_t max_model_bytes = uint64_t{8} << 30;
     // Networks kept from task to task.
     size_t max_cached_networks = 2;
+    // Must outlive the trainer. Null: tasks with training.scaffold are refused
+    // (FAILED_PRECONDITION).
+    ControlStore* controls = nullptr;
   };
 
   NativeTrainer(Env* env, const Clock* clock, const LocalDatasets* datasets,
@@ -51,6 +63,9 @@ class NativeTrainer final : public Trainer {
   struct Task;
   absl::StatusOr<Task> Prepare(const v1::OfferTask& offer,
                                const std::string& model_path, bool training);
+  // What corrects each gradient, [parameters]; empty without training.scaffold.
+  absl::StatusOr<std::vector<float>> Correction(const v1::OfferTask& offer,
+                                                const Task& task);
 
   Env* const env_;
   const Clock* const clock_;

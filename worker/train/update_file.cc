@@ -43,13 +43,31 @@ class UpdateWriter {
       }
       changed_ = changed_ || block_[i] != 0;
     }
-    ABSL_RETURN_IF_ERROR(file_->WriteAt(written_ * sizeof(float), block_.data(),
-                                        block_.size() * sizeof(float)));
-    written_ += base.size();
-    return absl::OkStatus();
+    return Write(block_);
+  }
+
+  // The next elements of the update itself.
+  absl::Status AppendDifferences(absl::Span<const float> differences) {
+    for (size_t i = 0; i < differences.size(); ++i) {
+      if (!std::isfinite(differences[i])) {
+        return absl::InternalError(absl::StrFormat(
+            "expected a finite update, found %g for %s", differences[i],
+            layout_.DescribeElement(written_ + i)));
+      }
+      changed_ = changed_ || differences[i] != 0;
+    }
+    return Write(differences);
   }
 
  private:
+  absl::Status Write(absl::Span<const float> differences) {
+    ABSL_RETURN_IF_ERROR(file_->WriteAt(written_ * sizeof(float),
+                                        differences.data(),
+                                        differences.size() * sizeof(float)));
+    written_ += differences.size();
+    return absl::OkStatus();
+  }
+
   const ModelLayout& layout_;
   const std::unique_ptr<File> file_;
   std::vector<float> block_;
@@ -126,6 +144,7 @@ absl::StatusOr<ModelFile> OpenTrained(Env* env, const std::string& path) {
 absl::Status WriteUpdate(Env* env, const ModelLayout& layout,
                          absl::Span<const float> base,
                          absl::Span<const float> trained,
+                         absl::Span<const float> rest,
                          const std::string& update_path) {
   ABSL_ASSIGN_OR_RETURN(auto file,
                         env->Open(update_path, Env::OpenMode::kCreate));
@@ -134,7 +153,7 @@ absl::Status WriteUpdate(Env* env, const ModelLayout& layout,
     ABSL_RETURN_IF_ERROR(writer.Append(base.subspan(i, kBlockElements),
                                        trained.subspan(i, kBlockElements)));
   }
-  return absl::OkStatus();
+  return writer.AppendDifferences(rest);
 }
 
 absl::StatusOr<FileUpdate> WriteUpdateOfFiles(Env* env,

@@ -18,10 +18,12 @@ namespace koinon::worker {
 // not finite, and whatever the Env returns; the file's content is undefined
 // then.
 
-// Of models in memory. base, trained: [layout.total_elements()].
+// Of models in memory. base, trained: [n] of layout.total_elements();
+// `rest`, differences already: the elements after them.
 absl::Status WriteUpdate(Env* env, const ModelLayout& layout,
                          absl::Span<const float> base,
                          absl::Span<const float> trained,
+                         absl::Span<const float> rest,
                          const std::string& update_path);
 
 struct FileUpdate {

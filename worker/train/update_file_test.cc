@@ -47,7 +47,7 @@ absl::StatusOr<FileUpdate> Update(const Model& base, const Model& trained) {
 TEST(WriteUpdate, Difference_IsFlat) {
   const Model base = Base();
   EXPECT_OK(WriteUpdate(RealEnv(), base.layout, base.values, {2, 2, 2, 2, 2},
-                        TempPath("update")));
+                        {}, TempPath("update")));
   EXPECT_THAT(ReadFloats(TempPath("update")), ElementsAre(1, 0, -1, -2, -3));
 }
 
@@ -55,7 +55,7 @@ TEST(WriteUpdate, ParameterThatIsNotFinite_IsNamed) {
   const Model base = Base();
   EXPECT_THAT(
       WriteUpdate(RealEnv(), base.layout, base.values, {2, 2, 2, kInfinite, 2},
-                  TempPath("update")),
+                  {}, TempPath("update")),
       StatusIs(absl::StatusCode::kInternal, HasSubstr("found w[3] = inf")));
 }
 
