@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -14,7 +16,6 @@ static_assert(std::endian::native == std::endian::little,
               "the wire's fp32 is read in place");
 
 constexpr uint32_t kMagnitude = 0x7fffffff;
-constexpr uint32_t kInfinity = 0x7f800000;
 
 uint32_t LoadBits(const char* bytes) {
   uint32_t bits;
@@ -22,17 +23,22 @@ uint32_t LoadBits(const char* bytes) {
   return bits;
 }
 
-// Adding one exponent step carries into the sign bit exactly when the exponent
-// is all ones, so that a block costs an AND, an ADD and an OR per element.
-bool AllFinite(const char* bytes, size_t elements) {
-  uint32_t carried = 0;
+// Magnitudes are ordered like their bits, NaN above infinity above all else.
+// The difference borrows from the sign bit exactly when the limit is passed, so
+// that a block costs an AND, a SUB and an OR per element.
+bool AllWithin(uint32_t limit, const char* bytes, size_t elements) {
+  uint32_t borrowed = 0;
   for (size_t i = 0; i < elements; ++i) {
-    carried |= (LoadBits(bytes + 4 * i) & kMagnitude) + 0x00800000u;
+    borrowed |= limit - (LoadBits(bytes + 4 * i) & kMagnitude);
   }
-  return (carried & 0x80000000u) == 0;
+  return (borrowed & ~kMagnitude) == 0;
 }
 
 }  // namespace
+
+FiniteScanner::FiniteScanner(Bound bound)
+    : bound_(std::move(bound)),
+      limit_(std::bit_cast<uint32_t>(bound_.magnitude)) {}
 
 void FiniteScanner::Scan(absl::Span<const char> bytes) {
   bytes.remove_prefix(CompletePartial(bytes));
@@ -64,12 +70,12 @@ void FiniteScanner::ScanWhole(const char* bytes, size_t elements,
        done += kBlock) {
     const size_t count = std::min(kBlock, elements - done);
     const char* block = bytes + 4 * done;
-    if (AllFinite(block, count)) continue;
+    if (AllWithin(limit_, block, count)) continue;
     for (size_t i = 0; i < count && first_bad_element_ < 0; ++i) {
-      const uint32_t magnitude = LoadBits(block + 4 * i) & kMagnitude;
-      if (magnitude < kInfinity) continue;
+      const uint32_t bits = LoadBits(block + 4 * i);
+      if ((bits & kMagnitude) <= limit_) continue;
       first_bad_element_ = static_cast<int64_t>(first_element + done + i);
-      first_bad_is_nan_ = magnitude > kInfinity;
+      first_bad_ = std::bit_cast<float>(bits);
     }
   }
 }
@@ -82,8 +88,13 @@ absl::Status FiniteScanner::Check(const ModelLayout& layout) const {
           ? layout.DescribeElement(index)
           : absl::StrCat("element ", index, ", beyond the layout's ",
                          layout.total_elements(), ",");
+  if (!std::isfinite(first_bad_)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        where, " is ", std::isnan(first_bad_) ? "NaN" : "infinite"));
+  }
   return absl::InvalidArgumentError(
-      absl::StrCat(where, " is ", first_bad_is_nan_ ? "NaN" : "infinite"));
+      absl::StrCat(where, " is ", first_bad_, ", expected at most ",
+                   bound_.magnitude, " in magnitude (", bound_.name, ")"));
 }
 
 }  // namespace koinon::aggregation

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -107,6 +108,31 @@ TEST(FiniteScannerTest, ArbitrarySplits_SameVerdictAsWhole) {
           << "seed " << seed;
     }
   }
+}
+
+TEST(FiniteScannerTest, ValueBeyondABound_IsNamedWithIt) {
+  const auto scan = [](float value) {
+    std::vector<float> values(5000, -16.0f);
+    values[4321] = value;
+    const std::string bytes = Bytes(values);
+    FiniteScanner scanner({.magnitude = 16, .name = "the.range"});
+    scanner.Scan(bytes);
+    return scanner.Check(Layout());
+  };
+  EXPECT_OK(scan(16.0f));
+  EXPECT_OK(scan(-0.0f));
+  for (float sign : {1.0f, -1.0f}) {
+    EXPECT_THAT(
+        scan(sign * 17),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 HasSubstr("17, expected at most 16 in magnitude (the.range)")));
+    EXPECT_FALSE(scan(sign * std::nextafter(16.0f, 17.0f)).ok());
+    EXPECT_FALSE(scan(sign * std::numeric_limits<float>::max()).ok());
+  }
+  EXPECT_THAT(scan(kNan), StatusIs(absl::StatusCode::kInvalidArgument,
+                                   HasSubstr("fc1.weight[4321] is NaN")));
+  EXPECT_THAT(scan(kInf), StatusIs(absl::StatusCode::kInvalidArgument,
+                                   HasSubstr("is infinite")));
 }
 
 }  // namespace

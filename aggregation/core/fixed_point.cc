@@ -33,15 +33,6 @@ constexpr int kMaxBits = 60;
 constexpr size_t kTile = 2048;
 constexpr uint32_t kMagnitude = 0x7fffffff;
 
-// As floats without their signs are ordered like integers, and NaN is above
-// infinity, one comparison of integers finds all that must not be added.
-uint32_t LargestMagnitude(double range) {
-  constexpr double kMax = std::numeric_limits<float>::max();
-  float limit = static_cast<float>(std::min(range, kMax));
-  if (limit > range) limit = std::nextafter(limit, 0.0f);
-  return std::bit_cast<uint32_t>(limit);
-}
-
 // Adding 1.5 2^52 to a double below 2^51 in magnitude leaves its nearest
 // integer, half to even, in the low bits.
 constexpr double kMagic = 0x1.8p52;
@@ -240,6 +231,12 @@ absl::StatusOr<FixedPoint> FixedPoint::Of(
   return format;
 }
 
+float FixedPoint::LargestValue() const {
+  constexpr double kMax = std::numeric_limits<float>::max();
+  const auto nearest = static_cast<float>(std::min(range, kMax));
+  return nearest > range ? std::nextafter(nearest, 0.0f) : nearest;
+}
+
 double FixedPointWeight(double weight) {
   constexpr int kDropped = 53 - kWeightBits;
   auto bits = std::bit_cast<uint64_t>(weight);
@@ -260,7 +257,10 @@ std::optional<FixedPointOutlier> AddFixedPoint(
   Tile tile{.terms = nullptr,
             .scaled = nullptr,
             .n = 0,
-            .limit = LargestMagnitude(format.range),
+            // As floats without their signs are ordered like integers, and NaN
+            // is above infinity, one comparison of integers finds all that must
+            // not be added.
+            .limit = std::bit_cast<uint32_t>(format.LargestValue()),
             .sums = sums.data(),
             .begin = 0,
             .end = 0};

@@ -30,6 +30,9 @@ struct FixedPoint {
   // With the defaults filled in. INVALID_ARGUMENT for numbers that are not
   // finite and > 0, or that leave bits outside [-62, 60].
   static absl::StatusOr<FixedPoint> Of(const v1::AggregationSpec::FedAvg& spec);
+
+  // The largest fp32 within the range.
+  float LargestValue() const;
 };
 
 // `weight` (finite, >= 0) rounded to 29 significant bits: what it counts as.

@@ -28,6 +28,16 @@ std::string Describe(const SpoolExtent& extent) {
                       ")");
 }
 
+absl::Status CheckWithin(const SpoolExtent& extent, uint64_t offset,
+                         size_t size) {
+  if (offset <= extent.size && size <= extent.size - offset) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("bytes [", offset, ", ", offset + size, ") of an update of ",
+                   extent.size));
+}
+
 std::string ParentOf(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
@@ -170,13 +180,15 @@ void Spool::Release(const SpoolExtent& extent) {
 
 absl::Status Spool::Write(const SpoolExtent& extent, uint64_t offset,
                           const void* data, size_t size) {
-  if (offset > extent.size || size > extent.size - offset) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("bytes [", offset, ", ", offset + size,
-                     ") of an update of ", extent.size));
-  }
+  ABSL_RETURN_IF_ERROR(CheckWithin(extent, offset, size));
   ABSL_RETURN_IF_ERROR(failure());
   return file_->WriteAt(extent.offset + offset, data, size);
+}
+
+absl::Status Spool::Read(const SpoolExtent& extent, uint64_t offset, void* data,
+                         size_t size) const {
+  ABSL_RETURN_IF_ERROR(CheckWithin(extent, offset, size));
+  return file_->ReadAt(extent.offset + offset, size, data);
 }
 
 absl::Status Spool::Sync() {

@@ -46,9 +46,11 @@ class Spool {
   // Requires an extent from Allocate or from `taken`, once.
   void Release(const SpoolExtent& extent);
 
-  // At `offset` of the extent. INVALID_ARGUMENT beyond its end.
+  // Both at `offset` of the extent. INVALID_ARGUMENT beyond its end.
   absl::Status Write(const SpoolExtent& extent, uint64_t offset,
                      const void* data, size_t size);
+  absl::Status Read(const SpoolExtent& extent, uint64_t offset, void* data,
+                    size_t size) const;
   // Everything written before is durable on return. A failure is final: the
   // process must stop and start again from the journal; until it does, Write
   // and Sync return the same failure.

@@ -114,13 +114,19 @@ TEST(SpoolTest, Written_IsReadBackAsSourceAndDigest) {
   }
 }
 
-TEST(SpoolTest, WriteBeyondTheExtent_IsRefused) {
+TEST(SpoolTest, WriteOrReadBeyondTheExtent_IsRefused) {
   MemoryEnv env;
   ASSERT_OK_AND_ASSIGN(auto spool, OpenSpool(&env));
   ASSERT_OK_AND_ASSIGN(const SpoolExtent extent, spool->Allocate(10));
   EXPECT_OK(spool->Write(extent, 4, "123456", 6));
+  char read[6];
+  ASSERT_OK(spool->Read(extent, 4, read, 6));
+  EXPECT_EQ(absl::string_view(read, 6), "123456");
   for (uint64_t offset : {uint64_t{5}, uint64_t{11}, ~uint64_t{0}}) {
     EXPECT_THAT(spool->Write(extent, offset, "123456", 6),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("update of 10")));
+    EXPECT_THAT(spool->Read(extent, offset, read, 6),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          HasSubstr("update of 10")));
   }

@@ -9,12 +9,14 @@
 namespace koinon::coordinator {
 
 Upload::Upload(UploadKey key, v1::UpdateHeader header, ModelLayout layout,
-               Spool* spool, SpoolExtent extent)
+               Spool* spool, SpoolExtent extent, const UploadTerms& terms)
     : key_(std::move(key)),
       header_(std::move(header)),
       layout_(std::move(layout)),
       spool_(spool),
-      extent_(extent) {}
+      folds_(terms.folds),
+      extent_(extent),
+      scanner_(terms.bound) {}
 
 Upload::~Upload() {
   MutexLock lock(&mutex_);
@@ -102,6 +104,11 @@ absl::Status Upload::Check() {
   return absl::OkStatus();
 }
 
+SpoolExtent Upload::extent() const {
+  MutexLock lock(&mutex_);
+  return extent_;
+}
+
 uint64_t Upload::streams() const {
   MutexLock lock(&mutex_);
   return stream_;
@@ -144,7 +151,7 @@ void UploadDesk::ReturnLocked(Entry* entry) {
 }
 
 void UploadDesk::Announce(const UploadKey& key, const v1::UpdateHeader& header,
-                          const ModelLayout& layout) {
+                          const ModelLayout& layout, const UploadTerms& terms) {
   std::shared_ptr<Upload> outdated;
   {
     MutexLock lock(&mutex_);
@@ -157,6 +164,7 @@ void UploadDesk::Announce(const UploadKey& key, const v1::UpdateHeader& header,
     }
     entry.header = header;
     entry.layout = layout;
+    entry.terms = terms;
     if (!entry.queued) {
       entry.queued = true;
       queue_.push_back(key);
@@ -181,6 +189,8 @@ std::vector<UploadDesk::Grant> UploadDesk::Admit(absl::Time now,
     const uint64_t charge = ChargeOf(entry);
     // One upload is always let in, however small the window.
     if (granted_ > 0 && charged_ + charge > options_.window_bytes) break;
+    if (entry.terms.make_room) *spool_full = entry.terms.make_room();
+    if (!spool_full->ok()) break;
     if (entry.upload == nullptr) {
       auto extent = spool_->Allocate(entry.header.size_bytes());
       if (!extent.ok()) {
@@ -188,7 +198,7 @@ std::vector<UploadDesk::Grant> UploadDesk::Admit(absl::Time now,
         break;
       }
       entry.upload = std::make_shared<Upload>(key, entry.header, entry.layout,
-                                              spool_, *extent);
+                                              spool_, *extent, entry.terms);
     }
     queue_.pop_front();
     entry.queued = false;

@@ -34,18 +34,34 @@ struct UploadKey {
   friend bool operator==(const UploadKey&, const UploadKey&) = default;
 };
 
+// What an update is admitted under.
+struct UploadTerms {
+  // Values beyond it make the upload unusable.
+  aggregation::FiniteScanner::Bound bound;
+  // It is added to its round's running sum as soon as it is whole, and need not
+  // be durable itself.
+  bool folds = false;
+  // Asked before room in the spool is taken for it, on the thread that calls
+  // Admit and under the desk's lock: it must not call the desk. If it fails,
+  // the update waits, as it does while the spool is full.
+  std::function<absl::Status()> make_room;
+};
+
 // One update on its way in: its header, its extent of the spool, and how far
 // the bytes have come. Thread-safe; one stream at a time feeds it, and a newer
 // one takes over from an older.
 class Upload {
  public:
   Upload(UploadKey key, v1::UpdateHeader header, ModelLayout layout,
-         Spool* spool, SpoolExtent extent);
+         Spool* spool, SpoolExtent extent, const UploadTerms& terms = {});
   // Gives the extent back unless TakeExtent was called.
   ~Upload();
 
   const UploadKey& key() const { return key_; }
   const v1::UpdateHeader& header() const { return header_; }
+  bool folds() const { return folds_; }
+  // Of a whole upload: where its bytes lie while this lives.
+  SpoolExtent extent() const;
 
   // A stream starts: `cancel` is called (from any thread, at most once) when it
   // is superseded or the upload is dropped. Returns the stream's number.
@@ -53,17 +69,18 @@ class Upload {
   // The stream ends. True if it was still the current one.
   bool Detach(uint64_t stream);
 
-  // The next bytes, written to the spool, hashed and checked for NaN and
-  // infinities. ABORTED if the stream was superseded or the upload dropped;
-  // INVALID_ARGUMENT for an offset that is not the next byte or bytes past the
-  // end; the spool's errors.
+  // The next bytes, written to the spool, hashed and checked for NaN,
+  // infinities and values beyond the bound. ABORTED if the stream was
+  // superseded or the upload dropped; INVALID_ARGUMENT for an offset that is
+  // not the next byte or bytes past the end; the spool's errors.
   absl::Status Append(uint64_t stream, uint64_t offset, absl::string_view data,
                       absl::Time now);
 
   uint64_t received() const;
   bool IsWhole() const;
   // Of a whole upload: INVALID_ARGUMENT if its digest is not the header's or it
-  // holds a value that is not finite (naming tensor and index).
+  // holds a value that is not finite or beyond the bound (naming tensor and
+  // index).
   absl::Status Verify();
   // How many streams have sent it so far.
   uint64_t streams() const;
@@ -81,6 +98,7 @@ class Upload {
   const v1::UpdateHeader header_;
   const ModelLayout layout_;
   Spool* const spool_;
+  const bool folds_;
 
   mutable Mutex mutex_;
   SpoolExtent extent_ ABSL_GUARDED_BY(mutex_);
@@ -127,7 +145,7 @@ class UploadDesk {
   // grant that was not taken up. A partial upload with the same header is kept
   // and goes on where it stood; one with another digest starts anew.
   void Announce(const UploadKey& key, const v1::UpdateHeader& header,
-                const ModelLayout& layout);
+                const ModelLayout& layout, const UploadTerms& terms = {});
   // Takes uploads off the queue's head while the window has room. Those that
   // the spool has no room for stay queued; `spool_full` then says why.
   std::vector<Grant> Admit(absl::Time now, absl::Status* spool_full);
@@ -155,6 +173,7 @@ class UploadDesk {
   struct Entry {
     v1::UpdateHeader header;
     ModelLayout layout;
+    UploadTerms terms;
     std::shared_ptr<Upload> upload;  // second owner: its stream, while it runs
     bool queued = false;
     bool granted = false;

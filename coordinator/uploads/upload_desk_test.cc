@@ -244,5 +244,38 @@ TEST_F(UploadDeskTest, Announce_AnotherDigest_StartsAnew) {
   EXPECT_EQ(grants[0].offset, 0u);
 }
 
+TEST_F(UploadDeskTest, Verify_BeyondTheTermsBound_IsRefusedByName) {
+  UploadDesk desk = Desk(100);
+  const UploadKey key = {"job", 1, "a"};
+  const std::string bytes = Bytes({1, -3, 2, 0});
+  UploadTerms terms;
+  terms.bound = {.magnitude = 2.5f, .name = "the.range"};
+  terms.folds = true;
+  desk.Announce(key, HeaderOf(bytes), layout_, terms);
+  ASSERT_EQ(Admitted(&desk).size(), 1u);
+  const auto upload = UploadOf(desk, key);
+  EXPECT_TRUE(upload->folds());
+  const uint64_t stream = upload->Attach(nullptr);
+  ASSERT_THAT(upload->Append(stream, 0, bytes, now_), IsOk());
+  EXPECT_THAT(upload->Verify(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("w[1] is -3, expected at most 2.5")));
+}
+
+TEST_F(UploadDeskTest, Admit_TermsFindNoRoom_KeepsUploadQueuedAndSaysWhy) {
+  UploadDesk desk = Desk(100);
+  absl::Status room = absl::ResourceExhaustedError("no room for sums");
+  UploadTerms terms;
+  terms.make_room = [&room] { return room; };
+  desk.Announce({"job", 1, "a"}, HeaderOf(Bytes({1, 2, 3, 4})), layout_, terms);
+  absl::Status full;
+  EXPECT_TRUE(desk.Admit(now_, &full).empty());
+  EXPECT_EQ(full.message(), "no room for sums");
+  EXPECT_EQ(spool_->allocated_bytes(), 0);
+  room = absl::OkStatus();
+  EXPECT_EQ(desk.Admit(now_, &full).size(), 1u);
+  EXPECT_THAT(full, IsOk());
+}
+
 }  // namespace
 }  // namespace koinon::coordinator
