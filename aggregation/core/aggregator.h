@@ -63,6 +63,9 @@ class Aggregator {
   // Fewer updates than this can never be aggregated with these options; >= 1.
   virtual size_t MinUpdates() const { return 1; }
 
+  // Whether example counts matter to the rule.
+  virtual bool UsesWeights() const { return true; }
+
   // Whether the rule wants its last result as AggregationContext::previous.
   virtual bool KeepsAggregate() const { return false; }
 

@@ -96,6 +96,8 @@ class UpdateSet {
   double weight(size_t i) const { return updates_[i].weight; }
   // (0, 1]
   double discount(size_t i) const { return updates_[i].discount; }
+  // The largest staleness that was allowed; 0 in synchronous rounds.
+  int64_t max_staleness() const { return expected_.max_staleness; }
   // Versions published since the one that it started from.
   int64_t staleness(size_t i) const {
     return expected_.base_version - updates_[i].base_version;

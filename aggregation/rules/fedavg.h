@@ -4,19 +4,18 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "aggregation/core/aggregator.h"
+#include "aggregation/rules/rule.h"
 #include "proto/job.pb.h"
 
 namespace koinon::aggregation {
 
 // The mean of the updates, weighted by their numbers of examples (McMahan et
-// al. 2017, algorithm 1), or unweighted if `uniform`. One update is its own
-// mean, bit for bit.
-//
-// `max_weight`: larger weights are capped to it; 0: no cap. INVALID_ARGUMENT
-// for a cap on weights that `uniform` ignores.
-absl::StatusOr<std::unique_ptr<Aggregator>> MakeFedAvg(
-    const v1::AggregationSpec::FedAvg& spec, double max_weight);
+// al. 2017, algorithm 1), or unweighted if `uniform`; in double. One update is
+// its own mean, bit for bit. Discounts make an update shorter, not its weight
+// smaller. INVALID_ARGUMENT for options of the fixed-point arithmetic, which
+// has an Aggregator of its own.
+absl::StatusOr<std::unique_ptr<Rule>> MakeFedAvg(
+    const v1::AggregationSpec::FedAvg& spec);
 
 }  // namespace koinon::aggregation
 

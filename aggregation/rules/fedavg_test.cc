@@ -24,16 +24,18 @@ using ::testing::HasSubstr;
 using Rows = std::vector<std::vector<float>>;
 using Limits = std::numeric_limits<float>;
 
-std::unique_ptr<Aggregator> Rule(bool uniform = false, double max_weight = 0) {
-  v1::AggregationSpec::FedAvg spec;
-  spec.set_uniform(uniform);
-  auto rule = MakeFedAvg(spec, max_weight);
+std::unique_ptr<Aggregator> FedAvg(bool uniform = false,
+                                   int64_t max_weight = 0) {
+  v1::AggregationSpec spec;
+  spec.mutable_fedavg()->set_uniform(uniform);
+  spec.set_max_weight(max_weight);
+  auto rule = MakeAggregator(spec);
   EXPECT_OK(rule);
   return *std::move(rule);
 }
 
 std::vector<float> Mean(const UpdateSet& set, int threads = 1,
-                        const Aggregator& rule = *Rule()) {
+                        const Aggregator& rule = *FedAvg()) {
   ThreadPool pool(threads);
   CheckingSink sink(set.elements());
   EXPECT_OK(rule.Aggregate(set, {.pool = &pool}, &sink));
@@ -54,12 +56,12 @@ void ExpectMatchesReference(const Rows& rows,
 
 TEST(FedAvgTest, NoUpdates_IsRefused) {
   const UpdateSet set = TestSet({}, {});
-  EXPECT_THAT(Rule()->Validate(set),
+  EXPECT_THAT(FedAvg()->Validate(set),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        AllOf(HasSubstr("at least 1"), HasSubstr("got 0"))));
   ThreadPool pool(1);
   CheckingSink sink(1);
-  EXPECT_THAT(Rule()->Aggregate(set, {.pool = &pool}, &sink),
+  EXPECT_THAT(FedAvg()->Aggregate(set, {.pool = &pool}, &sink),
               StatusIs(absl::StatusCode::kFailedPrecondition));
   EXPECT_EQ(sink.committed, 0);
 }
@@ -73,7 +75,7 @@ TEST(FedAvgTest, ZeroTotalWeight_IsRefused) {
   const UpdateSet set =
       UpdateSet::Create(TestExpected(1), std::move(updates), &refusals);
   EXPECT_EQ(refusals.size(), 2);
-  EXPECT_THAT(Rule()->Validate(set),
+  EXPECT_THAT(FedAvg()->Validate(set),
               StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
@@ -91,7 +93,7 @@ TEST(FedAvgTest, OtherTypesThanF32_AreRefused) {
       UpdateSet::Create(expected, std::move(updates), &refusals);
   ASSERT_EQ(set.size(), 1);
   EXPECT_THAT(
-      Rule()->Validate(set),
+      FedAvg()->Validate(set),
       StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("F32")));
 }
 
@@ -155,9 +157,9 @@ TEST(FedAvgTest, CancellingValues_LeaveTheSmallOne) {
 TEST(FedAvgTest, Report_HasRuleWeightsAndTotal) {
   ThreadPool pool(1);
   CheckingSink sink(1);
-  ASSERT_OK_AND_ASSIGN(
-      const v1::AggregationReport report,
-      Rule()->Aggregate(TestSet({{1}, {2}}, {30, 10}), {.pool = &pool}, &sink));
+  ASSERT_OK_AND_ASSIGN(const v1::AggregationReport report,
+                       FedAvg()->Aggregate(TestSet({{1}, {2}}, {30, 10}),
+                                           {.pool = &pool}, &sink));
   EXPECT_EQ(report.rule(), "fedavg");
   EXPECT_EQ(report.total_weight(), 40);
   ASSERT_EQ(report.updates_size(), 2);
@@ -168,29 +170,29 @@ TEST(FedAvgTest, Report_HasRuleWeightsAndTotal) {
 
 TEST(FedAvgTest, Uniform_IgnoresExamples) {
   const UpdateSet set = TestSet({{1}, {2}}, {30, 10});
-  EXPECT_THAT(Mean(set, 1, *Rule(/*uniform=*/true)), ElementsAre(1.5f));
+  EXPECT_THAT(Mean(set, 1, *FedAvg(/*uniform=*/true)), ElementsAre(1.5f));
 }
 
 TEST(FedAvgTest, MaxWeight_CapsExamples) {
   const UpdateSet set = TestSet({{0}, {8}}, {10, 3'000'000});
-  EXPECT_THAT(Mean(set, 1, *Rule(false, 30)), ElementsAre(6));
+  EXPECT_THAT(Mean(set, 1, *FedAvg(false, 30)), ElementsAre(6));
 }
 
-TEST(FedAvgTest, BadOptions_AreRefused) {
+TEST(FedAvgTest, FixedPointOptionsInDouble_AreRefused) {
   v1::AggregationSpec::FedAvg spec;
-  for (double cap : {-1.0, std::nan(""), HUGE_VAL}) {
-    EXPECT_THAT(
-        MakeFedAvg(spec, cap),
-        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_weight")));
-  }
+  spec.mutable_fixed_point()->set_range(4);
+  EXPECT_THAT(MakeFedAvg(spec),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("aggregation.fedavg.fixed_point"),
+                             HasSubstr("FIXED_POINT"))));
 }
 
 TEST(FedAvgTest, NonFiniteValue_IsRefusedWithTheWorker) {
   ThreadPool pool(1);
   CheckingSink sink(2);
   EXPECT_THAT(
-      Rule()->Aggregate(TestSet({{1, 1}, {1, Limits::quiet_NaN()}}, {1, 1}),
-                        {.pool = &pool}, &sink),
+      FedAvg()->Aggregate(TestSet({{1, 1}, {1, Limits::quiet_NaN()}}, {1, 1}),
+                          {.pool = &pool}, &sink),
       StatusIs(absl::StatusCode::kDataLoss,
                AllOf(HasSubstr("worker w001"), HasSubstr("b[0] is NaN"))));
 }

@@ -41,6 +41,8 @@ class FixedPointAggregator final : public Aggregator {
                                          : TotalWeightError(format_, total);
   }
 
+  bool UsesWeights() const override { return !spec_.fedavg().uniform(); }
+
   absl::StatusOr<v1::AggregationReport> Aggregate(
       const UpdateSet& set, const AggregationContext& context,
       UpdateSink* out) const override {
