@@ -287,6 +287,121 @@ TEST(ModelStoreTest, DeathAtAnyOperation_OldVersionStaysNewIsWholeOrAbsent) {
   }
 }
 
+absl::StatusOr<StateFile> PublishState(ModelStore* store, int64_t version,
+                                       const std::string& name,
+                                       const std::vector<float>& values) {
+  auto writer = store->NewState("digits", version, name, Layout());
+  if (!writer.ok()) return writer.status();
+  const absl::Status appended = (*writer)->Append(values);
+  if (!appended.ok()) return appended;
+  return (*writer)->Publish();
+}
+
+TEST(ModelStoreTest, State_IsAModelBesideItsVersion) {
+  MemoryEnv env;
+  ModelStore store(&env, kRoot, kChunk);
+  ASSERT_OK(Publish(&store, Values(Layout())));
+  const std::vector<float> values = Values(Layout(), 7);
+  ASSERT_OK_AND_ASSIGN(const StateFile row,
+                       PublishState(&store, 3, "second_moment", values));
+  EXPECT_THAT(Files(&env),
+              ElementsAre("3.safetensors", "3.second_moment.safetensors"));
+  const std::string path = store.StatePathOf("digits", 3, "second_moment");
+  EXPECT_EQ(path, "/models/digits/3.second_moment.safetensors");
+  ASSERT_OK_AND_ASSIGN(const Model model, ReadModel(&env, path, 1 << 20));
+  EXPECT_EQ(model.values, values);
+  EXPECT_EQ(model.layout, Layout());
+  EXPECT_EQ(model.metadata.at("format"), "pt");
+  EXPECT_EQ(model.metadata.at("koinon.job"), "digits");
+  EXPECT_EQ(model.metadata.at("koinon.version"), "3");
+  EXPECT_EQ(model.metadata.at("koinon.state"), "second_moment");
+  ASSERT_OK_AND_ASSIGN(const std::string bytes, ReadFile(&env, path, 1 << 20));
+  EXPECT_EQ(row.name, "second_moment");
+  EXPECT_EQ(row.digest, Sha256Of(bytes));
+  EXPECT_EQ(row.size_bytes, static_cast<int64_t>(bytes.size()));
+
+  env.CrashAndLoseUnsynced();
+  ASSERT_OK_AND_ASSIGN(const ModelStore::Version state,
+                       store.OpenState("digits", 3, row, Layout()));
+  float first;
+  ASSERT_OK(state.file->ReadAt(state.data_offset_bytes, sizeof(first), &first));
+  EXPECT_EQ(first, 7);
+}
+
+TEST(ModelStoreTest, StateUnlikeTheJournal_IsDataLossThatNamesTheFile) {
+  MemoryEnv env;
+  ModelStore store(&env, kRoot, kChunk);
+  ASSERT_OK_AND_ASSIGN(const StateFile row,
+                       PublishState(&store, 3, "momentum", Values(Layout())));
+  const auto is_loss = [](const char* what) {
+    return StatusIs(absl::StatusCode::kDataLoss,
+                    AllOf(HasSubstr("/models/digits/3.momentum.safetensors"),
+                          HasSubstr(what)));
+  };
+  StateFile other = row;
+  other.size_bytes += 1;
+  EXPECT_THAT(store.OpenState("digits", 3, other, Layout()), is_loss("bytes"));
+  EXPECT_THAT(store.OpenState("digits", 3, row, Layout(5)), is_loss("layout"));
+  // One bit of one value.
+  const std::string path = store.StatePathOf("digits", 3, "momentum");
+  ASSERT_OK_AND_ASSIGN(std::string bytes, ReadFile(&env, path, 1 << 20));
+  bytes.back() ^= 1;
+  ASSERT_OK(WriteFileAtomically(&env, path, bytes));
+  EXPECT_THAT(store.OpenState("digits", 3, row, Layout()), is_loss("digest"));
+  ASSERT_OK(store.RemoveState("digits", 3, "momentum"));
+  EXPECT_THAT(store.OpenState("digits", 3, row, Layout()),
+              StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST(ModelStoreTest, BadStateNames_AreRefused) {
+  MemoryEnv env;
+  ModelStore store(&env, kRoot, kChunk);
+  for (const std::string name : {"", "..", "a/b", "Momentum", "a.b", "m1",
+                                 "a_name_that_is_longer_than_32_bytes"}) {
+    const auto refused =
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("a-z and _"));
+    EXPECT_THAT(store.NewState("digits", 0, name, Layout()), refused) << name;
+    EXPECT_THAT(store.RemoveState("digits", 0, name), refused) << name;
+    EXPECT_THAT(store.OpenState("digits", 0, StateFile{name, {}, 0}, Layout()),
+                refused)
+        << name;
+  }
+  EXPECT_THAT(Files(&env), IsEmpty());
+}
+
+TEST(ModelStoreTest, StrayState_IsRemovedAndNothingElse) {
+  MemoryEnv env;
+  ModelStore store(&env, kRoot, kChunk);
+  const std::vector<float> values = Values(Layout());
+  ASSERT_OK(Publish(&store, values, 3));
+  ASSERT_OK(Publish(&store, values, 4));
+  ASSERT_OK(PublishState(&store, 3, "momentum", values));
+  ASSERT_OK_AND_ASSIGN(const StateFile kept,
+                       PublishState(&store, 4, "momentum", values));
+  ASSERT_OK(PublishState(&store, 4, "second_moment", values));
+  // What a killed process leaves, and what is not ours.
+  for (const char* name :
+       {"5.safetensors.tmp", "5.momentum.safetensors.tmp", "notes.txt",
+        "5.momentum.txt", "x.momentum.safetensors", "4.Mine.safetensors",
+        ".safetensors"}) {
+    ASSERT_OK(
+        WriteFileAtomically(&env, absl::StrCat(kRoot, "/digits/", name), "x"));
+  }
+  ASSERT_OK_AND_ASSIGN(const std::vector<std::string> removed,
+                       store.RemoveStrayState("digits", {{4, {kept}}}));
+  EXPECT_THAT(removed,
+              testing::UnorderedElementsAre(
+                  "3.momentum.safetensors", "4.second_moment.safetensors",
+                  "5.safetensors.tmp", "5.momentum.safetensors.tmp"));
+  EXPECT_THAT(Files(&env),
+              testing::UnorderedElementsAre(
+                  "3.safetensors", "4.safetensors", "4.momentum.safetensors",
+                  "notes.txt", "5.momentum.txt", "x.momentum.safetensors",
+                  "4.Mine.safetensors", ".safetensors"));
+  EXPECT_THAT(store.RemoveStrayState("no-such-job", {}),
+              IsOkAndHolds(IsEmpty()));
+}
+
 TEST(ModelStoreTest, RealFiles_PublishOpenRemove) {
   ModelStore store(
       RealEnv(), absl::StrCat(std::getenv("TEST_TMPDIR"), "/models"), 1 << 20);
