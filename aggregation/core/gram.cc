@@ -1,64 +1,130 @@
 #include "aggregation/core/gram.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdint>
+#include <numeric>
+#include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "aggregation/core/gram_pass.h"
 #include "base/check.h"
 #include "base/status_macros.h"
 
 namespace koinon::aggregation {
 namespace {
 
-constexpr size_t kBlock = 4096;
+// A centre is far if the median of its squared distances is so many times that
+// of the medoid's.
+constexpr double kFar = 8;
+// Attackers may see to it that the first centre is far, and at distances at
+// which the others look all alike; hardly twice.
+constexpr int kMaxCentres = 3;
+// Two points are close if their squared distance is less than this part of the
+// sum of their squared distances to the centre. Of that sum, the products of a
+// pair are off by 64 roundings and a few more at the very most, all in one
+// direction: 2^-18, of which the distance has to bear eight times as much.
+constexpr double kClose = 1.0 / 8;
+// A pass for every level of points that are close among those that are close.
+constexpr int kMaxDepth = 4;
 
-// The points of one block of columns, less the centre. [points][count]
-class Block {
- public:
-  Block(const ModelLayout& layout, absl::Span<const Row> rows, size_t n)
-      : layout_(layout), rows_(rows), n_(n) {
-    points_.resize(rows.size() + 1, std::vector<double>(kBlock));
+struct Medoid {
+  size_t point = 0;
+  double median = 0;  // of its squared distances
+};
+
+double MedianDistance(const CentredProducts& products, size_t i,
+                      std::vector<double>* scratch) {
+  scratch->resize(products.points);
+  for (size_t k = 0; k < products.points; ++k) {
+    (*scratch)[k] = products.SquaredDistance(i, k);
   }
+  const auto middle = scratch->begin() + products.points / 2;
+  std::nth_element(scratch->begin(), middle, scratch->end());
+  return *middle;
+}
 
-  absl::Status Load(size_t offset, size_t count, size_t centre) {
-    std::vector<float> scratch(kBlock);
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      auto values = rows_[i].values->Read(offset, count, scratch.data());
-      if (!values.ok()) return rows_[i].Blame(values.status());
-      std::vector<double>& point = points_[i < n_ ? i : i + 1];
-      for (size_t j = 0; j < count; ++j) {
-        const float x = (*values)[j];
-        if (!std::isfinite(x)) {
-          return rows_[i].Blame(absl::DataLossError(
-              absl::StrCat(layout_.DescribeElement(offset + j), " is ",
-                           std::isnan(x) ? "NaN" : "infinite",
-                           ", though it was checked on arrival")));
-        }
-        point[j] = x;
+// The point whose median distance to all points is smallest: as near to most of
+// them as a point can be, wherever less than half of them are.
+Medoid FindMedoid(const CentredProducts& products) {
+  std::vector<double> scratch;
+  Medoid medoid = {0, MedianDistance(products, 0, &scratch)};
+  for (size_t i = 1; i < products.points; ++i) {
+    const double median = MedianDistance(products, i, &scratch);
+    if (median < medoid.median) medoid = {i, median};
+  }
+  return medoid;
+}
+
+bool IsFar(const CentredProducts& products, const Medoid& medoid) {
+  std::vector<double> scratch;
+  return MedianDistance(products, products.centre, &scratch) >
+         kFar * medoid.median;
+}
+
+bool AreClose(const CentredProducts& products, size_t i, size_t k) {
+  const double own_i = products.At(i, i);
+  const double own_k = products.At(k, k);
+  // Equal points, which cannot come any closer.
+  if (own_i == own_k && own_i == products.At(i, k)) return false;
+  return products.SquaredDistance(i, k) < kClose * (own_i + own_k);
+}
+
+// Sets of at least two points that are linked by close pairs, ascending.
+std::vector<std::vector<size_t>> CloseSets(const CentredProducts& products) {
+  std::vector<size_t> parent(products.points);
+  std::iota(parent.begin(), parent.end(), 0);
+  const auto root = [&](size_t i) {
+    while (parent[i] != i) i = parent[i] = parent[parent[i]];
+    return i;
+  };
+  for (size_t i = 0; i < products.points; ++i) {
+    for (size_t k = 0; k < i; ++k) {
+      if (AreClose(products, i, k)) {
+        const size_t a = root(i), b = root(k);
+        parent[std::max(a, b)] = std::min(a, b);
       }
     }
-    std::fill(points_[n_].begin(), points_[n_].end(), 0.0);
-    const std::vector<double> c = points_[centre];
-    for (std::vector<double>& point : points_) {
-      for (size_t j = 0; j < count; ++j) point[j] -= c[j];
+  }
+  std::vector<std::vector<size_t>> sets(products.points);
+  for (size_t i = 0; i < products.points; ++i) sets[root(i)].push_back(i);
+  std::erase_if(sets, [](const auto& set) { return set.size() < 2; });
+  return sets;
+}
+
+// Products around a good centre, from which close pairs have been looked at
+// again by themselves.
+absl::StatusOr<CentredProducts> ComputeProducts(const GramOptions& options,
+                                                absl::Span<const Row> points,
+                                                int depth) {
+  ABSL_ASSIGN_OR_RETURN(
+      const CentredProducts sample,
+      SampleCentredProducts(options, points, points.size() / 2));
+  size_t centre = FindMedoid(sample).point;
+  CentredProducts products;
+  for (int centres = 1;; ++centres) {
+    ABSL_ASSIGN_OR_RETURN(products,
+                          ComputeCentredProducts(options, points, centre));
+    const Medoid medoid = FindMedoid(products);
+    if (centres == kMaxCentres || !IsFar(products, medoid)) break;
+    centre = medoid.point;
+  }
+  if (depth == kMaxDepth) return products;
+  for (const std::vector<size_t>& set : CloseSets(products)) {
+    Rows members;
+    for (size_t i : set) members.push_back(points[i]);
+    ABSL_ASSIGN_OR_RETURN(const CentredProducts close,
+                          ComputeProducts(options, members, depth + 1));
+    for (size_t i = 0; i < set.size(); ++i) {
+      for (size_t k = 0; k < i; ++k) {
+        products.Set(
+            set[i], set[k],
+            (products.At(set[i], set[i]) + products.At(set[k], set[k]) -
+             close.SquaredDistance(i, k)) /
+                2);
+      }
     }
-    return absl::OkStatus();
   }
-
-  double Dot(size_t i, size_t k, size_t count) const {
-    double sum = 0;
-    for (size_t j = 0; j < count; ++j) sum += points_[i][j] * points_[k][j];
-    return sum;
-  }
-
- private:
-  const ModelLayout& layout_;
-  const absl::Span<const Row> rows_;
-  const size_t n_;
-  std::vector<std::vector<double>> points_;
-};
+  return products;
+}
 
 }  // namespace
 
@@ -68,27 +134,18 @@ absl::StatusOr<Gram> ComputeGram(const ModelLayout& layout,
                                  InstructionSet instruction_set,
                                  ThreadPool* pool) {
   KOINON_CHECK(!updates.empty());
-  ABSL_RETURN_IF_ERROR(ResolveInstructionSet(instruction_set).status());
-  Rows rows(updates.begin(), updates.end());
-  if (previous != nullptr) rows.push_back({previous, nullptr});
+  ABSL_ASSIGN_OR_RETURN(instruction_set,
+                        ResolveInstructionSet(instruction_set));
+  Rows points(updates.begin(), updates.end());
+  points.push_back({nullptr, nullptr});  // the origin
+  if (previous != nullptr) points.push_back({previous, nullptr});
+  const GramOptions options = {layout, instruction_set, pool};
+  ABSL_ASSIGN_OR_RETURN(CentredProducts products,
+                        ComputeProducts(options, points, 0));
   Gram gram;
   gram.n = updates.size();
   gram.has_previous = previous != nullptr;
-  const size_t points = gram.points();
-  gram.products.resize(points * points);
-  Block block(layout, rows, gram.n);
-  const size_t elements = layout.total_elements();
-  for (size_t begin = 0; begin < elements; begin += kBlock) {
-    const size_t count = std::min(kBlock, elements - begin);
-    ABSL_RETURN_IF_ERROR(block.Load(begin, count, gram.n / 2));
-    pool->ParallelFor(points, [&](size_t i) {
-      for (size_t k = 0; k <= i; ++k) {
-        const double sum = gram.At(i, k) + block.Dot(i, k, count);
-        gram.products[i * points + k] = sum;
-        gram.products[k * points + i] = sum;
-      }
-    });
-  }
+  gram.products = std::move(products.values);
   return gram;
 }
 

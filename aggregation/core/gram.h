@@ -36,19 +36,27 @@ struct Gram {
   }
 };
 
-// One blocked pass over the updates, a second one if the centre of the first
-// turns out to be far from most of them (an attacker's).
+// One blocked pass over the updates, around the point that a sample of the
+// columns shows to be in their midst. Another one, at most two, if that point
+// turns out to be far from most of them (an attacker's). And one over those
+// points that lie close together and far from the centre, which differences of
+// products would blur.
 //
 // updates: n >= 1 rows of layout.total_elements() values; previous: nullptr or
 // one more. Products are summed in fp32 over blocks of fixed size and in double
 // across them, in a fixed order: the same bits for any number of threads and
 // any instruction set. Values of any finite magnitude neither overflow nor
-// underflow, for each block of a row is scaled by its own power of two.
-// The relative error of a squared distance is below 1e-5 where the two points
-// are no closer to each other than a hundredth of the distance to the centre.
+// underflow, for a block of a row is scaled by its own power of two where need
+// be.
 //
-// Errors: a source's, which blames the worker (Row::Blame); DATA_LOSS that
-// blames it for a value that is not finite. Memory: blocks.
+// The relative error of a squared distance is below 1e-6 as a rule, and below
+// 4e-5 where all roundings go the same way (rows of one constant each). Points
+// closer to each other than 1e-4 of their distance to the centre may count as
+// equal.
+//
+// Errors: FAILED_PRECONDITION for an instruction set that the processor lacks;
+// a source's, which blames the worker (Row::Blame); DATA_LOSS that blames it
+// for a value that is not finite. Memory: blocks.
 absl::StatusOr<Gram> ComputeGram(const ModelLayout& layout,
                                  absl::Span<const Row> updates,
                                  const UpdateSource* previous,
