@@ -318,10 +318,12 @@ bool RoundMachine::IsAtWork(int64_t round, TaskId::Kind kind,
   return member != nullptr && IsPending(*member);
 }
 
-int64_t RoundMachine::OldestTaskRound() const {
-  int64_t oldest = state_.round;
+std::optional<int64_t> RoundMachine::OldestTaskRound() const {
+  std::optional<int64_t> oldest;
+  if (!TasksLive(TaskId::Kind::kTrain)) return oldest;
   for (const auto& [worker, member] : state_.members) {
-    if (MayDeliver(member)) oldest = std::min(oldest, member.task_round);
+    if (!MayDeliver(member)) continue;
+    oldest = std::min(oldest.value_or(member.task_round), member.task_round);
   }
   return oldest;
 }

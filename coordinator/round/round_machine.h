@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <variant>
@@ -222,9 +223,9 @@ class RoundMachine {
   bool IsBusy(const WorkerId& worker) const;
   // True if it is at work on this very task.
   bool IsAtWork(int64_t round, TaskId::Kind kind, const WorkerId& worker) const;
-  // The earliest round whose task a member may still answer; the round being
-  // run if there is none.
-  int64_t OldestTaskRound() const;
+  // The earliest round whose task a member may still answer; nullopt if nobody
+  // has one.
+  std::optional<int64_t> OldestTaskRound() const;
 
  private:
   static constexpr char kNotNeeded[] =
