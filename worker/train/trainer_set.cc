@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
+#include "kernels/graph/control_variates.h"
 #include "worker/train/external_trainer.h"
 
 namespace koinon::worker {
@@ -44,6 +45,7 @@ std::vector<std::string> TrainerSet::external_names() const {
 }
 
 absl::StatusOr<Trainer*> TrainerSet::Find(const v1::OfferTask& offer) {
+  ABSL_RETURN_IF_ERROR(kernels::CheckScaffoldTraining(offer.training()));
   const std::string& name = offer.training().external_trainer();
   if (name.empty() || name == kNative) return &native_;
   const auto found = external_.find(name);

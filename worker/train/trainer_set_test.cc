@@ -74,6 +74,13 @@ TEST_F(TrainerSetTest, UnknownName_ListsTheKnown) {
                                  "that name; it has: native, one, two")));
 }
 
+TEST_F(TrainerSetTest, ControlVariatesWithAnExternalTrainer_AreRefused) {
+  offer_.mutable_training()->mutable_scaffold();
+  EXPECT_THAT(TrainWith("one"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("training.external_trainer is one")));
+}
+
 TEST_F(TrainerSetTest, ExternalNames_AreSorted) {
   ASSERT_OK_AND_ASSIGN(
       const auto set,

@@ -51,6 +51,18 @@ TEST(WriteUpdate, Difference_IsFlat) {
   EXPECT_THAT(ReadFloats(TempPath("update")), ElementsAre(1, 0, -1, -2, -3));
 }
 
+TEST(WriteUpdate, Rest_FollowsAsItIs) {
+  const Model both =
+      MakeModel({{.name = "w", .shape = {2}}, {.name = "c", .shape = {2}}}, {});
+  EXPECT_OK(WriteUpdate(RealEnv(), both.layout, {1, 2}, {4, 4}, {5, 6},
+                        TempPath("update")));
+  EXPECT_THAT(ReadFloats(TempPath("update")), ElementsAre(3, 2, 5, 6));
+  EXPECT_THAT(
+      WriteUpdate(RealEnv(), both.layout, {1, 2}, {4, 4}, {5, kInfinite},
+                  TempPath("update")),
+      StatusIs(absl::StatusCode::kInternal, HasSubstr("found inf for c[1]")));
+}
+
 TEST(WriteUpdate, ParameterThatIsNotFinite_IsNamed) {
   const Model base = Base();
   EXPECT_THAT(
