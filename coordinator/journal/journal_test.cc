@@ -149,6 +149,20 @@ TEST_P(JournalContractTest, Commit_EveryField_ComesBack) {
             MakeVersion("digits", 0).manifest.SerializeAsString());
 }
 
+TEST_P(JournalContractTest, Commit_BufferedRound_ComesBack) {
+  RoundRow round = MakeRound("digits", 5);
+  round.carried = {{"site-a", 4}, {"site-c", 1}};
+  AcceptedRow accepted = MakeAccepted("digits", 5, "site-c", "x");
+  accepted.task_round = 1;
+  ASSERT_OK(Put({MakeJob("digits"), round, accepted}));
+  JournalContents contents = Load();
+  EXPECT_EQ(contents.rounds.at("digits").at(5).carried, round.carried);
+  EXPECT_EQ(contents.accepted.at("digits").at(5).at("site-c").task_round, 1);
+  round.carried.clear();
+  ASSERT_OK(Put({round}));
+  EXPECT_THAT(Load().rounds.at("digits").at(5).carried, IsEmpty());
+}
+
 TEST_P(JournalContractTest, Commit_Times_AreKeptToTheMicrosecond) {
   RoundRow round = MakeRound("digits", 1);
   round.opened = absl::InfinitePast();
@@ -265,6 +279,16 @@ TEST_P(JournalContractTest, Commit_RowThatIsNone_IsRefusedWhole) {
   stateless.state = v1::JOB_STATE_UNSPECIFIED;
   RoundRow unordered = MakeRound("digits", 1);
   unordered.cohort = {"site-b", "site-a"};
+  RoundRow carries_itself = MakeRound("digits", 2);
+  carries_itself.carried = {{"site-a", 2}};
+  RoundRow carries_from_nowhere = MakeRound("digits", 2);
+  carries_from_nowhere.carried = {{"site-a", 0}};
+  RoundRow carries_a_stranger = MakeRound("digits", 2);
+  carries_a_stranger.carried = {{"site-x", 1}};
+  AcceptedRow from_the_future = MakeAccepted("digits", 1, "site-a", "x");
+  from_the_future.task_round = 2;
+  AcceptedRow taskless = MakeAccepted("digits", 1, "site-a", "x");
+  taskless.task_round = 0;
   AcceptedRow huge = MakeAccepted("digits", 1, "site-a", "x");
   huge.extent = {.offset = std::numeric_limits<uint64_t>::max(), .size = 1};
   VersionRow undigested = MakeVersion("digits", 1);
@@ -274,6 +298,11 @@ TEST_P(JournalContractTest, Commit_RowThatIsNone_IsRefusedWhole) {
       stateless,
       MakeRound("digits", 0),
       unordered,
+      carries_itself,
+      carries_from_nowhere,
+      carries_a_stranger,
+      from_the_future,
+      taskless,
       huge,
       MakeAccepted("digits", 1, "../etc", "x"),
       undigested,

@@ -57,10 +57,16 @@ absl::Status CheckExtent(absl::string_view what, const SpoolExtent& extent) {
 absl::Status CheckCarried(const RoundRow& row) {
   for (const auto& [worker, round] : row.carried) {
     ABSL_RETURN_IF_ERROR(ValidateId("carried", worker));
-    if (round >= 1 && round < row.round) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("round ", row.round, " carries ", worker,
-                     " on from round ", round, ", expected an earlier one"));
+    if (round < 1 || round >= row.round) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("round ", row.round, " carries ", worker,
+                       " on from round ", round, ", expected an earlier one"));
+    }
+    if (!std::binary_search(row.cohort.begin(), row.cohort.end(), worker)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("round ", row.round, " carries ", worker,
+                       " on, who is not in its cohort"));
+    }
   }
   return absl::OkStatus();
 }

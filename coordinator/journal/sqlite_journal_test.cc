@@ -12,7 +12,9 @@
 #include <fstream>
 #include <sstream>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "base/digest.h"
 #include "base/env.h"
 #include "base/status_matchers.h"
@@ -116,6 +118,129 @@ TEST_F(SqliteJournalTest, NewerSchema_IsRefusedAndUntouched) {
                        AllOf(HasSubstr(path_), HasSubstr("version 7"),
                              HasSubstr("up to version 2"))));
   EXPECT_EQ(Slurp(path_), before);
+}
+
+// What the first Koinon made, and kept in it.
+constexpr char kVersion1[] = R"sql(
+PRAGMA journal_mode=WAL;
+CREATE TABLE journal (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  epoch INTEGER NOT NULL,
+  commits INTEGER NOT NULL
+) STRICT;
+INSERT INTO journal (id, epoch, commits) VALUES (1, 3, 17);
+CREATE TABLE jobs (
+  name TEXT NOT NULL PRIMARY KEY,
+  state TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  submitted INTEGER,
+  finished INTEGER,
+  spec BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE rounds (
+  job TEXT NOT NULL REFERENCES jobs (name),
+  round INTEGER NOT NULL CHECK (round >= 1),
+  phase TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  cohort_seed TEXT NOT NULL,
+  opened INTEGER,
+  deadline INTEGER,
+  cohort TEXT NOT NULL,
+  included TEXT NOT NULL,
+  report BLOB NOT NULL,
+  PRIMARY KEY (job, round)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE accepted (
+  job TEXT NOT NULL,
+  round INTEGER NOT NULL,
+  worker TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  spool_offset INTEGER NOT NULL,
+  spool_size INTEGER NOT NULL,
+  metrics BLOB NOT NULL,
+  PRIMARY KEY (job, round, worker),
+  FOREIGN KEY (job, round) REFERENCES rounds (job, round)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE versions (
+  job TEXT NOT NULL REFERENCES jobs (name),
+  version INTEGER NOT NULL CHECK (version >= 0),
+  digest TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  manifest BLOB NOT NULL,
+  PRIMARY KEY (job, version)
+) STRICT, WITHOUT ROWID;
+-- The specification and the manifest are protobuf messages: field 1 of the one
+-- is the job's name; the other's are the job (1), the version (2) and the
+-- digest.
+INSERT INTO jobs VALUES
+  ('digits', 'RUNNING', 'why', 1700000000123456, NULL,
+   CAST(x'0a06646967697473' AS BLOB));
+INSERT INTO rounds VALUES
+  ('digits', 1, 'done', 1, '7', 1, 2, 'site-a site-b', 'site-a', x''),
+  ('digits', 2, 'open', 2, '18446744073709551615', 3, 4, 'site-a site-b', '',
+   x'');
+INSERT INTO accepted VALUES
+  ('digits', 2, 'site-b', '$DIGEST', 4096, 512, x'082a');
+INSERT INTO versions VALUES ('digits', 1, '$DIGEST', 1000, x'$MANIFEST');
+PRAGMA application_id=1265592686;
+PRAGMA user_version=1;
+)sql";
+
+std::string Version1Sql() {
+  v1::ModelManifest manifest;
+  manifest.set_job("digits");
+  manifest.set_version(1);
+  manifest.set_digest(Sha256Of("x").ToBytes());
+  return absl::StrReplaceAll(
+      kVersion1,
+      {{"$DIGEST", Sha256Of("x").ToHex()},
+       {"$MANIFEST", absl::BytesToHexString(manifest.SerializeAsString())}});
+}
+
+TEST_F(SqliteJournalTest, Version1_IsBroughtUpToDateWithAllItHolds) {
+  RunSql(path_, Version1Sql());
+  auto journal = Open();
+  ASSERT_NE(journal, nullptr);
+  EXPECT_EQ(journal->epoch(), 4);
+  ASSERT_OK_AND_ASSIGN(const JournalContents contents, journal->Load());
+  EXPECT_EQ(contents.jobs.at("digits").reason, "why");
+  const RoundRow& round = contents.rounds.at("digits").at(2);
+  EXPECT_EQ(round.attempt, 2);
+  EXPECT_EQ(round.cohort, (std::vector<WorkerId>{"site-a", "site-b"}));
+  EXPECT_TRUE(round.carried.empty());
+  const AcceptedRow& accepted =
+      contents.accepted.at("digits").at(2).at("site-b");
+  EXPECT_EQ(accepted.task_round, 2);  // as all did
+  EXPECT_EQ(accepted.digest, Sha256Of("x"));
+  EXPECT_EQ(accepted.extent, (SpoolExtent{.offset = 4096, .size = 512}));
+  EXPECT_EQ(accepted.metrics.examples(), 42);
+  EXPECT_TRUE(contents.folds.empty());
+  EXPECT_TRUE(contents.versions.at("digits").at(1).state.empty());
+
+  // And takes what the first could not keep.
+  RoundRow carries = round;
+  carries.carried = {{"site-a", 1}};
+  FoldRow fold;
+  fold.job = "digits";
+  fold.round = 2;
+  const std::vector<Mutation> mutations = {carries, fold};
+  ASSERT_OK(journal->Commit(mutations));
+  journal.reset();
+  ASSERT_OK_AND_ASSIGN(const JournalContents again, Open()->Load());
+  EXPECT_EQ(again.rounds.at("digits").at(2).carried, carries.carried);
+  EXPECT_EQ(again.folds.at("digits").count(2), 1u);
+}
+
+TEST_F(SqliteJournalTest, Version1_ThatCannotBeBroughtUpToDate_StaysAsItIs) {
+  RunSql(path_, Version1Sql());
+  // In the way of the last step.
+  RunSql(path_, "CREATE TABLE folds (placeholder TEXT)");
+  EXPECT_FALSE(OpenSqliteJournal(path_).ok());
+  RunSql(path_, "DROP TABLE folds");
+  auto journal = Open();  // nothing of the other steps was left
+  ASSERT_NE(journal, nullptr);
+  ASSERT_OK_AND_ASSIGN(const JournalContents contents, journal->Load());
+  EXPECT_EQ(contents.accepted.at("digits").at(2).at("site-b").task_round, 2);
 }
 
 TEST_F(SqliteJournalTest, ForeignDatabase_IsRefusedAndUntouched) {
