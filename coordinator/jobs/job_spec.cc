@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "aggregation/core/aggregator.h"
+#include "aggregation/server/server_optimizer.h"
 #include "base/ids.h"
 #include "base/status_macros.h"
 #include "coordinator/jobs/field_check.h"
@@ -25,7 +26,6 @@ constexpr double kMaxDeadlineSeconds = 30 * 24 * 3600;
 constexpr double kMaxLossThreshold = 1e9;
 
 // What the zero of a field stands for.
-constexpr int64_t kMinimum = 1;
 constexpr int64_t kRetries = 3;
 constexpr double kRoundDeadlineSeconds = 600;
 constexpr double kEvaluationDeadlineSeconds = 120;
@@ -35,8 +35,23 @@ absl::Status CheckDeadline(absl::string_view field, double seconds) {
                      {kMinDeadlineSeconds, kMaxDeadlineSeconds});
 }
 
-absl::Status CompleteCohort(v1::CohortSpec* cohort) {
-  if (cohort->minimum() == 0) cohort->set_minimum(kMinimum);
+// What the rule asks of a cohort.
+struct RuleNeeds {
+  std::string rule;  // "multi_krum"
+  int64_t min_updates = 1;
+
+  absl::Status Check(absl::string_view field, int64_t updates) const {
+    if (updates >= min_updates) return absl::OkStatus();
+    return FieldConflict(
+        field, absl::StrCat("is ", updates, ", but ", rule,
+                            " with these options needs at least ", min_updates,
+                            " updates: such a round could never be "
+                            "aggregated"));
+  }
+};
+
+absl::Status CompleteCohort(const RuleNeeds& needs, v1::CohortSpec* cohort) {
+  if (cohort->minimum() == 0) cohort->set_minimum(needs.min_updates);
   if (cohort->over_selection() == 0) cohort->set_over_selection(1);
   if (cohort->deadline_seconds() == 0) {
     cohort->set_deadline_seconds(kRoundDeadlineSeconds);
@@ -53,6 +68,10 @@ absl::Status CompleteCohort(v1::CohortSpec* cohort) {
       CheckDeadline("cohort.deadline_seconds", cohort->deadline_seconds()));
   ABSL_RETURN_IF_ERROR(
       CheckInteger("cohort.retries", cohort->retries(), 1, kMaxRetries));
+  if (cohort->target() > 0) {
+    ABSL_RETURN_IF_ERROR(needs.Check("cohort.target", cohort->target()));
+  }
+  ABSL_RETURN_IF_ERROR(needs.Check("cohort.minimum", cohort->minimum()));
   if (cohort->target() > 0 && cohort->minimum() > cohort->target()) {
     return FieldConflict(
         "cohort.minimum",
@@ -69,12 +88,48 @@ absl::Status CompleteCohort(v1::CohortSpec* cohort) {
   return absl::OkStatus();
 }
 
-absl::Status CompleteAggregation(v1::AggregationSpec* aggregation) {
+void CompleteVariant(v1::ServerOptimizer::Adaptive* adaptive) {
+  if (adaptive->variant() ==
+      v1::ServerOptimizer::Adaptive::VARIANT_UNSPECIFIED) {
+    adaptive->set_variant(v1::ServerOptimizer::Adaptive::PAPER);
+  }
+}
+
+absl::Status CompleteServerOptimizer(v1::ServerOptimizer* optimizer) {
+  switch (optimizer->kind_case()) {
+    case v1::ServerOptimizer::kFedadagrad:
+      CompleteVariant(optimizer->mutable_fedadagrad());
+      break;
+    case v1::ServerOptimizer::kFedadam:
+      CompleteVariant(optimizer->mutable_fedadam());
+      break;
+    case v1::ServerOptimizer::kFedyogi:
+      CompleteVariant(optimizer->mutable_fedyogi());
+      break;
+    case v1::ServerOptimizer::KIND_NOT_SET:
+      return FieldError("aggregation.server_optimizer", "empty",
+                        "fedavgm, fedadagrad, fedadam, fedyogi or diloco");
+    default:
+      break;
+  }
+  return aggregation::MakeServerOptimizer(*optimizer).status();
+}
+
+absl::StatusOr<RuleNeeds> CompleteAggregation(
+    v1::AggregationSpec* aggregation) {
   if (aggregation->rule_case() == v1::AggregationSpec::RULE_NOT_SET) {
     aggregation->mutable_fedavg();
   }
-  return InField("aggregation",
-                 aggregation::MakeAggregator(*aggregation).status());
+  const auto aggregator = aggregation::MakeAggregator(*aggregation);
+  ABSL_RETURN_IF_ERROR(InField("aggregation", aggregator.status()));
+  if (aggregation->has_server_optimizer()) {
+    ABSL_RETURN_IF_ERROR(
+        CompleteServerOptimizer(aggregation->mutable_server_optimizer()));
+  }
+  const auto* rule = aggregation->GetReflection()->GetOneofFieldDescriptor(
+      *aggregation, aggregation->GetDescriptor()->FindOneofByName("rule"));
+  return RuleNeeds{rule->name(),
+                   static_cast<int64_t>((*aggregator)->MinUpdates())};
 }
 
 absl::Status CompleteEvaluation(v1::EvaluationSpec* evaluation) {
@@ -155,8 +210,9 @@ absl::StatusOr<v1::JobSpec> ValidateJobSpec(v1::JobSpec spec) {
   ABSL_RETURN_IF_ERROR(
       InField("dataset", ValidateId("dataset name", spec.dataset())));
   ABSL_RETURN_IF_ERROR(CompleteTrainingSpec(spec.mutable_training()));
-  ABSL_RETURN_IF_ERROR(CompleteCohort(spec.mutable_cohort()));
-  ABSL_RETURN_IF_ERROR(CompleteAggregation(spec.mutable_aggregation()));
+  ABSL_ASSIGN_OR_RETURN(const RuleNeeds needs,
+                        CompleteAggregation(spec.mutable_aggregation()));
+  ABSL_RETURN_IF_ERROR(CompleteCohort(needs, spec.mutable_cohort()));
   ABSL_RETURN_IF_ERROR(CompleteEvaluation(spec.mutable_evaluation()));
   ABSL_RETURN_IF_ERROR(CheckInteger("rounds", spec.rounds(), 1, kMaxRounds));
   ABSL_RETURN_IF_ERROR(CheckStop(spec));

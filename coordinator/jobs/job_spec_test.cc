@@ -73,6 +73,26 @@ TEST(ValidateJobSpecTest, Adam_GetsItsDefaults) {
   EXPECT_EQ(adamw.epsilon(), 1e-8);
 }
 
+TEST(ValidateJobSpecTest, Minimum_IsWhatTheRuleNeedsUnlessSaid) {
+  // Krum: n >= 2 f + 3.
+  ASSERT_OK_AND_ASSIGN(
+      v1::JobSpec spec,
+      ValidateJobSpec(MakeSpec("aggregation { krum { f: 2 } }")));
+  EXPECT_EQ(spec.cohort().minimum(), 7);
+  ASSERT_OK_AND_ASSIGN(
+      spec, ValidateJobSpec(MakeSpec("aggregation { krum { f: 2 } } "
+                                     "cohort { target: 20 minimum: 9 }")));
+  EXPECT_EQ(spec.cohort().minimum(), 9);
+}
+
+TEST(ValidateJobSpecTest, AdaptiveOptimizers_GetTheirVariant) {
+  ASSERT_OK_AND_ASSIGN(const v1::JobSpec spec,
+                       ValidateJobSpec(MakeSpec(
+                           "aggregation { server_optimizer { fedyogi {} } }")));
+  EXPECT_EQ(spec.aggregation().server_optimizer().fedyogi().variant(),
+            v1::ServerOptimizer::Adaptive::PAPER);
+}
+
 // Each must be accepted, and come out the same when validated again.
 TEST(ValidateJobSpecTest, GoodSpecs_AreAcceptedAndStayAsTheyAre) {
   const std::string good[] = {
@@ -92,6 +112,9 @@ TEST(ValidateJobSpecTest, GoodSpecs_AreAcceptedAndStayAsTheyAre) {
       "cohort { minimum: 5 deadline_seconds: 0.5 retries: 1 }",
       "aggregation { fedavg { uniform: true } }",
       "aggregation { max_weight: 100 }",
+      "aggregation { server_optimizer { fedadam {} } }",
+      "aggregation { server_optimizer { fedyogi { variant: FLOWER } } }",
+      "aggregation { server_optimizer { diloco { momentum: 0.8 } } }",
       "evaluation { every_rounds: -7 }",
       "evaluation { every_rounds: 5 deadline_seconds: 10 }",
       "stop { metric: \"accuracy\" threshold: 0.97 }",
@@ -201,6 +224,14 @@ TEST(ValidateJobSpecTest, BadSpecs_AreRefusedByFieldValueAndRange) {
       {"cohort { retries: -1 }", "cohort.retries", "-1", "1 to 1000"},
 
       {"aggregation { max_weight: -1 }", "aggregation", "-1", ""},
+      {"aggregation { krum { f: 2 } } cohort { minimum: 6 }", "cohort.minimum",
+       "is 6", "krum with these options needs at least 7"},
+      {"aggregation { bulyan { f: 1 } } cohort { target: 6 }", "cohort.target",
+       "is 6", "bulyan with these options needs at least 7"},
+      {"aggregation { server_optimizer {} }", "aggregation.server_optimizer",
+       "empty", "fedavgm, fedadagrad, fedadam, fedyogi or diloco"},
+      {"aggregation { server_optimizer { fedadam { tau: -1 } } }",
+       "aggregation.server_optimizer.fedadam.tau", "-1", "> 0"},
 
       {"evaluation { deadline_seconds: nan }", "evaluation.deadline_seconds",
        "nan", "0.1 to"},
