@@ -71,7 +71,7 @@ ColumnInput ColumnsOf(const UpdateSet& set, const Points& points,
   if (kept.empty()) return input;
   auto pick = [&](auto* from) {
     for (size_t k = 0; k < kept.size(); ++k) {
-      (*from)[k] = std::move((*from)[kept[k]]);
+      std::swap((*from)[k], (*from)[kept[k]]);  // ascending: k <= kept[k]
     }
     from->resize(kept.size());
   };
