@@ -47,8 +47,10 @@ absl::Status Check(const Update& update, const UpdateSet::Expected& expected) {
   if (absl::Status shape = CheckShape(update, expected); !shape.ok()) {
     return shape;
   }
-  const int64_t staleness = expected.base_version - update.base_version;
-  if (staleness < 0 || staleness > expected.max_staleness) {
+  // Written so that no difference of versions overflows.
+  if (update.base_version > expected.base_version ||
+      update.base_version < std::max(int64_t{0}, expected.base_version -
+                                                     expected.max_staleness)) {
     return absl::FailedPreconditionError(
         absl::StrCat("it starts from version ", update.base_version,
                      ", the round from version ", expected.base_version,

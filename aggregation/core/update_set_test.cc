@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "aggregation/core/testing_updates.h"
 #include "base/status_matchers.h"
 
@@ -110,6 +111,61 @@ TEST(UpdateSetTest, BadWeights_AreRefusedWithTheWeight) {
   ExpectRefused(TestUpdate("bad", {1, 2}, 1e300),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          HasSubstr("weight 1e+300, expected at most")));
+}
+
+TEST(UpdateSetTest, BadDiscounts_AreRefusedWithTheDiscount) {
+  using Limits = std::numeric_limits<double>;
+  for (double discount : {0.0, -0.5, 1.0000001, Limits::infinity(),
+                          -Limits::infinity(), Limits::quiet_NaN()}) {
+    Update update = TestUpdate("bad", {1, 2});
+    update.discount = discount;
+    ExpectRefused(std::move(update),
+                  StatusIs(absl::StatusCode::kInvalidArgument,
+                           AllOf(HasSubstr("discount"),
+                                 HasSubstr("expected a number in (0, 1]"))));
+  }
+}
+
+// A round of version 41 that takes updates from 38 on.
+TEST(UpdateSetTest, StaleUpdates_AreTakenUpToTheirMaximum) {
+  UpdateSet::Expected expected = TestExpected(1);
+  expected.max_staleness = 3;
+  std::vector<Update> updates;
+  for (int64_t version : {37, 38, 40, 41, 42}) {
+    updates.push_back(TestUpdate(absl::StrCat("from ", version), {1}));
+    updates.back().base_version = version;
+    updates.back().discount = version == 41 ? 1 : 0.25;
+  }
+  std::vector<Refusal> refusals;
+  const UpdateSet set =
+      UpdateSet::Create(expected, std::move(updates), &refusals);
+  EXPECT_EQ(set.max_staleness(), 3);
+  ASSERT_EQ(set.size(), 3);
+  EXPECT_EQ(set.staleness(0), 3);
+  EXPECT_EQ(set.discount(0), 0.25);
+  EXPECT_EQ(set.staleness(1), 1);
+  EXPECT_EQ(set.staleness(2), 0);
+  EXPECT_EQ(set.discount(2), 1);
+  ASSERT_EQ(refusals.size(), 2);
+  EXPECT_THAT(refusals[0].reason,
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("version 37, the round from version 41"),
+                             HasSubstr("3 versions older are allowed"))));
+  EXPECT_THAT(refusals[1].reason,
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("version 42, the round from version 41")));
+}
+
+// As far as a version can be from another: nothing overflows.
+TEST(UpdateSetTest, VersionsWorldsApart_AreRefused) {
+  for (int64_t version : {std::numeric_limits<int64_t>::min(),
+                          std::numeric_limits<int64_t>::max()}) {
+    Update update = TestUpdate("bad", {1, 2});
+    update.base_version = version;
+    ExpectRefused(std::move(update),
+                  StatusIs(absl::StatusCode::kFailedPrecondition,
+                           HasSubstr(absl::StrCat("version ", version))));
+  }
 }
 
 TEST(UpdateSetTest, LargeWeight_IsCapped) {
