@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "kernels/graph/control_variates.h"
 #include "kernels/graph/model_graph.h"
 
 namespace koinon::coordinator {
@@ -82,7 +83,9 @@ absl::Status Engine::RestoreJob(const JobRow& row,
   }
   auto job = std::make_unique<Job>(
       row, RoundMachine(row.spec, RestoreSnapshot(row, rounds, accepted)));
-  job->layout = graph->layout();
+  ABSL_ASSIGN_OR_RETURN(
+      job->layout,
+      kernels::VersionLayout(graph->layout(), row.spec.training()));
   if (!rounds.empty()) job->round = rounds.rbegin()->second;
   for (const auto& [number, round] : rounds) {
     if (round.report.round() == 0) continue;

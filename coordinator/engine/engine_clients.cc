@@ -11,6 +11,7 @@
 #include "coordinator/engine/engine.h"
 #include "coordinator/jobs/job_spec.h"
 #include "google/protobuf/util/message_differencer.h"
+#include "kernels/graph/control_variates.h"
 #include "kernels/graph/model_graph.h"
 
 namespace koinon::coordinator {
@@ -57,8 +58,11 @@ absl::StatusOr<v1::SubmitJobReply> Engine::Submit(v1::JobSpec spec) {
   }
   ABSL_ASSIGN_OR_RETURN(const kernels::ModelGraph graph,
                         kernels::ModelGraph::Build(spec.model()));
+  ABSL_ASSIGN_OR_RETURN(
+      const ModelLayout layout,
+      kernels::VersionLayout(graph.layout(), spec.training()));
   ABSL_RETURN_IF_ERROR(
-      CheckModelSize(spec, static_cast<int64_t>(graph.layout().total_bytes())));
+      CheckModelSize(spec, static_cast<int64_t>(layout.total_bytes())));
   if (!spec.initial_model().empty()) {
     const size_t at = spec.initial_model().rfind('@');
     int64_t version = 0;
@@ -78,7 +82,7 @@ absl::StatusOr<v1::SubmitJobReply> Engine::Submit(v1::JobSpec spec) {
   row.submitted = clock_->Now();
   auto job =
       std::make_unique<Job>(row, RoundMachine(spec, RoundMachine::Snapshot()));
-  job->layout = graph.layout();
+  job->layout = layout;
   Mutate(row);
   LogInfo("job submitted", {{"job", spec.name()},
                             {"parameters", graph.layout().total_elements()}});

@@ -107,6 +107,7 @@ void Engine::ComputeRound(Job* job) {
     const auto it = job->accepted.find(worker);
     if (it != job->accepted.end()) input.updates.push_back(it->second);
   }
+  input.cohort = static_cast<int64_t>(job->round.cohort.size());
   input.seconds_open = absl::ToDoubleSeconds(clock_->Now() - job->round.opened);
   job->computing = true;
   ++computing_;

@@ -9,6 +9,7 @@
 #include "base/ids.h"
 #include "base/status_macros.h"
 #include "coordinator/jobs/field_check.h"
+#include "coordinator/jobs/scaffold_spec.h"
 #include "coordinator/jobs/training_spec.h"
 #include "kernels/graph/model_graph.h"
 
@@ -210,6 +211,7 @@ absl::StatusOr<v1::JobSpec> ValidateJobSpec(v1::JobSpec spec) {
   ABSL_RETURN_IF_ERROR(
       InField("dataset", ValidateId("dataset name", spec.dataset())));
   ABSL_RETURN_IF_ERROR(CompleteTrainingSpec(spec.mutable_training()));
+  ABSL_RETURN_IF_ERROR(CompleteScaffold(&spec));
   ABSL_ASSIGN_OR_RETURN(const RuleNeeds needs,
                         CompleteAggregation(spec.mutable_aggregation()));
   ABSL_RETURN_IF_ERROR(CompleteCohort(needs, spec.mutable_cohort()));

@@ -13,7 +13,9 @@
 #include "aggregation/server/server_step.h"
 #include "base/random.h"
 #include "base/status_macros.h"
+#include "coordinator/publish/control_sink.h"
 #include "coordinator/publish/state_files.h"
+#include "kernels/graph/control_variates.h"
 #include "kernels/graph/model_graph.h"
 
 namespace koinon::coordinator {
@@ -22,9 +24,9 @@ namespace {
 // Elements moved at a time where nothing else decides: 1 MiB.
 constexpr size_t kBlockElements = size_t{1} << 18;
 
-absl::Status CopyValues(const ModelStore::Version& from,
+// The first `total` values.
+absl::Status CopyValues(const ModelStore::Version& from, size_t total,
                         ModelStore::Writer* to) {
-  const size_t total = from.layout.total_elements();
   std::vector<float> block(std::min(total, kBlockElements));
   for (size_t offset = 0; offset < total; offset += kBlockElements) {
     const size_t count = std::min(kBlockElements, total - offset);
@@ -47,6 +49,30 @@ absl::Status InitializeValues(const kernels::ModelGraph& graph, uint64_t seed,
     ABSL_RETURN_IF_ERROR(to->Append(absl::MakeConstSpan(block.data(), count)));
   }
   return absl::OkStatus();
+}
+
+absl::Status AppendZeros(size_t total, ModelStore::Writer* to) {
+  const std::vector<float> zeros(std::min(total, kBlockElements));
+  for (size_t offset = 0; offset < total; offset += kBlockElements) {
+    const size_t count = std::min(kBlockElements, total - offset);
+    ABSL_RETURN_IF_ERROR(to->Append(absl::MakeConstSpan(zeros.data(), count)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CopyInitialModel(ModelStore* store,
+                              const v1::ModelManifest& initial,
+                              const ModelLayout& layout,
+                              ModelStore::Writer* to) {
+  ABSL_ASSIGN_OR_RETURN(const ModelStore::Version from, store->Open(initial));
+  const ModelLayout found =
+      kernels::WithoutControlVariates(from.layout).value_or(from.layout);
+  if (found.hash() != layout.hash()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("initial_model ", initial.job(), "@", initial.version(),
+                     " has another layout than model"));
+  }
+  return CopyValues(from, layout.total_elements(), to);
 }
 
 absl::StatusOr<aggregation::UpdateSet> MakeUpdateSet(
@@ -126,6 +152,15 @@ absl::StatusOr<v1::AggregationReport> Aggregate(
   // The chain of sinks, from its end to its head.
   aggregation::ServerStepSink step(MakeStep(rules, input, base, state, writer));
   aggregation::UpdateSink* head = &step;
+  std::unique_ptr<aggregation::UpdateSink> control;
+  if (input.spec.training().has_scaffold()) {
+    ABSL_ASSIGN_OR_RETURN(
+        const double share,
+        ControlShare(input.spec, static_cast<int64_t>(set.size()),
+                     input.cohort));
+    control = std::make_unique<ControlSink>(set.elements() / 2, share, head);
+    head = control.get();
+  }
   std::unique_ptr<aggregation::UpdateSink> keep;
   if (rules.aggregator->KeepsAggregate()) {
     context.previous = state->before(kKeptAggregate);
@@ -210,20 +245,19 @@ absl::StatusOr<v1::ModelManifest> PublishInitialModel(
     const v1::ModelManifest* initial) {
   ABSL_ASSIGN_OR_RETURN(const kernels::ModelGraph graph,
                         kernels::ModelGraph::Build(spec.model()));
+  ABSL_ASSIGN_OR_RETURN(
+      const ModelLayout layout,
+      kernels::VersionLayout(graph.layout(), spec.training()));
   ABSL_ASSIGN_OR_RETURN(auto writer,
-                        store->NewVersion(spec.name(), 0, graph.layout()));
+                        store->NewVersion(spec.name(), 0, layout));
   if (initial != nullptr) {
-    ABSL_ASSIGN_OR_RETURN(const ModelStore::Version from,
-                          store->Open(*initial));
-    if (from.layout.hash() != graph.layout().hash()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("initial_model ", initial->job(), "@",
-                       initial->version(), " has another layout than model"));
-    }
-    ABSL_RETURN_IF_ERROR(CopyValues(from, writer.get()));
+    ABSL_RETURN_IF_ERROR(
+        CopyInitialModel(store, *initial, graph.layout(), writer.get()));
   } else {
     ABSL_RETURN_IF_ERROR(InitializeValues(graph, spec.seed(), writer.get()));
   }
+  ABSL_RETURN_IF_ERROR(AppendZeros(
+      layout.total_elements() - graph.layout().total_elements(), writer.get()));
   return writer->Publish(Digest(), v1::Provenance());
 }
 

@@ -20,8 +20,11 @@
 namespace koinon::coordinator {
 
 // Writes version 0 of a job: the model's seeded initial values, or the values
-// of `initial` (the version that spec.initial_model names; its layout must be
-// the model's). Blocks only: memory does not grow with the model.
+// of `initial` (the version that spec.initial_model names; its layout, control
+// variates left aside, must be the model's). With training.scaffold, zeros
+// follow as the server's control variate, whatever `initial` has: it is the
+// mean of the workers' own, and those start at zero in each job. Blocks only:
+// memory does not grow with the model.
 absl::StatusOr<v1::ModelManifest> PublishInitialModel(
     ModelStore* store, const v1::JobSpec& spec,
     const v1::ModelManifest* initial);
@@ -33,6 +36,7 @@ struct RoundInput {
   v1::ModelManifest base;
   std::vector<StateFile> base_state;  // VersionRow.state of the base
   std::vector<AcceptedRow> updates;
+  int64_t cohort = 0;  // workers that were asked
   double seconds_open = 0;
 };
 
