@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -45,15 +46,23 @@ struct Sample {
   size_t period = 0;
 };
 
+struct AlignedDelete {
+  void operator()(float* floats) const {
+    ::operator delete[](floats, std::align_val_t{64});
+  }
+};
+
 // What one thread needs while it works on a tile. Sources in memory never touch
 // `scratch`.
 struct Workspace {
-  Workspace(size_t n, size_t m, size_t mixed_rows, size_t tile)
+  Workspace(size_t n, size_t m, size_t mixed_rows, size_t tile,
+            size_t kernel_floats)
       : scratch(new float[n * tile]),
         mixed(new float[mixed_rows * tile]),
         source_rows(n),
         rows(m),
-        run_rows(m) {}
+        run_rows(m),
+        kernel(new (std::align_val_t{64}) float[kernel_floats]) {}
 
   // Not value-initialised: that would touch every page.
   std::unique_ptr<float[]> scratch;  // [n][tile]
@@ -61,7 +70,7 @@ struct Workspace {
   std::vector<const float*> source_rows;
   std::vector<const float*> rows;
   std::vector<const float*> run_rows;
-  ColumnKernel::Workspace kernel;
+  std::unique_ptr<float[], AlignedDelete> kernel;
 };
 
 // How often each row's value was left out, over all threads.
@@ -108,7 +117,8 @@ class ColumnPass {
              const ColumnRule& rule, InstructionSet set, OutsideCounts* outside)
       : layout_(layout),
         input_(input),
-        kernel_(rule, input.size(), set),
+        program_(ColumnProgram::For(rule, input.size())),
+        kernel_(ColumnKernelFor(set)),
         mixing_(input.mixing, input.rows.size()),
         sample_(layout.total_elements()),
         outside_(outside),
@@ -128,6 +138,7 @@ class ColumnPass {
         std::unique_ptr<Workspace> workspace = Take();
         results[tile] =
             ReduceTile(begin + from, length, window + from, workspace.get());
+        FinishColumnKernels();
         Return(std::move(workspace));
       });
       for (const absl::Status& result : results) ABSL_RETURN_IF_ERROR(result);
@@ -147,7 +158,8 @@ class ColumnPass {
       }
     }
     return std::make_unique<Workspace>(input_.rows.size(), input_.size(),
-                                       mixing_.mixed_rows(), tile_);
+                                       mixing_.mixed_rows(), tile_,
+                                       program_.ScratchFloats());
   }
   void Return(std::unique_ptr<Workspace> workspace) {
     MutexLock lock(&mutex_);
@@ -208,7 +220,7 @@ class ColumnPass {
     block.out = out;
     block.low = sampled ? low : nullptr;
     block.high = sampled ? high : nullptr;
-    if (!kernel_.Reduce(block, &workspace->kernel)) return false;
+    if (!kernel_(program_, block, workspace->kernel.get())) return false;
     if (sampled) outside_->Add(workspace->run_rows, low, high, count);
     return true;
   }
@@ -235,6 +247,7 @@ class ColumnPass {
 
   const ModelLayout& layout_;
   const ColumnInput& input_;
+  const ColumnProgram program_;
   const ColumnKernel kernel_;
   const RowMixing mixing_;
   const Sample sample_;
