@@ -18,6 +18,7 @@ constexpr char kFooter[] =
     "  koinon certs certs --workers 8         keys for a federation\n"
     "  koinon submit digits.txtpb --watch     train, and see it happen\n"
     "  koinon pull digits -o digits.safetensors\n"
+    "  koinon aggregate --help                rules on files, by hand\n"
     "\n"
     "Which coordinator: --coordinator HOST:PORT or KOINON_COORDINATOR.\n"
     "Who you are: --certs DIR (or KOINON_CERTS) and --identity NAME.\n"
@@ -38,6 +39,7 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddNodesCommand(&app, &exit_code);
   AddModelCommands(&app, &exit_code);
   AddEvaluateCommand(&app, &exit_code);
+  AddAggregateCommand(&app, &exit_code);
   AddCertsCommand(&app, &exit_code);
   AddBenchCommands(&app, &exit_code);
   AddCompletionCommand(&app, &exit_code);

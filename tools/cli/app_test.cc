@@ -100,11 +100,21 @@ TEST(RunCommandLine, BadKillPlan_SaysWhatIsExpected) {
   EXPECT_THAT(result.err, HasSubstr("NAME@ROUND"));
 }
 
+TEST(RunCommandLine, AggregateWithAnUnknownRule_ListsTheRules) {
+  const Result result = Koinon({"aggregate", "--rule", "krumm { f: 1 }",
+                                "a.safetensors", "-o", "out.safetensors"});
+  EXPECT_EQ(result.exit_code, ExitCode::kUsage);
+  EXPECT_THAT(result.err, HasSubstr("did you mean \"krum\"?"));
+  EXPECT_THAT(result.err, HasSubstr("fedavg"));
+  EXPECT_THAT(result.err, HasSubstr("centered_clipping"));
+}
+
 TEST(RunCommandLine, Completion_KnowsEveryCommand) {
   const Result result = Koinon({"completion", "bash"});
   EXPECT_EQ(result.exit_code, ExitCode::kOk);
   EXPECT_THAT(result.out, HasSubstr("up submit jobs watch rounds cancel pause "
-                                    "resume nodes models pull evaluate certs"));
+                                    "resume nodes models pull evaluate "
+                                    "aggregate certs"));
   EXPECT_EQ(Koinon({"completion", "tcsh"}).exit_code, ExitCode::kUsage);
 }
 

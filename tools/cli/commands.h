@@ -19,6 +19,7 @@ void AddJobCommands(CLI::App* app,
 void AddNodesCommand(CLI::App* app, ExitCode* exit_code);
 void AddModelCommands(CLI::App* app, ExitCode* exit_code);  // models, pull
 void AddEvaluateCommand(CLI::App* app, ExitCode* exit_code);
+void AddAggregateCommand(CLI::App* app, ExitCode* exit_code);
 void AddBenchCommands(CLI::App* app, ExitCode* exit_code);  // aggregate, ...
 void AddCertsCommand(CLI::App* app, ExitCode* exit_code);
 void AddCompletionCommand(CLI::App* app, ExitCode* exit_code);
