@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -13,10 +15,10 @@
 #include "aggregation/core/aggregator.h"
 #include "aggregation/core/update_set.h"
 #include "aggregation/reference/mean.h"
-#include "base/model_layout.h"
-#include "base/random.h"
 #include "base/status_macros.h"
 #include "base/thread_pool.h"
+#include "kernels/peak_flops.h"
+#include "tools/bench/aggregate_check.h"
 #include "tools/bench/numpy_rival.h"
 #include "tools/bench/read_loop.h"
 #include "tools/bench/shared_memory.h"
@@ -61,23 +63,16 @@ void LetRivalSettle() {
   std::this_thread::sleep_for(std::chrono::milliseconds(5));
 }
 
-// The updates of one case, and FedAvg over them.
+// The updates of one case, and rules over them.
 class Subject {
  public:
   static absl::StatusOr<std::unique_ptr<Subject>> Create(AggregateCase size) {
     const size_t n = size.updates, P = size.parameters;
-    constexpr size_t kMost = size_t{1} << 40;
-    if (n == 0 || P == 0 || P > kMost / (n + 1)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("a case of ", n, " updates of ", P,
-                       " parameters, expected at least 1 of 1"));
-    }
     auto subject = std::make_unique<Subject>();
     subject->size_ = size;
     ABSL_ASSIGN_OR_RETURN(subject->memory_, SharedFloats::Create((n + 1) * P));
-    subject->mean_.resize(P);
+    subject->result_.resize(P);
     ABSL_RETURN_IF_ERROR(subject->Fill());
-    ABSL_ASSIGN_OR_RETURN(subject->rule_, aggregation::MakeAggregator({}));
     return subject;
   }
 
@@ -88,138 +83,127 @@ class Subject {
     return memory_->values().first(size_.updates * size_.parameters);
   }
   absl::Span<const float> rivals_answer() const { return row(size_.updates); }
-  absl::Span<const float> mean() const { return mean_; }
   const SharedFloats* memory() const { return memory_.get(); }
   const Times& weights() const { return weights_; }
   const AggregateCase& size() const { return size_; }
 
-  absl::Status Average(ThreadPool* pool) {
-    aggregation::MemorySink sink(absl::MakeSpan(mean_));
-    return rule_->Aggregate(*set_, {.pool = pool}, &sink).status();
+  absl::StatusOr<v1::AggregationReport> Aggregate(
+      const aggregation::Aggregator& rule, ThreadPool* pool) {
+    aggregation::AggregationContext context;
+    context.pool = pool;
+    aggregation::MemorySink sink(absl::MakeSpan(result_));
+    return rule.Aggregate(*set_, context, &sink);
+  }
+  absl::Status Validate(const aggregation::Aggregator& rule) const {
+    return rule.Validate(*set_);
   }
 
-  // The largest error of the mean, or INTERNAL.
+  // The largest error of the result, or INTERNAL.
+  absl::StatusOr<double> Check(const BenchRule& rule,
+                               const v1::AggregationReport& report) const {
+    if (rule.name == "fedavg") return CheckMean();
+    AggregateAnswer answer;
+    answer.n = size_.updates;
+    answer.P = size_.parameters;
+    answer.value = [this](size_t i, size_t j) { return row(i)[j]; };
+    answer.weights = weights_;
+    answer.report = &report;
+    answer.result = [this](size_t j) { return result_[j]; };
+    return CheckAggregate(rule, answer);
+  }
+
+  // Of NumPy's answer from ours.
+  double LargestDifference() const {
+    double largest = 0;
+    for (size_t j = 0; j < result_.size(); ++j) {
+      const double difference = std::fabs(result_[j] - rivals_answer()[j]);
+      if (!(difference <= largest)) largest = difference;  // NaN too
+    }
+    return largest;
+  }
+
+ private:
+  // Every coordinate.
   absl::StatusOr<double> CheckMean() const {
     std::vector<absl::Span<const float>> rows;
     for (size_t i = 0; i < size_.updates; ++i) rows.push_back(row(i));
     const auto reference = aggregation::MeanReference(rows, weights_);
     double largest = 0;
-    for (size_t j = 0; j < mean_.size(); ++j) {
-      const double error = std::fabs(mean_[j] - reference.mean[j]);
+    for (size_t j = 0; j < result_.size(); ++j) {
+      const double error = std::fabs(result_[j] - reference.mean[j]);
       if (!(error <= aggregation::MeanTolerance(reference, j))) {
         return absl::InternalError(
             absl::StrFormat("element %d of the mean is %.9g, expected %.9g", j,
-                            mean_[j], reference.mean[j]));
+                            result_[j], reference.mean[j]));
       }
       largest = std::max(largest, error);
     }
     return largest;
   }
 
-  double LargestDifference() const {
-    double largest = 0;
-    for (size_t j = 0; j < mean_.size(); ++j) {
-      largest =
-          std::max<double>(largest, std::fabs(mean_[j] - rivals_answer()[j]));
-    }
-    return largest;
-  }
-
- private:
   absl::Status Fill() {
-    for (size_t i = 0; i < inputs().size(); ++i) {
-      const auto bits = static_cast<int32_t>(RandomAt(1, i) >> 32);
-      memory_->values()[i] = static_cast<float>(bits) * 0x1p-31f;
-    }
-    aggregation::UpdateSet::Expected expected;
-    ABSL_ASSIGN_OR_RETURN(
-        expected.layout,
-        ModelLayout::Create({{"parameters",
-                              DType::kF32,
-                              {static_cast<int64_t>(size_.parameters)}}}));
-    std::vector<aggregation::Update> updates;
+    const size_t P = size_.parameters;
     for (size_t i = 0; i < size_.updates; ++i) {
-      weights_.push_back(100.0 + static_cast<double>(RandomAt(2, i) % 900));
-      aggregation::Update update;
-      update.worker = absl::StrFormat("w%06d", i);
-      update.weight = weights_.back();
-      update.layout_hash = expected.layout.hash();
-      update.elements = size_.parameters;
-      update.values = std::make_unique<aggregation::MemorySource>(row(i));
-      updates.push_back(std::move(update));
+      for (size_t j = 0; j < P; ++j) {
+        memory_->values()[i * P + j] = BenchValue(size_, i, j);
+      }
     }
-    std::vector<aggregation::Refusal> refusals;
-    set_.emplace(aggregation::UpdateSet::Create(std::move(expected),
-                                                std::move(updates), &refusals));
-    return refusals.empty() ? absl::OkStatus() : refusals[0].reason;
+    weights_ = BenchWeights(size_);
+    ABSL_ASSIGN_OR_RETURN(
+        aggregation::UpdateSet set, BenchUpdateSet(size_, [this](size_t i) {
+          return std::make_unique<aggregation::MemorySource>(row(i));
+        }));
+    set_.emplace(std::move(set));
+    return absl::OkStatus();
   }
 
   AggregateCase size_;
   std::unique_ptr<SharedFloats> memory_;
   Times weights_;
-  std::vector<float> mean_;
+  std::vector<float> result_;
   std::optional<aggregation::UpdateSet> set_;
-  std::unique_ptr<aggregation::Aggregator> rule_;
 };
 
-// One case on one number of threads: warms every side up, then times them in
-// turns.
-class Duel {
+// What stays the same for all rules of one case on one number of threads.
+class Ring {
  public:
-  Duel(const AggregateBenchOptions& options, int threads, Subject* subject)
+  Ring(const AggregateBenchOptions& options, int threads, Subject* subject)
       : options_(options), pool_(threads), subject_(*subject) {
-    figure_.size = subject->size();
-    figure_.threads = threads;
+    StartRival();
+    PlanRead();
   }
 
-  absl::StatusOr<AggregateFigure> Run() {
-    ABSL_RETURN_IF_ERROR(subject_.Average(&pool_));
-    ABSL_ASSIGN_OR_RETURN(figure_.largest_error, subject_.CheckMean());
-    StartRival();
-    PlanOwn();
-    if (rival_ != nullptr) {
-      for (Form* form : {&average_, &average_fp32_, &matvec_}) {
-        ABSL_RETURN_IF_ERROR(Plan(form));
-      }
-    }
-    for (int i = 0; i < options_.repetitions; ++i) {
-      ABSL_RETURN_IF_ERROR(RunOnce());
-    }
-    Summarise();
-    return figure_;
-  }
+  const AggregateBenchOptions& options() const { return options_; }
+  Subject& subject() { return subject_; }
+  ThreadPool* pool() { return &pool_; }
+  NumpyRival* rival() { return rival_.get(); }  // null: absent
+  const std::string& rival_name() const { return rival_name_; }
+
+  double TimeRead() { return TimeRead(read_way_, read_calls_); }
 
  private:
-  struct Form {
-    const char* name;
-    int calls = 1;
-    Times times;
-    double largest_difference = 0;
-  };
-
   void StartRival() {
     if (options_.python.empty()) {
-      figure_.rival = "not asked for";
+      rival_name_ = "not asked for";
       return;
     }
     NumpyRival::Options rival;
     rival.python = options_.python;
-    rival.threads = figure_.threads;
+    rival.threads = pool_.threads();
     rival.memory = subject_.memory();
-    rival.n = figure_.size.updates;
-    rival.P = figure_.size.parameters;
+    rival.n = subject_.size().updates;
+    rival.P = subject_.size().parameters;
     auto started = NumpyRival::Start(rival, subject_.weights());
     if (!started.ok()) {
-      figure_.rival = absl::StrCat("absent: ", started.status().message());
+      rival_name_ = absl::StrCat("absent: ", started.status().message());
       return;
     }
     rival_ = *std::move(started);
-    figure_.rival = rival_->description();
+    rival_name_ = rival_->description();
   }
 
-  void PlanOwn() {
-    own_calls_ = CallsFor(TimeOwn(1), options_.seconds);
-    // The fastest way to read, of three attempts each.
+  // The fastest way to read, of three attempts each.
+  void PlanRead() {
     double best = HUGE_VAL;
     for (int attempt = 0; attempt < 3; ++attempt) {
       for (int way = 0; way < kReadWays; ++way) {
@@ -232,88 +216,283 @@ class Duel {
     read_calls_ = CallsFor(best, options_.seconds);
   }
 
-  absl::Status Plan(Form* form) {
-    for (int warm_up = 0; warm_up < 2; ++warm_up) {
-      ABSL_ASSIGN_OR_RETURN(const double seconds,
-                            rival_->Measure(form->name, 1));
-      form->calls = CallsFor(seconds, options_.seconds);
-    }
-    form->largest_difference = subject_.LargestDifference();
-    return absl::OkStatus();
-  }
-
-  double TimeOwn(int calls) {
-    return Time(calls, [&] { subject_.Average(&pool_).IgnoreError(); });
-  }
   double TimeRead(int way, int calls) {
     return Time(calls, [&] { ReadAll(subject_.inputs(), way, &pool_); });
-  }
-
-  absl::Status RunOnce() {
-    read_.push_back(TimeRead(read_way_, read_calls_));
-    own_.push_back(TimeOwn(own_calls_));
-    if (rival_ == nullptr) return absl::OkStatus();
-    for (Form* form : {&average_, &average_fp32_, &matvec_}) {
-      ABSL_ASSIGN_OR_RETURN(const double seconds,
-                            rival_->Measure(form->name, form->calls));
-      form->times.push_back(seconds);
-    }
-    LetRivalSettle();
-    return absl::OkStatus();
-  }
-
-  void Summarise() {
-    const double gigabytes =
-        1e-9 * sizeof(float) * static_cast<double>(subject_.inputs().size());
-    figure_.seconds = Median(own_);
-    figure_.input_gb_per_s = gigabytes / figure_.seconds;
-    figure_.read_gb_per_s = gigabytes / Median(read_);
-    figure_.of_read = MedianRatio(read_, own_);
-    if (rival_ == nullptr) return;
-    figure_.average = Against(average_);
-    figure_.average_fp32 = Against(average_fp32_);
-    figure_.matvec = Against(matvec_);
-  }
-
-  RivalFigure Against(const Form& form) const {
-    return {Median(form.times), MedianRatio(form.times, own_),
-            form.largest_difference};
   }
 
   const AggregateBenchOptions& options_;
   ThreadPool pool_;
   Subject& subject_;
-  AggregateFigure figure_;
   std::unique_ptr<NumpyRival> rival_;
-  int own_calls_ = 1;
-  int read_calls_ = 1;
+  std::string rival_name_;
   int read_way_ = 0;
-  Times own_, read_;
-  Form average_ = {"average", 1, {}, 0};
-  Form average_fp32_ = {"average_fp32", 1, {}, 0};
-  Form matvec_ = {"matvec", 1, {}, 0};
+  int read_calls_ = 1;
 };
 
-}  // namespace
+// One rule against its rivals: warms every side up, compares the answers, then
+// times them in turns.
+class Duel {
+ public:
+  Duel(const BenchRule& rule, Ring* ring)
+      : rule_(rule), ring_(*ring), subject_(ring->subject()) {
+    figure_.rule = rule.name;
+    figure_.size = subject_.size();
+    figure_.threads = ring->pool()->threads();
+    figure_.rival = ring->rival_name();
+  }
 
-absl::StatusOr<std::vector<AggregateFigure>> MeasureAggregate(
-    const AggregateBenchOptions& options) {
+  absl::StatusOr<AggregateFigure> Run() {
+    ABSL_ASSIGN_OR_RETURN(own_.rule, aggregation::MakeAggregator(rule_.spec));
+    ABSL_RETURN_IF_ERROR(subject_.Validate(*own_.rule));
+    ABSL_RETURN_IF_ERROR(PlanBaseline());
+    ABSL_RETURN_IF_ERROR(PlanOwn());
+    if (ring_.rival() != nullptr) {
+      for (const RivalForm& form : rule_.rivals) {
+        ABSL_RETURN_IF_ERROR(PlanRival(form));
+      }
+    }
+    const int turns = Turns();
+    for (int i = 0; i < turns; ++i) ABSL_RETURN_IF_ERROR(RunOnce());
+    Summarise();
+    return figure_;
+  }
+
+ private:
+  // Rivals that are slower are measured once: their ratios are large, and
+  // nobody minds the second digit.
+  static constexpr double kSlowSeconds = 2;
+  // Rivals with more operations on all parameters are left out.
+  static constexpr double kMostOperations = 4e11;
+  // What the repetitions of one rule in one case may take.
+  static constexpr double kBudgetSeconds = 20;
+  static constexpr double kPeakSeconds = 0.01;
+
+  struct Own {
+    std::unique_ptr<aggregation::Aggregator> rule;
+    int calls = 1;
+    Times times;
+  };
+  struct Rival {
+    RivalForm form;
+    int calls = 1;
+    Times times;
+    double largest_difference = 0;
+    bool slow = false;
+  };
+
+  absl::Status PlanBaseline() {
+    if (rule_.baseline.empty()) return absl::OkStatus();
+    ABSL_ASSIGN_OR_RETURN(
+        const BenchRule baseline,
+        MakeBenchRule(rule_.baseline, subject_.size().updates));
+    ABSL_ASSIGN_OR_RETURN(baseline_.rule,
+                          aggregation::MakeAggregator(baseline.spec));
+    ABSL_ASSIGN_OR_RETURN(const auto report,
+                          subject_.Aggregate(*baseline_.rule, ring_.pool()));
+    ABSL_RETURN_IF_ERROR(subject_.Check(baseline, report).status());
+    return Plan(&baseline_);
+  }
+
+  absl::Status PlanOwn() {
+    ABSL_ASSIGN_OR_RETURN(const auto report,
+                          subject_.Aggregate(*own_.rule, ring_.pool()));
+    ABSL_ASSIGN_OR_RETURN(figure_.largest_error, subject_.Check(rule_, report));
+    return Plan(&own_);
+  }
+
+  absl::Status Plan(Own* own) {
+    ABSL_ASSIGN_OR_RETURN(const double seconds, TimeOwn(own, 1));
+    own->calls = CallsFor(seconds, ring_.options().seconds);
+    turn_seconds_ += seconds * own->calls;
+    return absl::OkStatus();
+  }
+
+  absl::Status PlanRival(const RivalForm& form) {
+    const auto parameters = static_cast<double>(subject_.size().parameters);
+    if (form.operations * parameters > kMostOperations) return absl::OkStatus();
+    Rival rival;
+    rival.form = form;
+    double seconds = 0;
+    for (int warm_up = 0; warm_up < 2 && !rival.slow; ++warm_up) {
+      ABSL_ASSIGN_OR_RETURN(seconds, ring_.rival()->Measure(form.request, 1));
+      rival.slow = seconds > kSlowSeconds;
+    }
+    rival.calls = CallsFor(seconds, ring_.options().seconds);
+    if (rival.slow) {
+      rival.times.push_back(seconds);
+    } else {
+      turn_seconds_ += seconds * rival.calls;
+    }
+    rival.largest_difference = subject_.LargestDifference();
+    if (!(rival.largest_difference <= form.tolerance)) {
+      return absl::InternalError(absl::StrFormat(
+          "%s of %d x %d: the answer of %s differs by %g, at most %g allowed",
+          rule_.name, subject_.size().updates, subject_.size().parameters,
+          form.label, rival.largest_difference, form.tolerance));
+    }
+    rivals_.push_back(std::move(rival));
+    return absl::OkStatus();
+  }
+
+  int Turns() const {
+    const int affordable = static_cast<int>(
+        std::clamp(kBudgetSeconds / std::max(turn_seconds_, 1e-9), 3.0, 1e4));
+    return std::min(ring_.options().repetitions, affordable);
+  }
+
+  absl::StatusOr<double> TimeOwn(Own* own, int calls) {
+    absl::Status status;
+    const double seconds = Time(calls, [&] {
+      status.Update(subject_.Aggregate(*own->rule, ring_.pool()).status());
+    });
+    ABSL_RETURN_IF_ERROR(status);
+    return seconds;
+  }
+
+  absl::Status RunOnce() {
+    read_.push_back(ring_.TimeRead());
+    if (rule_.gram()) {
+      peak_.push_back(kernels::MeasurePeakFlops(ring_.pool()->threads(),
+                                                absl::Seconds(kPeakSeconds)));
+    }
+    for (Own* own : {&own_, &baseline_}) {
+      if (own->rule == nullptr) continue;
+      ABSL_ASSIGN_OR_RETURN(const double seconds, TimeOwn(own, own->calls));
+      own->times.push_back(seconds);
+    }
+    for (Rival& rival : rivals_) {
+      if (rival.slow) continue;
+      ABSL_ASSIGN_OR_RETURN(
+          const double seconds,
+          ring_.rival()->Measure(rival.form.request, rival.calls));
+      rival.times.push_back(seconds);
+      LetRivalSettle();
+    }
+    return absl::OkStatus();
+  }
+
+  void Summarise() {
+    const auto n = static_cast<double>(subject_.size().updates);
+    const auto parameters = static_cast<double>(subject_.size().parameters);
+    const double gigabytes = 1e-9 * sizeof(float) * n * parameters;
+    figure_.seconds = Median(own_.times);
+    figure_.input_gb_per_s = gigabytes / figure_.seconds;
+    figure_.read_gb_per_s = gigabytes / Median(read_);
+    figure_.of_read = MedianRatio(read_, own_.times);
+    if (rule_.gram()) {
+      const double operations = n * (n + 1) * parameters;
+      Times speeds;
+      for (const double seconds : own_.times) {
+        speeds.push_back(operations / seconds);
+      }
+      figure_.gflops = 1e-9 * operations / figure_.seconds;
+      figure_.peak_gflops = 1e-9 * Median(peak_);
+      figure_.of_peak = MedianRatio(speeds, peak_);
+    }
+    if (baseline_.rule != nullptr) {
+      RivalFigure baseline;
+      baseline.name = rule_.baseline;
+      baseline.seconds = Median(baseline_.times);
+      baseline.speedup = MedianRatio(baseline_.times, own_.times);
+      baseline.runs = static_cast<int>(baseline_.times.size());
+      figure_.rivals.push_back(std::move(baseline));
+    }
+    for (const Rival& rival : rivals_) figure_.rivals.push_back(Against(rival));
+  }
+
+  RivalFigure Against(const Rival& rival) const {
+    RivalFigure figure;
+    figure.name = rival.form.label;
+    figure.seconds = Median(rival.times);
+    figure.speedup = rival.slow ? figure.seconds / figure_.seconds
+                                : MedianRatio(rival.times, own_.times);
+    figure.largest_difference = rival.largest_difference;
+    figure.tolerance = rival.form.tolerance;
+    figure.runs = static_cast<int>(rival.times.size());
+    return figure;
+  }
+
+  const BenchRule& rule_;
+  Ring& ring_;
+  Subject& subject_;
+  AggregateFigure figure_;
+  double turn_seconds_ = 0;  // of one repetition of all sides
+  Own own_, baseline_;
+  std::vector<Rival> rivals_;
+  Times read_, peak_;
+};
+
+// Of /proc/meminfo; infinity where there is none.
+double AvailableBytes() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string key;
+  double kilobytes = 0;
+  std::string unit;
+  while (meminfo >> key >> kilobytes) {
+    std::getline(meminfo, unit);
+    if (key == "MemAvailable:") return 1024 * kilobytes;
+  }
+  return HUGE_VAL;
+}
+
+// Memory is promised before it is there: a case that is too large would not
+// fail but end the process.
+absl::Status CheckCase(const AggregateCase& size, bool rivals) {
+  const auto n = static_cast<double>(size.updates);
+  const auto parameters = static_cast<double>(size.parameters);
+  if (size.updates == 0 || size.parameters == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a case of ", size.updates, " updates of ",
+                     size.parameters, " parameters, expected at least 1 of 1"));
+  }
+  // NumPy sorts a copy; and some room for everybody else.
+  const double needed =
+      4 * parameters * (n * (rivals ? 2 : 1) + 4) * 1.1 + (1 << 20);
+  const double available = AvailableBytes();
+  if (needed <= available) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "%d updates of %d parameters need %.1f GiB of memory%s, %.1f are free",
+      size.updates, size.parameters, needed / (1 << 30),
+      rivals ? " (half of it NumPy's)" : "", available / (1 << 30)));
+}
+
+absl::Status CheckOptions(const AggregateBenchOptions& options) {
   if (options.repetitions < 1 || !(options.seconds > 0)) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "%d repetitions of %g seconds, expected at least 1 of more than 0",
         options.repetitions, options.seconds));
   }
+  for (const int threads : options.threads) {
+    if (threads < 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(threads, " threads, expected at least 1"));
+    }
+  }
+  for (const AggregateCase& size : options.cases) {
+    ABSL_RETURN_IF_ERROR(CheckCase(size, !options.python.empty()));
+    for (const std::string& rule : options.rules) {
+      ABSL_RETURN_IF_ERROR(MakeBenchRule(rule, size.updates).status());
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<AggregateFigure>> MeasureAggregate(
+    const AggregateBenchOptions& options) {
+  ABSL_RETURN_IF_ERROR(CheckOptions(options));
   std::vector<AggregateFigure> figures;
   for (const AggregateCase& size : options.cases) {
     ABSL_ASSIGN_OR_RETURN(std::unique_ptr<Subject> subject,
                           Subject::Create(size));
-    for (int threads : options.threads) {
-      if (threads < 1) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(threads, " threads, expected at least 1"));
+    for (const int threads : options.threads) {
+      Ring ring(options, threads, subject.get());
+      for (const std::string& name : options.rules) {
+        ABSL_ASSIGN_OR_RETURN(const BenchRule rule,
+                              MakeBenchRule(name, size.updates));
+        ABSL_ASSIGN_OR_RETURN(figures.emplace_back(), Duel(rule, &ring).Run());
       }
-      ABSL_ASSIGN_OR_RETURN(figures.emplace_back(),
-                            Duel(options, threads, subject.get()).Run());
     }
   }
   return figures;

@@ -15,7 +15,7 @@
 namespace koinon::tools {
 
 // NumPy in a child process that waits between measurements, so that they can be
-// interleaved with ours, and that averages the same bytes. Not thread-safe.
+// interleaved with ours, and that aggregates the same bytes. Not thread-safe.
 class NumpyRival {
  public:
   struct Options {
@@ -32,10 +32,10 @@ class NumpyRival {
       const Options& options, absl::Span<const double> weights);
   ~NumpyRival();
 
-  // Seconds for one call of "average" (np.average), "average_fp32" (with fp32
-  // weights) or "matvec" (w @ S), as the mean over `count` calls. The answer
-  // then lies behind the updates. UNAVAILABLE if the child has died;
-  // DEADLINE_EXCEEDED if it hangs.
+  // Seconds for one call of a form that the script knows, with its numbers
+  // ("average", "trimmed_sort 20": aggregate_rival.py), as the mean over
+  // `count` calls. The answer then lies behind the updates. UNAVAILABLE if the
+  // child has died; DEADLINE_EXCEEDED if it hangs.
   absl::StatusOr<double> Measure(absl::string_view form, int count);
 
   // "numpy 1.24.2 with /usr/lib/.../libopenblasp-r0.3.21.so"

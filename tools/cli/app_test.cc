@@ -100,6 +100,37 @@ TEST(RunCommandLine, BadKillPlan_SaysWhatIsExpected) {
   EXPECT_THAT(result.err, HasSubstr("NAME@ROUND"));
 }
 
+TEST(RunCommandLine, BenchAttacksWithoutData_NamesThePath) {
+  const Result absent = Koinon({"bench", "attacks", "--data", "no/mnist"});
+  EXPECT_EQ(absent.exit_code, ExitCode::kUsage);
+  EXPECT_THAT(absent.err, HasSubstr("no/mnist"));
+  const std::string dir = ::testing::TempDir();
+  const Result empty = Koinon({"bench", "attacks", "--data", dir.c_str()});
+  EXPECT_EQ(empty.exit_code, ExitCode::kFailed);
+  EXPECT_THAT(empty.err, HasSubstr("train-images-idx3-ubyte.gz"));
+}
+
+TEST(RunCommandLine, BenchAggregate_RefusesWhatContradictsItself) {
+  const Result rule =
+      Koinon({"bench", "aggregate", "--rules", "mean", "--python", ""});
+  EXPECT_EQ(rule.exit_code, ExitCode::kUsage);
+  EXPECT_THAT(rule.err, HasSubstr("trimmed_mean"));
+  EXPECT_EQ(
+      Koinon({"bench", "aggregate", "--case", "5x5", "--n", "5"}).exit_code,
+      ExitCode::kUsage);
+  EXPECT_EQ(Koinon({"bench", "aggregate", "--dir", "/"}).exit_code,
+            ExitCode::kUsage);
+}
+
+TEST(RunCommandLine, BenchAggregate_PrintsARowForEachRule) {
+  const Result result = Koinon({"bench", "aggregate", "--rules", "median,krum",
+                                "--n", "5", "--params", "100", "--threads", "1",
+                                "--repetitions", "1", "--python", ""});
+  EXPECT_EQ(result.exit_code, ExitCode::kOk) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("\nmedian "));
+  EXPECT_THAT(result.out, HasSubstr("\nkrum "));
+}
+
 TEST(RunCommandLine, AggregateWithAnUnknownRule_ListsTheRules) {
   const Result result = Koinon({"aggregate", "--rule", "krumm { f: 1 }",
                                 "a.safetensors", "-o", "out.safetensors"});

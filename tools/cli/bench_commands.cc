@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "kernels/train_bench.h"
 #include "tools/bench/aggregate_bench.h"
+#include "tools/bench/disk_round.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/text.h"
 
@@ -34,21 +35,92 @@ absl::StatusOr<tools::AggregateCase> ParseCase(const std::string& text) {
 struct AggregateOptions {
   tools::AggregateBenchOptions bench;
   std::vector<std::string> cases;
+  std::vector<size_t> updates;     // --n
+  std::vector<size_t> parameters;  // --params
+  bool from_disk = false;
+  std::string dir;
   bool json = false;
 };
 
-ExitCode RunAggregate(AggregateOptions options) {
-  if (!options.cases.empty()) options.bench.cases.clear();
+// --case as given; --n times --params, each with a default; else `fallback`.
+absl::StatusOr<std::vector<tools::AggregateCase>> CasesOf(
+    const AggregateOptions& options,
+    const std::vector<tools::AggregateCase>& fallback) {
+  std::vector<tools::AggregateCase> cases;
   for (const std::string& text : options.cases) {
     const auto parsed = ParseCase(text);
-    if (!parsed.ok()) return Report(parsed.status());
-    options.bench.cases.push_back(*parsed);
+    if (!parsed.ok()) return parsed.status();
+    cases.push_back(*parsed);
   }
+  if (!cases.empty()) return cases;
+  if (options.updates.empty() && options.parameters.empty()) return fallback;
+  const std::vector<size_t> updates =
+      options.updates.empty() ? std::vector<size_t>{5, 10, 32, 64, 100}
+                              : options.updates;
+  const std::vector<size_t> parameters = options.parameters.empty()
+                                             ? std::vector<size_t>{1'000'000}
+                                             : options.parameters;
+  for (const size_t p : parameters) {
+    for (const size_t n : updates) cases.push_back({n, p});
+  }
+  return cases;
+}
+
+ExitCode RunFromDisk(const AggregateOptions& options, bool rules_given) {
+  tools::DiskRoundOptions disk;
+  const auto cases = CasesOf(options, {disk.size});
+  if (!cases.ok()) return Report(cases.status());
+  if (rules_given) disk.rules = options.bench.rules;
+  disk.dir = options.dir;
+  std::vector<tools::DiskRoundFigure> all;
+  disk.threads = options.bench.threads;
+  for (const tools::AggregateCase& size : *cases) {
+    disk.size = size;
+    const auto figures = tools::MeasureDiskRounds(disk);
+    if (!figures.ok()) return Report(figures.status());
+    all.insert(all.end(), figures->begin(), figures->end());
+  }
+  std::printf("%s", options.json ? tools::DiskRoundJson(all).c_str()
+                                 : tools::DiskRoundTable(all).c_str());
+  return ExitCode::kOk;
+}
+
+ExitCode RunAggregate(AggregateOptions options) {
+  const auto cases = CasesOf(options, options.bench.cases);
+  if (!cases.ok()) return Report(cases.status());
+  options.bench.cases = *cases;
   const auto figures = tools::MeasureAggregate(options.bench);
   if (!figures.ok()) return Report(figures.status());
-  std::printf("%s\n", options.json ? tools::AggregateJson(*figures).c_str()
-                                   : tools::AggregateTable(*figures).c_str());
+  std::printf("%s", options.json ? tools::AggregateJson(*figures).c_str()
+                                 : tools::AggregateTable(*figures).c_str());
   return ExitCode::kOk;
+}
+
+void AddCaseOptions(CLI::App* command, AggregateOptions* options) {
+  CLI::Option* const cases =
+      command
+          ->add_option("--case", options->cases,
+                       "UPDATESxPARAMETERS; repeatable (without it: 5, 10, 32, "
+                       "64 and 100 of 1M, 10 of 10M)")
+          ->allow_extra_args(false);
+  command
+      ->add_option("--n", options->updates,
+                   "Numbers of updates, each with each of --params (without "
+                   "it: 5,10,32,64,100)")
+      ->check(CLI::Range(1, 1'000'000))
+      ->delimiter(',')
+      ->excludes(cases);
+  command
+      ->add_option("--params", options->parameters,
+                   "Numbers of parameters, each with each of --n (without it: "
+                   "1000000)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->delimiter(',')
+      ->excludes(cases);
+  command->add_option("--threads", options->bench.threads, "Thread counts")
+      ->check(CLI::Range(1, 1024))
+      ->delimiter(',')
+      ->capture_default_str();
 }
 
 void AddAggregate(CLI::App* group, ExitCode* exit_code) {
@@ -56,28 +128,55 @@ void AddAggregate(CLI::App* group, ExitCode* exit_code) {
       std::make_shared<AggregateOptions>();  // and the callback
   CLI::App* command = group->add_subcommand(
       "aggregate",
-      "FedAvg from memory: GB/s, against the memory's speed and NumPy");
+      "Aggregation rules from memory: against the memory's speed, the "
+      "processor's and NumPy");
+  CLI::Option* const rules =
+      command
+          ->add_option("--rules", options->bench.rules,
+                       "Which; each is compared with NumPy's ways to the same "
+                       "answer (default with --from-disk: "
+                       "median,trimmed_mean,krum)")
+          ->delimiter(',')
+          ->capture_default_str();
+  AddCaseOptions(command, options.get());
+  CLI::Option* const repetitions =
+      command
+          ->add_option("--repetitions", options->bench.repetitions,
+                       "Interleaved repetitions, of which ratios are the "
+                       "medians; fewer, but at least 3, where they take long")
+          ->check(CLI::Range(1, 10'000))
+          ->capture_default_str();
+  CLI::Option* const python =
+      command
+          ->add_option("--python", options->bench.python,
+                       "Whose NumPy to compare with; empty: none")
+          ->capture_default_str();
+  CLI::Option* const from_disk =
+      command
+          ->add_flag("--from-disk", options->from_disk,
+                     "The memory of rounds whose updates lie in a spool on "
+                     "disk, as a coordinator's do (without a case: 100x10000000"
+                     ", 4 GB)")
+          ->excludes(repetitions)
+          ->excludes(python);
   command
-      ->add_option("--case", options->cases,
-                   "UPDATESxPARAMETERS; repeatable (without it: 5, 10 and 100 "
-                   "of 1M, 10 of 10M)")
-      ->allow_extra_args(false);
-  command->add_option("--threads", options->bench.threads, "Thread counts")
-      ->check(CLI::Range(1, 1024))
-      ->delimiter(',')
-      ->capture_default_str();
-  command
-      ->add_option("--repetitions", options->bench.repetitions,
-                   "Interleaved repetitions, of which ratios are the medians")
-      ->check(CLI::Range(1, 10'000))
-      ->capture_default_str();
-  command
-      ->add_option("--python", options->bench.python,
-                   "Whose NumPy to compare with; empty: none")
-      ->capture_default_str();
+      ->add_option("--dir", options->dir,
+                   "Where --from-disk makes its spool (without it: the "
+                   "system's temporary folder)")
+      ->check(CLI::ExistingDirectory)
+      ->needs(from_disk);
   command->add_flag("--json", options->json, "Print JSON, for programs");
-  command->callback(
-      [options, exit_code] { *exit_code = RunAggregate(*options); });
+  command->footer(
+      "Answers are compared before anything is timed. Leave the machine alone\n"
+      "meanwhile: memory and cores are shared with whatever else runs.\n"
+      "Examples:\n"
+      "  koinon bench aggregate --rules median,krum --n 10,100 --threads 1\n"
+      "  koinon bench aggregate --rules fedavg --case 1000x1000000 --json\n"
+      "  koinon bench aggregate --from-disk --threads 2");
+  command->callback([options, rules, exit_code] {
+    *exit_code = options->from_disk ? RunFromDisk(*options, !rules->empty())
+                                    : RunAggregate(*options);
+  });
 }
 
 struct TrainOptions {

@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "base/safetensors.h"
 #include "base/status_macros.h"
+#include "kernels/graph/control_variates.h"
 #include "kernels/graph/model_graph.h"
 #include "kernels/network.h"
 #include "kernels/onednn/onednn_network.h"
@@ -104,7 +105,10 @@ absl::StatusOr<v1::Metrics> EvaluateModel(
   ABSL_RETURN_IF_ERROR(CheckData(data, graph));
   ABSL_ASSIGN_OR_RETURN(const Model model,
                         ReadModel(env, model_path, max_model_bytes));
-  ABSL_RETURN_IF_ERROR(CheckLayout(model_path, model.layout, graph.layout()));
+  // A version of a SCAFFOLD job: control variates follow the model.
+  const ModelLayout found =
+      kernels::WithoutControlVariates(model.layout).value_or(model.layout);
+  ABSL_RETURN_IF_ERROR(CheckLayout(model_path, found, graph.layout()));
   kernels::Network::Options options;
   options.batch_size = std::min(kBatchSize, data.size());
   options.threads = threads;
@@ -113,8 +117,8 @@ absl::StatusOr<v1::Metrics> EvaluateModel(
                                       : v1::TrainingSpec::SOFTMAX_CROSS_ENTROPY;
   ABSL_ASSIGN_OR_RETURN(const auto network,
                         kernels::NewOneDnnNetwork(graph, options));
-  std::copy(model.values.begin(), model.values.end(),
-            network->parameters().begin());
+  std::copy_n(model.values.begin(), graph.layout().total_elements(),
+              network->parameters().begin());
   return EvaluateAll(network.get(), data);
 }
 

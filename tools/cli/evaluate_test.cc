@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/safetensors.h"
 #include "base/status_matchers.h"
+#include "kernels/graph/control_variates.h"
 #include "kernels/graph/model_graph.h"
 #include "tools/cli/job_file.h"
 
@@ -63,6 +64,18 @@ TEST_F(EvaluateModelTest, HeldOutFraction_IsNotSetAside) {
   dataset_.set_held_out_fraction(0.5);
   ASSERT_OK_AND_ASSIGN(const v1::Metrics metrics, Evaluate());
   EXPECT_EQ(metrics.examples(), 5);
+}
+
+TEST_F(EvaluateModelTest, ControlVariatesAfterTheModel_AreLeftAside) {
+  ASSERT_OK_AND_ASSIGN(const v1::Metrics plain, Evaluate());
+  ASSERT_OK_AND_ASSIGN(Model model, ReadModel(RealEnv(), model_path_, 1 << 20));
+  ASSERT_OK_AND_ASSIGN(model.layout,
+                       kernels::WithControlVariates(model.layout));
+  model.values.resize(12, 7.0f);
+  ASSERT_OK(WriteModel(RealEnv(), model_path_, model));
+  ASSERT_OK_AND_ASSIGN(const v1::Metrics extended, Evaluate());
+  EXPECT_EQ(extended.loss(), plain.loss());
+  EXPECT_EQ(extended.accuracy(), plain.accuracy());
 }
 
 TEST_F(EvaluateModelTest, ModelOfAnotherJob_IsRefused) {

@@ -11,6 +11,7 @@
 #include "base/env.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/connection.h"
+#include "tools/cli/model_part.h"
 #include "tools/cli/proto_json.h"
 #include "tools/cli/pull.h"
 #include "tools/cli/text.h"
@@ -24,6 +25,7 @@ struct Options {
   std::string subject;  // a job, or a model
   std::string output;
   int64_t max_bytes = int64_t{1} << 40;
+  bool model_only = false;
 };
 
 ExitCode RunModels(const Options& options) {
@@ -84,9 +86,17 @@ ExitCode RunPull(const Options& options) {
                                  const Client::OnPart& on_part) {
     return (*client)->PullModel(request, on_part);
   };
-  const auto manifest = PullModelToFile(
-      RealEnv(), source, *model, options.output, options.max_bytes, PullBar());
+  // The manifest speaks of the whole version: what is to be cut is fetched
+  // under another name.
+  const std::string path =
+      options.model_only ? options.output + ".whole" : options.output;
+  const auto manifest = PullModelToFile(RealEnv(), source, *model, path,
+                                        options.max_bytes, PullBar());
   if (!manifest.ok()) return Report(manifest.status());
+  if (options.model_only) {
+    const absl::Status kept = KeepModelPart(RealEnv(), path, options.output);
+    if (!kept.ok()) return Report(kept);
+  }
   if (options.json) {
     v1::ModelManifest brief = *manifest;
     brief.clear_chunk_digests();
@@ -124,6 +134,9 @@ void AddModelCommands(CLI::App* app, ExitCode* exit_code) {
                    "Refuse a model larger than this")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  pull->add_flag("--model-only", options->model_only,
+                 "Leave out what follows the model in versions of jobs with\n"
+                 "training.scaffold");
   pull->add_flag("--json", options->json, "Print the manifest as JSON");
   pull->footer(
       "What has arrived is kept in FILE.partial: after an interruption the "
