@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "absl/types/span.h"
 #include "base/log.h"
 #include "base/safetensors.h"
 #include "base/status_macros.h"
@@ -18,7 +19,7 @@ namespace koinon::worker {
 namespace {
 
 static_assert(std::endian::native == std::endian::little,
-              "values are written as they lie in memory");
+              "values are read as they lie in memory");
 
 constexpr char kFile[] = ".safetensors";
 constexpr char kStaged[] = ".tmp";
@@ -44,42 +45,6 @@ absl::Status ReadNumber(const Metadata& metadata, const char* key,
 }
 
 }  // namespace
-
-// The next content of a job's file: written beside it, and put in its place
-// when it is whole.
-class ControlStore::Replacement {
- public:
-  Replacement(Env* env, std::string path, Entry entry,
-              std::unique_ptr<File> file)
-      : env_(env),
-        path_(std::move(path)),
-        entry_(std::move(entry)),
-        file_(std::move(file)),
-        offset_(entry_.data_offset_bytes) {}
-
-  const Entry& entry() const { return entry_; }
-
-  absl::Status Append(const std::vector<float>& values) {
-    const size_t size = values.size() * sizeof(float);
-    ABSL_RETURN_IF_ERROR(file_->WriteAt(offset_, values.data(), size));
-    offset_ += size;
-    return absl::OkStatus();
-  }
-
-  absl::Status Commit() {
-    ABSL_RETURN_IF_ERROR(file_->Sync());
-    file_.reset();
-    ABSL_RETURN_IF_ERROR(env_->Rename(absl::StrCat(path_, kStaged), path_));
-    return env_->SyncDir(DirectoryOf(path_));
-  }
-
- private:
-  Env* const env_;
-  const std::string path_;
-  const Entry entry_;
-  std::unique_ptr<File> file_;
-  uint64_t offset_;
-};
 
 absl::StatusOr<std::unique_ptr<ControlStore>> ControlStore::Open(
     Env* env, const std::string& dir, Options options) {
@@ -168,25 +133,19 @@ bool ControlStore::Holds(const JobId& job) const {
   return entries_.contains(job);
 }
 
-absl::StatusOr<ControlStore::Replacement> ControlStore::NewReplacement(
-    const JobId& job, Entry entry) {
+absl::StatusOr<std::unique_ptr<SafetensorsWriter>> ControlStore::NewContent(
+    const JobId& job, Entry* entry) const {
   {
     MutexLock lock(&mutex_);
-    entry.last_use = uses_ + 1;
+    entry->last_use = uses_ + 1;
   }
   const Metadata metadata = {
       {kJob, job},
-      {kSubmitted, absl::StrCat(entry.submitted_ms)},
-      {kRound, absl::StrCat(entry.round)},
-      {kUse, absl::StrCat(entry.last_use)},
+      {kSubmitted, absl::StrCat(entry->submitted_ms)},
+      {kRound, absl::StrCat(entry->round)},
+      {kUse, absl::StrCat(entry->last_use)},
   };
-  const std::string header = EncodeSafetensorsHeader(entry.layout, metadata);
-  entry.data_offset_bytes = header.size();
-  ABSL_ASSIGN_OR_RETURN(
-      auto file,
-      env_->Open(absl::StrCat(PathOf(job), kStaged), Env::OpenMode::kCreate));
-  ABSL_RETURN_IF_ERROR(file->WriteAt(0, header.data(), header.size()));
-  return Replacement(env_, PathOf(job), std::move(entry), std::move(file));
+  return SafetensorsWriter::Create(env_, PathOf(job), entry->layout, metadata);
 }
 
 absl::Status ControlStore::Create(const Job& job, const ModelLayout& model) {
@@ -194,16 +153,17 @@ absl::Status ControlStore::Create(const Job& job, const ModelLayout& model) {
   Entry entry;
   entry.submitted_ms = job.submitted_ms;
   entry.layout = model;
-  ABSL_ASSIGN_OR_RETURN(Replacement replacement,
-                        NewReplacement(job.name, std::move(entry)));
+  ABSL_ASSIGN_OR_RETURN(const auto writer, NewContent(job.name, &entry));
   size_t left = model.total_elements();
+  const std::vector<float> zeros(std::min(left, kBlockElements));
   while (left > 0) {
-    const std::vector<float> zeros(std::min(left, kBlockElements));
-    ABSL_RETURN_IF_ERROR(replacement.Append(zeros));
-    left -= zeros.size();
+    const size_t count = std::min(left, kBlockElements);
+    ABSL_RETURN_IF_ERROR(
+        writer->Append(absl::MakeConstSpan(zeros.data(), count)));
+    left -= count;
   }
-  ABSL_RETURN_IF_ERROR(replacement.Commit());
-  Remember(job.name, replacement.entry());
+  ABSL_RETURN_IF_ERROR(writer->Finish());
+  Remember(job.name, std::move(entry));
   return absl::OkStatus();
 }
 
@@ -225,17 +185,16 @@ absl::Status ControlStore::Include(const TaskId& task, const File& update) {
   }
   Entry next = entry;
   next.round = task.round;
-  ABSL_ASSIGN_OR_RETURN(Replacement replacement,
-                        NewReplacement(task.job, std::move(next)));
-  ABSL_RETURN_IF_ERROR(Add(task.job, entry, update, &replacement));
-  ABSL_RETURN_IF_ERROR(replacement.Commit());
-  Remember(task.job, replacement.entry());
+  ABSL_ASSIGN_OR_RETURN(const auto writer, NewContent(task.job, &next));
+  ABSL_RETURN_IF_ERROR(Add(task.job, entry, update, writer.get()));
+  ABSL_RETURN_IF_ERROR(writer->Finish());
+  Remember(task.job, std::move(next));
   return absl::OkStatus();
 }
 
 absl::Status ControlStore::Add(const JobId& job, const Entry& entry,
                                const File& update,
-                               Replacement* replacement) const {
+                               SafetensorsWriter* writer) const {
   ABSL_ASSIGN_OR_RETURN(const auto file,
                         env_->Open(PathOf(job), Env::OpenMode::kRead));
   const size_t total = entry.layout.total_elements();
@@ -257,7 +216,7 @@ absl::Status ControlStore::Add(const JobId& job, const Entry& entry,
             entry.layout.DescribeElement(first + i), values[i]));
       }
     }
-    ABSL_RETURN_IF_ERROR(replacement->Append(values));
+    ABSL_RETURN_IF_ERROR(writer->Append(values));
   }
   return absl::OkStatus();
 }

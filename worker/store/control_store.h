@@ -14,6 +14,7 @@
 #include "base/ids.h"
 #include "base/model_layout.h"
 #include "base/mutex.h"
+#include "base/safetensors_writer.h"
 
 namespace koinon::worker {
 
@@ -83,7 +84,6 @@ class ControlStore {
     uint64_t data_offset_bytes = 0;
     ModelLayout layout;
   };
-  class Replacement;
 
   ControlStore(Env* env, std::string dir, Options options)
       : env_(env), dir_(std::move(dir)), options_(options) {}
@@ -95,8 +95,10 @@ class ControlStore {
                                                 const Entry& entry) const;
   absl::Status Create(const Job& job, const ModelLayout& model);
   absl::Status Add(const JobId& job, const Entry& entry, const File& update,
-                   Replacement* replacement) const;
-  absl::StatusOr<Replacement> NewReplacement(const JobId& job, Entry entry);
+                   SafetensorsWriter* writer) const;
+  // The next content of the job's file; takes its place when it is finished.
+  absl::StatusOr<std::unique_ptr<SafetensorsWriter>> NewContent(
+      const JobId& job, Entry* entry) const;
   // Removes others until `size_bytes` of values for `job` are within the
   // bounds.
   absl::Status MakeRoom(const JobId& job, uint64_t size_bytes);
