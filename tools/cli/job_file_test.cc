@@ -158,7 +158,8 @@ TEST_P(ShippedExamples, Parse_AndAreWhatACoordinatorTakes) {
 INSTANTIATE_TEST_SUITE_P(All, ShippedExamples,
                          ::testing::Values("digits-cnn", "digits-fedprox",
                                            "digits-mlp", "digits-logistic",
-                                           "digits-external", "mnist-cnn"));
+                                           "digits-scaffold", "digits-external",
+                                           "mnist-cnn"));
 
 }  // namespace
 }  // namespace koinon::cli
