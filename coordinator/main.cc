@@ -110,6 +110,9 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->capture_default_str();
   app->add_option("--threads", spec.threads, "For aggregation")
       ->capture_default_str();
+  app->add_option("--instruction-set", spec.instruction_set,
+                  "For aggregation: best, avx512, avx2 or portable")
+      ->capture_default_str();
   app->add_option("--log-format", flags->log_format, "text or json")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "aggregation/core/instruction_set.h"
 #include "base/ids.h"
 #include "base/log.h"
 #include "base/status_macros.h"
@@ -101,14 +102,14 @@ class DirLock {
   const int fd_;
 };
 
-std::vector<SpoolExtent> TakenExtents(const JournalContents& contents) {
-  std::vector<SpoolExtent> taken;
-  for (const auto& [job, rounds] : contents.accepted) {
-    for (const auto& [round, workers] : rounds) {
-      for (const auto& [worker, row] : workers) taken.push_back(row.extent);
-    }
-  }
-  return taken;
+// INVALID_ARGUMENT for a name that is none, or is not this processor's.
+absl::StatusOr<aggregation::InstructionSet> ParseInstructionSet(
+    const std::string& name) {
+  auto set = aggregation::InstructionSetFromName(name);
+  if (set.ok()) set = aggregation::ResolveInstructionSet(*set);
+  if (set.ok()) return set;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--instruction-set: ", set.status().message()));
 }
 
 }  // namespace
@@ -159,6 +160,7 @@ absl::Status Server::Spec::Validate() const {
            {"threads", threads}}) {
     ABSL_RETURN_IF_ERROR(positive(flag, value));
   }
+  ABSL_RETURN_IF_ERROR(ParseInstructionSet(instruction_set).status());
   constexpr int64_t kMinChunk = 4 << 10, kMaxChunk = 16 << 20;
   if (chunk_bytes < kMinChunk || chunk_bytes > kMaxChunk) {
     return absl::InvalidArgumentError(
@@ -232,7 +234,7 @@ absl::Status Server::State::OpenState() {
   ABSL_ASSIGN_OR_RETURN(
       spool,
       Spool::Open(env, absl::StrCat(spec.state_dir, "/spool.bin"),
-                  {.max_bytes = spec.max_spool_bytes}, TakenExtents(contents)));
+                  {.max_bytes = spec.max_spool_bytes}, Engine::TakenExtents(contents)));
   store = std::make_unique<ModelStore>(
       env, absl::StrCat(spec.state_dir, "/models"), spec.chunk_bytes);
   chunks = std::make_unique<ModelChunks>(store.get(), spec.model_cache_bytes);
@@ -258,6 +260,9 @@ absl::Status Server::State::StartEngine(const JournalContents& contents) {
   engine_options.registry = {.lease = spec.lease,
                              .max_workers = spec.max_workers};
   engine_options.threads = spec.threads;
+  ABSL_ASSIGN_OR_RETURN(
+      engine_options.publish.aggregator.instruction_set,
+      ParseInstructionSet(spec.instruction_set));
   engine_options.draw_seed = options.draw_seed ? options.draw_seed : DrawSeed;
   engine_options.on_fatal = options.on_fatal;
   engine = std::make_unique<Engine>(std::move(engine_options), options.clock,

@@ -49,6 +49,7 @@ class Server {
     int64_t chunk_bytes = int64_t{1} << 20;
     int64_t keep_versions = 0;  // 0: all
     int threads = 2;            // for aggregation
+    std::string instruction_set = "best";
 
     // INVALID_ARGUMENT names the flag, its value and what is allowed.
     absl::Status Validate() const;

@@ -42,9 +42,25 @@ Engine::Engine(Options options, const Clock* clock, Journal* journal,
               SyncWholeUploads();
               return absl::InfiniteFuture();
             }),
+      folds_(clock, [] { return absl::InfiniteFuture(); }),
       loop_(clock, [this] { return AfterBatch(); }) {}
 
 Engine::~Engine() { Stop(absl::ZeroDuration()); }
+
+std::vector<SpoolExtent> Engine::TakenExtents(const JournalContents& contents) {
+  std::vector<SpoolExtent> taken;
+  for (const auto& [job, rounds] : contents.accepted) {
+    for (const auto& [round, workers] : rounds) {
+      for (const auto& [worker, row] : workers) {
+        if (row.extent.size > 0) taken.push_back(row.extent);
+      }
+    }
+  }
+  for (const auto& [job, rounds] : contents.folds) {
+    for (const auto& [round, row] : rounds) taken.push_back(row.extent);
+  }
+  return taken;
+}
 
 absl::Status Engine::Start(const JournalContents& contents) {
   for (const auto& [job, versions] : contents.versions) {
@@ -57,6 +73,7 @@ absl::Status Engine::Start(const JournalContents& contents) {
   }
   compute_.Start();
   sync_.Start();
+  folds_.Start();
   loop_.Start();
   return absl::OkStatus();
 }
@@ -93,9 +110,9 @@ absl::Status Engine::RestoreJob(const JobRow& row,
     job->last_report = round.report;
   }
   job->accepted = std::move(accepted);
-  for (const auto& [worker, update] : job->accepted) {
-    job->bytes_received += static_cast<int64_t>(update.extent.size);
-  }
+  job->bytes_received = static_cast<int64_t>(job->layout.total_bytes() *
+                                             job->accepted.size());
+  ABSL_RETURN_IF_ERROR(RestoreSum(contents, job.get()));
   const auto head = catalog_->Find(name, ModelCatalog::kNewest);
   if (head.ok()) {
     job->head = **head;
@@ -157,6 +174,7 @@ void Engine::Stop(absl::Duration patience) {
   }
   compute_.Stop();
   sync_.Stop();
+  folds_.Stop();
   loop_.Post([this] {
     const absl::Status bye = absl::UnavailableError("coordinator is stopping");
     for (auto& [id, session] : sessions_) session.port->Close(bye);
@@ -168,7 +186,7 @@ void Engine::Stop(absl::Duration patience) {
 }
 
 bool Engine::IsIdle() const {
-  return computing_ == 0 && desk_->streaming() == 0;
+  return computing_ == 0 && folding_ == 0 && desk_->streaming() == 0;
 }
 
 absl::Time Engine::AfterBatch() {
@@ -180,6 +198,7 @@ absl::Time Engine::AfterBatch() {
   }
   const absl::Time now = clock_->Now();
   PassTime(now);
+  StartFolds();
   // A tick may free workers that another job waits for.
   for (int i = 0; i < kMaxTicks && !draining_ && TickJobs(now); ++i) {
   }
@@ -282,6 +301,10 @@ absl::Time Engine::NextWake(absl::Time now) const {
   for (const auto& [name, job] : jobs_) {
     if (job->finished() || job->version < 0) continue;
     wake = std::min(wake, job->machine.next_deadline());
+    if (job->sum != nullptr && !job->sum->waiting.empty() &&
+        !job->sum->running) {
+      wake = std::min(wake, job->sum->retry_at);
+    }
   }
   if (!sessions_.empty()) wake = std::min(wake, next_expiry_check_);
   return std::max(wake, now + kMinWait);
@@ -305,6 +328,12 @@ void Engine::SyncWholeUploads() {
 }
 
 void Engine::OnUploadWhole(std::shared_ptr<Upload> upload, UploadReply reply) {
+  if (upload->folds()) {
+    return loop_.Post(
+        [this, upload = std::move(upload), reply = std::move(reply)] {
+          QueueFold(upload, reply);
+        });
+  }
   sync_.Post([this, upload = std::move(upload), reply = std::move(reply)] {
     whole_.push_back({upload, reply});
   });

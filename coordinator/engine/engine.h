@@ -18,6 +18,7 @@
 #include "base/thread_pool.h"
 #include "coordinator/engine/event_loop.h"
 #include "coordinator/engine/job.h"
+#include "coordinator/engine/running_sum.h"
 #include "coordinator/journal/journal.h"
 #include "coordinator/models/catalog.h"
 #include "coordinator/models/model_store.h"
@@ -80,6 +81,9 @@ class Engine {
   Engine(Options options, const Clock* clock, Journal* journal, Spool* spool,
          ModelStore* store, ModelCatalog* catalog, UploadDesk* desk);
   ~Engine();
+
+  // The spool's extents that the journal names: a spool is opened with them.
+  static std::vector<SpoolExtent> TakenExtents(const JournalContents& contents);
 
   // Takes up the journal's contents and starts the threads. DATA_LOSS if the
   // contents contradict each other.
@@ -156,12 +160,19 @@ class Engine {
   void HandleRefusal(const WorkerId& worker, const v1::TaskRef& task,
                      const std::string& reason, v1::WorkerEvent::Kind kind);
   bool IsIncluded(const WorkerId& worker, const v1::TaskRef& task) const;
+  std::shared_ptr<const v1::ModelManifest> BaseOf(const Job& job,
+                                                  TaskId::Kind kind,
+                                                  int64_t round) const;
   void HandleTaskMessage(const WorkerId& worker,
                          const v1::WorkerMessage& message);
   void HandleUpdateReady(const WorkerId& worker,
                          const v1::UpdateHeader& header);
   void HandleEvaluation(const WorkerId& worker, const v1::EvaluationDone& done);
   void AcceptUpload(const std::shared_ptr<Upload>& upload, UploadReply reply);
+  bool AnswerIfUnwanted(Job* job, const Upload& upload,
+                        const UploadReply& reply);
+  void EnterUpdate(Job* job, const Upload& upload, const SpoolExtent& extent,
+                   UploadReply reply);
   void RefuseUpload(const UploadKey& key, const std::string& reason,
                     const UploadReply& reply);
   void LoseWorker(const WorkerId& worker, const std::string& reason);
@@ -190,11 +201,39 @@ class Engine {
                    const PublishedRound& published);
   void PublishVersion(Job* job, const PublishedRound& published);
   void ForgetUpdates(Job* job);
+  void ForgetUpload(const UploadKey& key, const std::string& reason);
+  void ForgetLeftUploads(const Job& job, const RoundRow& before);
+  void SettleStale(const Job& job);
+  void TakeUpWaiting(const JobId& name);
   void DropOldVersions(Job* job);
+  void DropVersion(const JobId& name, int64_t version);
   void DropState(Job* job);
   v1::RoundReport MakeReport(const Job& job, const PublishedRound& published);
   void LeaveOut(Job* job, const std::vector<aggregation::Refusal>& refusals);
   absl::Status CheckModelSize(const v1::JobSpec& spec, int64_t bytes) const;
+
+  // engine_folds.cc: updates added to a running sum as they arrive.
+  struct Folded {
+    int64_t generation = 0;
+    SpoolExtent to;
+    absl::StatusOr<Digest> digest = absl::UnknownError("");
+    absl::Status synced;
+  };
+  void QueueFold(const std::shared_ptr<Upload>& upload, UploadReply reply);
+  void StartFolds();
+  void StartFold(Job* job);
+  void AnswerUnwanted(Job* job);
+  void RetryFoldLater(Job* job, const absl::Status& why);
+  void FinishFold(const JobId& name, const Folded& folded);
+  bool AllWanted(const Job& job,
+                 const std::vector<RunningSum::Waiting>& batch) const;
+  void CommitFold(Job* job, std::vector<RunningSum::Waiting> batch,
+                  const SpoolExtent& extent, const Digest& digest);
+  void HandleFoldError(Job* job, bool is_void, const absl::Status& error);
+  static absl::Status RestoreSum(const JournalContents& contents, Job* job);
+  absl::Status ReserveSums(Job* job);
+  std::vector<SpoolExtent> TakeSums(Job* job);
+  UploadTerms TermsFor(Job* job);
 
   // engine_clients.cc: calls and events.
   Job* FindJob(const JobId& name);
@@ -230,7 +269,15 @@ class Engine {
   absl::Time next_expiry_check_ = absl::InfinitePast();
   bool candidates_changed_ = true;
   bool spool_full_ = false;
+  // Whole updates of buffered jobs that came while no round was open, at most
+  // one for each task; taken up when the next round is.
+  struct WaitingUpload {
+    std::shared_ptr<Upload> upload;
+    UploadReply reply;
+  };
+  std::map<UploadKey, WaitingUpload> waiting_;
   size_t computing_ = 0;
+  size_t folding_ = 0;
 
   std::atomic<bool> draining_{false};
   std::atomic<bool> failed_{false};
@@ -246,6 +293,7 @@ class Engine {
   ThreadPool pool_;  // the compute loop's own
   EventLoop compute_;
   EventLoop sync_;
+  EventLoop folds_;
   EventLoop loop_;
 };
 

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "coordinator/engine/engine.h"
+#include "coordinator/folds/fold.h"
 #include "coordinator/jobs/job_spec.h"
 #include "google/protobuf/util/message_differencer.h"
 #include "kernels/graph/control_variates.h"
@@ -108,6 +109,16 @@ absl::Status Engine::CheckModelSize(const v1::JobSpec& spec,
                      options_.max_model_bytes, " are allowed"));
   }
   // Such a round could never close, and would hold up all others' uploads.
+  if (FoldsOnArrival(spec)) {
+    // Two sums of 8 bytes a parameter, where an update has 4.
+    if (static_cast<uint64_t>(bytes) <= options_.max_spool_bytes / 5) {
+      return absl::OkStatus();
+    }
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "max_spool_bytes: a round keeps two running sums of ", 2 * bytes,
+        " bytes each and at least one update of ", bytes,
+        " on its way, the spool takes ", options_.max_spool_bytes));
+  }
   const auto minimum = static_cast<uint64_t>(spec.cohort().minimum());
   if (static_cast<uint64_t>(bytes) > options_.max_spool_bytes / minimum) {
     return absl::ResourceExhaustedError(absl::StrCat(
@@ -251,10 +262,11 @@ void Engine::ListNodes(Reply<v1::ListNodesReply> reply) {
       node->set_address(worker.address);
       for (const auto& [name, job] : jobs_) {
         if (!job->machine.IsBusy(id)) continue;
-        const bool evaluating =
-            job->machine.snapshot().phase == Phase::kEvaluating;
+        const bool evaluating = job->machine.IsAtWork(
+            job->round.round, TaskId::Kind::kEvaluate, id);
         *node->mutable_task() = MakeTaskRef(
-            *job, evaluating ? TaskId::Kind::kEvaluate : TaskId::Kind::kTrain);
+            name, evaluating ? TaskId::Kind::kEvaluate : TaskId::Kind::kTrain,
+            evaluating ? job->round.round : TaskRoundOf(job->round, id));
       }
     }
     reply(nodes);

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "aggregation/core/staleness.h"
 #include "base/log.h"
 #include "coordinator/engine/engine.h"
 
@@ -13,6 +16,25 @@ namespace {
 
 // A failure to write a version for want of disk space is tried again.
 constexpr absl::Duration kComputeRetry = absl::Seconds(5);
+
+// Adds the coordinator's own count to what the rule says of each update.
+void DescribeStaleness(const Job& job, v1::AggregationReport* report) {
+  if (!job.row.spec.has_buffer()) return;
+  std::set<WorkerId> described;
+  for (const auto& decision : report->updates()) {
+    described.insert(decision.worker());
+  }
+  for (const WorkerId& worker : job.round.included) {
+    if (!described.contains(worker)) report->add_updates()->set_worker(worker);
+  }
+  for (v1::UpdateDecision& decision : *report->mutable_updates()) {
+    const int64_t staleness =
+        job.round.round - TaskRoundOf(job.round, decision.worker());
+    decision.set_staleness(staleness);
+    decision.set_discount(
+        aggregation::StalenessDiscount(job.row.spec.buffer(), staleness));
+  }
+}
 
 }  // namespace
 
@@ -24,7 +46,7 @@ void Engine::Perform(Job* job, const Actions& actions) {
 
 void Engine::PerformOne(Job* job, const OpenRound& action) {
   ForgetUpdates(job);  // of an attempt that is begun from scratch
-  job->round = RoundRow();
+  const RoundRow before = std::exchange(job->round, RoundRow());
   job->round.job = job->row.spec.name();
   job->round.round = action.round;
   job->round.attempt = action.attempt;
@@ -32,6 +54,8 @@ void Engine::PerformOne(Job* job, const OpenRound& action) {
   job->round.cohort = action.cohort;
   job->round.opened = action.opened;
   job->round.deadline = action.deadline;
+  job->round.carried = action.carried;
+  ForgetLeftUploads(*job, before);
   job->accepted.clear();
   job->excluded.clear();
   job->bytes_received = 0;
@@ -39,10 +63,49 @@ void Engine::PerformOne(Job* job, const OpenRound& action) {
   LogInfo("round opened", {{"job", job->round.job},
                            {"round", action.round},
                            {"cohort", action.cohort.size()}});
-  for (const WorkerId& worker : action.cohort) {
+  for (const WorkerId& worker : action.asked) {
     SendOffer(job->round.job, worker, TaskId::Kind::kTrain, action.round);
   }
+  TakeUpWaiting(job->round.job);
   SendStatus(*job);
+}
+
+// Of members of the round before whose task is no more; the others of a
+// buffered job go on uploading.
+void Engine::ForgetLeftUploads(const Job& job, const RoundRow& before) {
+  if (!job.row.spec.has_buffer()) return;
+  for (const WorkerId& worker : before.cohort) {
+    const int64_t task_round = TaskRoundOf(before, worker);
+    const absl::Status wanted = job.machine.CheckUpdate(task_round, worker);
+    if (wanted.ok()) continue;
+    ForgetUpload({before.job, task_round, worker},
+                 std::string(wanted.message()));
+  }
+}
+
+void Engine::ForgetUpload(const UploadKey& key, const std::string& reason) {
+  desk_->Forget(key);
+  const auto waiting = waiting_.find(key);
+  if (waiting == waiting_.end()) return;
+  v1::PushUpdateReply answer;
+  answer.set_reason(reason);
+  AfterCommit([reply = std::move(waiting->second.reply), answer] {
+    if (reply) reply(answer);
+  });
+  waiting_.erase(waiting);
+}
+
+// A round is open: what came since the last one closed is judged again, after
+// what this batch decides is durable.
+void Engine::TakeUpWaiting(const JobId& name) {
+  const auto begin = waiting_.lower_bound({name, 0, ""});
+  auto end = begin;
+  for (; end != waiting_.end() && end->first.job == name; ++end) {
+    loop_.Post([this, waiting = std::move(end->second)] {
+      AcceptUpload(waiting.upload, waiting.reply);
+    });
+  }
+  waiting_.erase(begin, end);
 }
 
 void Engine::PerformOne(Job* job, const ExtendRound& action) {
@@ -61,6 +124,7 @@ void Engine::PerformOne(Job* job, const ExtendRound& action) {
                              {"attempt", round.attempt},
                              {"added", action.added.size()}});
   for (const WorkerId& worker : action.added) {
+    round.carried.erase(worker);  // it has this round's task now
     job->excluded.erase(worker);
     SendOffer(round.job, worker, TaskId::Kind::kTrain, round.round);
   }
@@ -72,13 +136,13 @@ void Engine::PerformOne(Job* job, const OfferTask& action) {
 }
 
 void Engine::PerformOne(Job* job, const WithdrawTask& action) {
+  const JobId& name = job->row.spec.name();
   if (action.kind == TaskId::Kind::kTrain) {
-    desk_->Forget({job->row.spec.name(), action.round, action.worker});
+    ForgetUpload({name, action.round, action.worker}, action.reason);
   }
   v1::CoordinatorMessage message;
   v1::WithdrawTask* withdraw = message.mutable_withdraw_task();
-  *withdraw->mutable_task() = MakeTaskRef(*job, action.kind);
-  withdraw->mutable_task()->set_round(action.round);
+  *withdraw->mutable_task() = MakeTaskRef(name, action.kind, action.round);
   withdraw->set_reason(action.reason);
   AfterCommit(
       [this, worker = action.worker, message] { SendTo(worker, message); });
@@ -92,7 +156,8 @@ void Engine::PerformOne(Job* job, const CloseRound& action) {
     job->excluded[worker] = reason;
   }
   Mutate(round);
-  desk_->ForgetRound(round.job, round.round);
+  // Those at work on a buffered job may go on uploading.
+  if (!job->row.spec.has_buffer()) desk_->ForgetRound(round.job, round.round);
   ComputeRound(job);
   SendStatus(*job);
 }
@@ -103,6 +168,7 @@ void Engine::ComputeRound(Job* job) {
   input.round = job->round.round;
   input.base = job->head;
   input.base_state = job->state;
+  if (job->sum != nullptr) input.sum = job->sum->row;
   for (const WorkerId& worker : job->round.included) {
     const auto it = job->accepted.find(worker);
     if (it != job->accepted.end()) input.updates.push_back(it->second);
@@ -153,9 +219,17 @@ void Engine::FinishRound(const JobId& name, int64_t round,
   if (!published.status.ok()) {
     LogError("round cannot be aggregated",
              {{"job", name}, {"round", round}, {"error", published.status}});
+    SettleStale(*job);
     ForgetUpdates(job);
     job->needs_tick = true;
     candidates_changed_ = true;
+    // Nothing that workers send anew brings back a lost base or its state.
+    if (absl::IsDataLoss(published.status) &&
+        !aggregation::BlamedWorker(published.status).has_value()) {
+      return Perform(job, job->machine.OnFailure(absl::StrCat(
+                              "round ", round, " cannot be aggregated: ",
+                              published.status.message())));
+    }
     return Perform(
         job, job->machine.OnAggregated(now, round, published.status, refused));
   }
@@ -178,8 +252,21 @@ void Engine::LeaveOut(Job* job,
     const std::string reason(refusal.reason.message());
     job->excluded[refusal.worker] = reason;
     std::erase(job->round.included, refusal.worker);
-    Settle(refusal.worker, MakeTaskRef(*job, TaskId::Kind::kTrain),
+    Settle(refusal.worker,
+           MakeTaskRef(job->round.job, TaskId::Kind::kTrain,
+                       TaskRoundOf(job->round, refusal.worker)),
            v1::UpdateSettled::NOT_INCLUDED, reason);
+  }
+}
+
+// The round begins anew: who has this round's task is offered it again, but
+// nobody is offered an earlier one's whose update is given up.
+void Engine::SettleStale(const Job& job) {
+  for (const auto& [worker, row] : job.accepted) {
+    if (row.task_round == row.round) continue;
+    Settle(worker, MakeTaskRef(row.job, TaskId::Kind::kTrain, row.task_round),
+           v1::UpdateSettled::NOT_INCLUDED,
+           "the updates of its round could not be aggregated");
   }
 }
 
@@ -210,13 +297,16 @@ v1::RoundReport Engine::MakeReport(const Job& job,
   report.set_bytes_received(job.bytes_received);
   report.set_aggregate_seconds(published.seconds);
   *report.mutable_aggregation() = published.report;
+  DescribeStaleness(job, report.mutable_aggregation());
   return report;
 }
 
 void Engine::PublishVersion(Job* job, const PublishedRound& published) {
   const JobId& name = job->row.spec.name();
   for (const WorkerId& worker : job->round.included) {
-    Settle(worker, MakeTaskRef(*job, TaskId::Kind::kTrain),
+    Settle(worker,
+           MakeTaskRef(name, TaskId::Kind::kTrain,
+                       TaskRoundOf(job->round, worker)),
            v1::UpdateSettled::INCLUDED, "");
   }
   job->round.report = MakeReport(*job, published);
@@ -247,9 +337,11 @@ void Engine::PublishVersion(Job* job, const PublishedRound& published) {
 // The round's updates are needed no more. Their extents are free once the
 // journal has forgotten them.
 void Engine::ForgetUpdates(Job* job) {
-  if (job->accepted.empty()) return;
-  std::vector<SpoolExtent> extents;
-  for (const auto& [worker, row] : job->accepted) extents.push_back(row.extent);
+  std::vector<SpoolExtent> extents = TakeSums(job);
+  if (job->accepted.empty() && extents.empty()) return;
+  for (const auto& [worker, row] : job->accepted) {
+    if (row.extent.size > 0) extents.push_back(row.extent);
+  }
   job->accepted.clear();
   Mutate(ForgetAccepted{job->row.spec.name(), job->round.round, ""});
   AfterCommit([this, extents = std::move(extents)] {
@@ -261,7 +353,18 @@ void Engine::ForgetUpdates(Job* job) {
 void Engine::DropOldVersions(Job* job) {
   const int64_t version = job->version - options_.keep_versions;
   if (options_.keep_versions <= 0 || version < 0) return;
-  const JobId name = job->row.spec.name();
+  const JobId& name = job->row.spec.name();
+  if (!job->row.spec.has_buffer()) return DropVersion(name, version);
+  // Who is at work may have to be told again what it started from.
+  const std::optional<int64_t> oldest = job->machine.OldestTaskRound();
+  for (const auto& manifest : catalog_->List(name)) {
+    if (manifest->version() > version) break;
+    if (oldest.has_value() && manifest->version() >= *oldest - 1) break;
+    DropVersion(name, manifest->version());
+  }
+}
+
+void Engine::DropVersion(const JobId& name, int64_t version) {
   Mutate(ForgetVersion{name, version});
   AfterCommit([this, name, version] {
     catalog_->Remove(name, version);
@@ -321,6 +424,10 @@ void Engine::PerformOne(Job* job, const FinishJob& action) {
   Mutate(job->row);
   const JobId& name = job->row.spec.name();
   desk_->ForgetRound(name, job->round.round);
+  if (job->row.spec.has_buffer()) {
+    ForgetLeftUploads(*job, job->round);
+    DropOldVersions(job);
+  }
   if (!job->computing) ForgetUpdates(job);
   DropState(job);
   candidates_changed_ = true;

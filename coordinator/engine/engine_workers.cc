@@ -31,6 +31,21 @@ std::string Bounded(const std::string& reason) {
   return reason.substr(0, end);
 }
 
+// Whether a buffered round's version holds the worker's answer to the task of
+// `task_round`.
+bool AnswersTask(const v1::RoundReport& report, int64_t task_round,
+                 const WorkerId& worker) {
+  if (!std::binary_search(report.included().begin(), report.included().end(),
+                          worker)) {
+    return false;
+  }
+  const auto& updates = report.aggregation().updates();
+  return std::any_of(updates.begin(), updates.end(), [&](const auto& update) {
+    return update.worker() == worker &&
+           report.round() - update.staleness() == task_round;
+  });
+}
+
 // The task that a message is about, if it is about one.
 const v1::TaskRef* TaskOf(const v1::WorkerMessage& message) {
   switch (message.message_case()) {
@@ -76,18 +91,37 @@ void Engine::SendOffer(const JobId& name, const WorkerId& worker,
                        TaskId::Kind kind, int64_t round) {
   AfterCommit([this, name, worker, kind, round] {
     const Job* job = FindJob(name);
-    if (job == nullptr || job->round.round != round || draining_) return;
+    if (job == nullptr || draining_) return;
+    if (!job->machine.IsAtWork(round, kind, worker)) return;
+    const UploadKey key = {name, round, worker};
     if (kind == TaskId::Kind::kTrain) {
       // It has told us already that this update is ready.
-      if (desk_->Expects({name, round, worker})) return;
-      if (job->accepted.contains(worker)) return;
+      if (desk_->Expects(key) || waiting_.contains(key)) return;
     }
+    const auto base = BaseOf(*job, kind, round);
+    if (base == nullptr) return;
     v1::CoordinatorMessage message;
     *message.mutable_offer_task() =
-        MakeOffer(*job, worker, kind, clock_->Now());
+        MakeOffer(*job, *base, worker, kind, round, clock_->Now());
     SendTo(worker, std::move(message));
     SendWorkerEvent(name, worker, v1::WorkerEvent::OFFERED, "");
   });
+}
+
+// The version that a task starts from. Null, and logged, if it is gone.
+std::shared_ptr<const v1::ModelManifest> Engine::BaseOf(const Job& job,
+                                                        TaskId::Kind kind,
+                                                        int64_t round) const {
+  const int64_t version = kind == TaskId::Kind::kTrain ? round - 1 : round;
+  if (version == job.version) {
+    return std::make_shared<const v1::ModelManifest>(job.head);
+  }
+  const auto found = catalog_->Find(job.row.spec.name(), version);
+  if (found.ok()) return *found;
+  LogError("a task's version is gone", {{"job", job.row.spec.name()},
+                                        {"round", round},
+                                        {"error", found.status()}});
+  return nullptr;
 }
 
 void Engine::HandleHello(uint64_t session, const v1::Hello& hello,
@@ -150,16 +184,17 @@ void Engine::HandleHello(uint64_t session, const v1::Hello& hello,
 // A worker that came back without an update that it had announced would never
 // take up the grant: it must be offered the task anew.
 void Engine::ForgetUnheldUploads(const v1::Hello& hello) {
-  const auto holds = [&](const Job& job) {
+  const auto holds = [&](const JobId& job, int64_t round) {
     return std::any_of(hello.held_updates().begin(), hello.held_updates().end(),
                        [&](const v1::UpdateHeader& header) {
-                         return header.task().job() == job.row.spec.name() &&
-                                header.task().round() == job.round.round;
+                         return header.task().job() == job &&
+                                header.task().round() == round;
                        });
   };
   for (const auto& [name, job] : jobs_) {
-    if (job->finished() || holds(*job)) continue;
-    desk_->Forget({name, job->round.round, hello.worker()});
+    const int64_t round = TaskRoundOf(job->round, hello.worker());
+    if (job->finished() || holds(name, round)) continue;
+    desk_->Forget({name, round, hello.worker()});
   }
 }
 
@@ -204,9 +239,9 @@ void Engine::HandleRefusal(const WorkerId& worker, const v1::TaskRef& task,
                            const std::string& reason,
                            v1::WorkerEvent::Kind kind) {
   Job* job = FindJob(task.job());
-  if (job == nullptr || task.round() != job->round.round) return;
+  if (job == nullptr) return;
   // Only who is at work can give up: an update that is in stays in.
-  if (!job->machine.IsBusy(worker)) return;
+  if (!job->machine.IsAtWork(task.round(), KindOf(task), worker)) return;
   job->excluded[worker] = Bounded(reason);
   SendWorkerEvent(task.job(), worker, kind, Bounded(reason));
   job->needs_tick = true;
@@ -293,16 +328,23 @@ void Engine::HandleUpdateReady(const WorkerId& worker,
         same ? v1::UpdateSettled::ACCEPTED : v1::UpdateSettled::NOT_INCLUDED,
         same ? "" : "another update of this worker is in the round");
   }
-  if (!wanted.ok()) {
+  // Its bytes may come before the round that it can enter.
+  if (!wanted.ok() && !absl::IsUnavailable(wanted)) {
     return Settle(worker, task, v1::UpdateSettled::NOT_INCLUDED,
                   std::string(wanted.message()));
   }
-  const absl::Status fits = CheckUpdateHeader(*job, worker, header);
+  const auto base = BaseOf(*job, TaskId::Kind::kTrain, task.round());
+  if (base == nullptr) {
+    return Settle(worker, task, v1::UpdateSettled::NOT_INCLUDED,
+                  "the version that it starts from is gone");
+  }
+  const absl::Status fits = CheckUpdateHeader(*job, *base, worker, header);
   if (!fits.ok()) {
     return RefuseUpload({task.job(), task.round(), worker},
                         std::string(fits.message()), nullptr);
   }
-  desk_->Announce({task.job(), task.round(), worker}, header, job->layout);
+  desk_->Announce({task.job(), task.round(), worker}, header, job->layout,
+                  TermsFor(job));
   AdmitUploads();
 }
 
@@ -310,9 +352,17 @@ bool Engine::IsIncluded(const WorkerId& worker, const v1::TaskRef& task) const {
   const auto job = reports_.find(task.job());
   if (job == reports_.end()) return false;
   const auto report = job->second.find(task.round());
-  return report != job->second.end() &&
-         std::binary_search(report->second.included().begin(),
-                            report->second.included().end(), worker);
+  if (report == job->second.end()) return false;
+  const v1::JobSpec& spec = jobs_.at(task.job())->row.spec;
+  if (!spec.has_buffer()) {
+    return std::binary_search(report->second.included().begin(),
+                              report->second.included().end(), worker);
+  }
+  const auto end =
+      job->second.upper_bound(task.round() + spec.buffer().max_staleness());
+  return std::any_of(report, end, [&](const auto& entry) {
+    return AnswersTask(entry.second, task.round(), worker);
+  });
 }
 
 void Engine::AdmitUploads() {
@@ -344,35 +394,57 @@ void Engine::AcceptUpload(const std::shared_ptr<Upload>& upload,
   const UploadKey key = upload->key();
   Job* job = FindJob(key.job);
   if (job == nullptr) return RefuseUpload(key, "the job is gone", reply);
-  const Digest digest = *Digest::FromBytes(upload->header().digest());
+  if (absl::IsUnavailable(job->machine.CheckUpdate(key.round, key.worker))) {
+    // If a second stream has found it whole too, the newer one is answered.
+    waiting_.insert_or_assign(key, WaitingUpload{upload, std::move(reply)});
+    return;
+  }
+  if (AnswerIfUnwanted(job, *upload, reply)) return;
+  EnterUpdate(job, *upload, upload->TakeExtent(), std::move(reply));
+}
+
+// False, with nobody told anything, if the update may enter the round.
+bool Engine::AnswerIfUnwanted(Job* job, const Upload& upload,
+                              const UploadReply& reply) {
+  const UploadKey& key = upload.key();
   const absl::Status wanted = job->machine.CheckUpdate(key.round, key.worker);
+  if (wanted.ok()) return false;
+  if (!absl::IsAlreadyExists(wanted)) {
+    RefuseUpload(key, std::string(wanted.message()), reply);
+    return true;
+  }
+  const auto it = job->accepted.find(key.worker);
   v1::PushUpdateReply answer;
-  answer.set_accepted(true);
-  if (absl::IsAlreadyExists(wanted)) {
-    const auto it = job->accepted.find(key.worker);
-    desk_->Forget(key);
-    if (it == job->accepted.end() || it->second.digest != digest) {
-      answer.set_accepted(false);
-      answer.set_reason("another update of this worker is in the round");
-    }
-    return AfterCommit([reply, answer] { reply(answer); });
+  answer.set_accepted(it != job->accepted.end() &&
+                      it->second.digest.ToBytes() == upload.header().digest());
+  if (!answer.accepted()) {
+    answer.set_reason("another update of this worker is in the round");
   }
-  if (!wanted.ok()) {
-    return RefuseUpload(key, std::string(wanted.message()), reply);
-  }
+  desk_->Forget(key);
+  AfterCommit([reply, answer] { reply(answer); });
+  return true;
+}
+
+// The update is in the round. `extent`: where it lies from now on; empty if it
+// is in the round's running sum.
+void Engine::EnterUpdate(Job* job, const Upload& upload,
+                         const SpoolExtent& extent, UploadReply reply) {
+  const UploadKey& key = upload.key();
   AcceptedRow row;
   row.job = key.job;
-  row.round = key.round;
+  row.round = job->round.round;
   row.task_round = key.round;
   row.worker = key.worker;
-  row.digest = digest;
-  row.extent = upload->TakeExtent();
-  row.metrics = upload->header().metrics();
+  row.digest = *Digest::FromBytes(upload.header().digest());
+  row.extent = extent;
+  row.metrics = upload.header().metrics();
   desk_->Forget(key);
   job->accepted[key.worker] = row;
   job->excluded.erase(key.worker);
-  job->bytes_received += upload->header().size_bytes();
+  job->bytes_received += upload.header().size_bytes();
   Mutate(row);
+  v1::PushUpdateReply answer;
+  answer.set_accepted(true);
   AfterCommit([reply = std::move(reply), answer] { reply(answer); });
   SendWorkerEvent(key.job, key.worker, v1::WorkerEvent::UPDATE_ACCEPTED, "");
   OfferToOthers(*job);
@@ -398,7 +470,9 @@ void Engine::RefuseUpload(const UploadKey& key, const std::string& reason,
   }
   Settle(key.worker, task, v1::UpdateSettled::NOT_INCLUDED, reason);
   Job* job = FindJob(key.job);
-  if (job == nullptr || job->round.round != key.round) return;
+  if (job == nullptr || TaskRoundOf(job->round, key.worker) != key.round) {
+    return;
+  }
   if (!job->accepted.contains(key.worker)) job->excluded[key.worker] = reason;
   SendWorkerEvent(key.job, key.worker, v1::WorkerEvent::UPDATE_REFUSED, reason);
   job->needs_tick = true;

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/random.h"
+#include "coordinator/folds/fold.h"
 
 namespace koinon::coordinator {
 namespace {
@@ -63,11 +64,29 @@ void RestoreOpenRound(const RoundRow& round,
   snapshot->opened = round.opened;
   snapshot->deadline = round.deadline;
   for (const WorkerId& worker : round.cohort) {
+    snapshot->members[worker].task_round = TaskRoundOf(round, worker);
+  }
+  // Once published, only this is left of those whose updates are in.
+  for (const WorkerId& worker : round.included) {
+    snapshot->members[worker].state = MemberState::kReceived;
+  }
+  for (const auto& [worker, row] : accepted) {
     RoundMachine::Member& member = snapshot->members[worker];
-    const auto it = accepted.find(worker);
-    if (it == accepted.end()) continue;
     member.state = MemberState::kReceived;
-    member.metrics = it->second.metrics;
+    member.metrics = row.metrics;
+    member.task_round = row.task_round;
+  }
+}
+
+// Between two rounds of a buffered job: who has not delivered keeps its task.
+void RestoreMembersAtWork(const RoundRow& round,
+                          RoundMachine::Snapshot* snapshot) {
+  for (const WorkerId& worker : round.cohort) {
+    if (std::binary_search(round.included.begin(), round.included.end(),
+                           worker)) {
+      continue;
+    }
+    snapshot->members[worker].task_round = TaskRoundOf(round, worker);
   }
 }
 
@@ -86,7 +105,42 @@ std::map<int64_t, double> MetricHistory(
   return history;
 }
 
+// Until an update for the task of `round` cannot be in time any more. A
+// buffered job's may enter any of the rounds that its staleness allows.
+double SecondsToTrain(const Job& job, int64_t round, absl::Time now) {
+  const RoundMachine::Snapshot& state = job.machine.snapshot();
+  const v1::JobSpec& spec = job.row.spec;
+  const absl::Duration of_round =
+      absl::Seconds(spec.cohort().deadline_seconds());
+  const bool open = state.phase == Phase::kTraining;
+  absl::Duration left =
+      open || !spec.has_buffer() ? state.deadline - now : absl::ZeroDuration();
+  if (spec.has_buffer()) {
+    // Between two rounds the machine counts the one to come.
+    const int64_t rounds_after =
+        std::min(round + spec.buffer().max_staleness(), spec.rounds()) -
+        state.round + (state.phase == Phase::kWaiting ? 1 : 0);
+    left = std::max(left, absl::ZeroDuration()) + rounds_after * of_round;
+  }
+  return std::max(0.0, absl::ToDoubleSeconds(left));
+}
+
 }  // namespace
+
+int64_t TaskRoundOf(const RoundRow& round, const WorkerId& worker) {
+  const auto carried = round.carried.find(worker);
+  return carried == round.carried.end() ? round.round : carried->second;
+}
+
+Job::Job(JobRow job_row, RoundMachine round_machine)
+    : row(std::move(job_row)), machine(std::move(round_machine)) {
+  if (!FoldsOnArrival(row.spec)) return;
+  const auto format =
+      aggregation::FixedPoint::Of(row.spec.aggregation().fedavg());
+  if (!format.ok()) return;  // no spec that was ever submitted
+  sum = std::make_unique<RunningSum>();
+  sum->format = *format;
+}
 
 RoundMachine::Snapshot RestoreSnapshot(
     const JobRow& row, const std::map<int64_t, RoundRow>& rounds,
@@ -115,6 +169,7 @@ RoundMachine::Snapshot RestoreSnapshot(
       case RoundPhase::kDone:
         snapshot.round = last.round + 1;
         snapshot.included = last.included;
+        if (row.spec.has_buffer()) RestoreMembersAtWork(last, &snapshot);
         break;
     }
   }
@@ -197,7 +252,8 @@ absl::Status CheckMetrics(const v1::Metrics& metrics) {
   return absl::OkStatus();
 }
 
-absl::Status CheckUpdateHeader(const Job& job, const WorkerId& worker,
+absl::Status CheckUpdateHeader(const Job& job, const v1::ModelManifest& base,
+                               const WorkerId& worker,
                                const v1::UpdateHeader& header) {
   const auto wrong = [&](absl::string_view what) {
     return absl::InvalidArgumentError(
@@ -208,10 +264,10 @@ absl::Status CheckUpdateHeader(const Job& job, const WorkerId& worker,
     return wrong(absl::StrCat("a header of ", header.ByteSizeLong(),
                               " bytes, expected at most ", kMaxHeaderBytes));
   }
-  if (header.base_version() != job.version ||
-      header.base_digest() != job.head.digest()) {
+  if (header.base_version() != base.version() ||
+      header.base_digest() != base.digest()) {
     return wrong(absl::StrCat("trained from version ", header.base_version(),
-                              ", the round's base is version ", job.version,
+                              ", the round's base is version ", base.version(),
                               " (or another model of that number)"));
   }
   if (header.layout_hash() != job.layout.hash().ToBytes()) {
@@ -229,35 +285,34 @@ absl::Status CheckUpdateHeader(const Job& job, const WorkerId& worker,
   return metrics.ok() ? metrics : wrong(metrics.message());
 }
 
-v1::TaskRef MakeTaskRef(const Job& job, TaskId::Kind kind) {
+v1::TaskRef MakeTaskRef(const JobId& job, TaskId::Kind kind, int64_t round) {
   v1::TaskRef task;
-  task.set_job(job.row.spec.name());
-  task.set_round(job.round.round);
+  task.set_job(job);
+  task.set_round(round);
   task.set_kind(kind == TaskId::Kind::kTrain ? v1::TaskRef::TRAIN
                                              : v1::TaskRef::EVALUATE);
   return task;
 }
 
-v1::OfferTask MakeOffer(const Job& job, const WorkerId& worker,
-                        TaskId::Kind kind, absl::Time now) {
+v1::OfferTask MakeOffer(const Job& job, const v1::ModelManifest& base,
+                        const WorkerId& worker, TaskId::Kind kind,
+                        int64_t round, absl::Time now) {
   const v1::JobSpec& spec = job.row.spec;
   v1::OfferTask offer;
-  *offer.mutable_task() = MakeTaskRef(job, kind);
+  *offer.mutable_task() = MakeTaskRef(spec.name(), kind, round);
   offer.set_dataset(spec.dataset());
   *offer.mutable_model() = spec.model();
   *offer.mutable_training() = spec.training();
-  offer.set_base_version(job.version);
-  offer.set_base_digest(job.head.digest());
+  offer.set_base_version(base.version());
+  offer.set_base_digest(base.digest());
   offer.set_layout_hash(job.layout.hash().ToBytes());
   const uint64_t round_seed =
-      DeriveSeed(spec.seed(), absl::StrCat("task/", job.round.round));
+      DeriveSeed(spec.seed(), absl::StrCat("task/", round));
   offer.set_seed(DeriveSeed(round_seed, worker));
   offer.set_job_submitted_ms(absl::ToUnixMillis(job.row.submitted));
-  offer.set_deadline_seconds(
-      kind == TaskId::Kind::kEvaluate
-          ? spec.evaluation().deadline_seconds()
-          : std::max(0.0, absl::ToDoubleSeconds(
-                              job.machine.snapshot().deadline - now)));
+  offer.set_deadline_seconds(kind == TaskId::Kind::kEvaluate
+                                 ? spec.evaluation().deadline_seconds()
+                                 : SecondsToTrain(job, round, now));
   return offer;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "absl/time/time.h"
 #include "base/ids.h"
 #include "base/model_layout.h"
+#include "coordinator/engine/running_sum.h"
 #include "coordinator/journal/journal.h"
 #include "coordinator/round/round_machine.h"
 #include "proto/job.pb.h"
@@ -22,8 +24,7 @@ namespace koinon::coordinator {
 // One job as the engine's thread holds it: what the journal says, and the
 // machine that decides what is next. Owned by the engine; not thread-safe.
 struct Job {
-  Job(JobRow job_row, RoundMachine round_machine)
-      : row(std::move(job_row)), machine(std::move(round_machine)) {}
+  Job(JobRow job_row, RoundMachine round_machine);
 
   JobRow row;
   RoundMachine machine;
@@ -33,6 +34,8 @@ struct Job {
   std::map<WorkerId, AcceptedRow> accepted;
   std::map<WorkerId, std::string> excluded;
   int64_t bytes_received = 0;
+  // Of a job whose updates are added on arrival; null for others.
+  std::unique_ptr<RunningSum> sum;
   // Newest published version; -1 while the initial model is being written.
   int64_t version = -1;
   v1::ModelManifest head;
@@ -44,6 +47,10 @@ struct Job {
 
   bool finished() const { return machine.snapshot().phase == Phase::kFinished; }
 };
+
+// The round that offered the task which `worker` has, or had, as a member of
+// `round`: earlier than it only in buffered rounds.
+int64_t TaskRoundOf(const RoundRow& round, const WorkerId& worker);
 
 // The machine's state after a restart, from what the journal holds.
 RoundMachine::Snapshot RestoreSnapshot(
@@ -60,14 +67,17 @@ v1::MetricsSummary Summarize(const std::map<WorkerId, v1::Metrics>& metrics);
 // unless examples are in [1, 2^53], loss is finite, accuracy is in [0, 1].
 absl::Status CheckMetrics(const v1::Metrics& metrics);
 
-// Whether an announced update fits the round's base version and the model.
-// INVALID_ARGUMENT says what was expected and what was found.
-absl::Status CheckUpdateHeader(const Job& job, const WorkerId& worker,
+// Whether an announced update fits the version that its task starts from and
+// the model. INVALID_ARGUMENT says what was expected and what was found.
+absl::Status CheckUpdateHeader(const Job& job, const v1::ModelManifest& base,
+                               const WorkerId& worker,
                                const v1::UpdateHeader& header);
 
-v1::OfferTask MakeOffer(const Job& job, const WorkerId& worker,
-                        TaskId::Kind kind, absl::Time now);
-v1::TaskRef MakeTaskRef(const Job& job, TaskId::Kind kind);
+// `round`: that of the task; `base`: the version that it starts from.
+v1::OfferTask MakeOffer(const Job& job, const v1::ModelManifest& base,
+                        const WorkerId& worker, TaskId::Kind kind,
+                        int64_t round, absl::Time now);
+v1::TaskRef MakeTaskRef(const JobId& job, TaskId::Kind kind, int64_t round);
 
 }  // namespace koinon::coordinator
 

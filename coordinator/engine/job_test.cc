@@ -99,14 +99,14 @@ class JobTest : public ::testing::Test {
 };
 
 TEST_F(JobTest, CheckUpdateHeader_Good_IsOk) {
-  EXPECT_OK(CheckUpdateHeader(job_, "a", GoodHeader()));
+  EXPECT_OK(CheckUpdateHeader(job_, job_.head, "a", GoodHeader()));
 }
 
 TEST_F(JobTest, CheckUpdateHeader_EachFieldWrong_IsRefusedWithTheWorker) {
   const auto refused = [&](auto change, absl::string_view what) {
     v1::UpdateHeader header = GoodHeader();
     change(&header);
-    EXPECT_THAT(CheckUpdateHeader(job_, "site-a", header),
+    EXPECT_THAT(CheckUpdateHeader(job_, job_.head, "site-a", header),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          ::testing::AllOf(HasSubstr("site-a"),
                                           HasSubstr(std::string(what)))));
@@ -123,14 +123,42 @@ TEST_F(JobTest, CheckUpdateHeader_EachFieldWrong_IsRefusedWithTheWorker) {
 
 TEST_F(JobTest, MakeOffer_SameRoundAndWorker_SameSeed_OthersDiffer) {
   const absl::Time now = absl::FromUnixSeconds(0);
+  int64_t round = 5;
   const auto seed = [&](const WorkerId& worker) {
-    return MakeOffer(job_, worker, TaskId::Kind::kTrain, now).seed();
+    return MakeOffer(job_, job_.head, worker, TaskId::Kind::kTrain, round, now)
+        .seed();
   };
   EXPECT_EQ(seed("a"), seed("a"));
   EXPECT_NE(seed("a"), seed("b"));
   const uint64_t before = seed("a");
-  job_.round.round = 6;
+  round = 6;
   EXPECT_NE(seed("a"), before);
+}
+
+TEST_F(JobTest, MakeOffer_BufferedJob_LastsAsLongAsItsUpdateCanBeInTime) {
+  JobRow row = MakeRow();
+  row.spec.mutable_cohort()->set_deadline_seconds(100);
+  row.spec.mutable_buffer()->set_size(1);
+  row.spec.mutable_buffer()->set_max_staleness(3);
+  const absl::Time now = absl::FromUnixSeconds(0);
+  RoundMachine::Snapshot snapshot;
+  snapshot.round = 8;
+  snapshot.attempt = 1;
+  const auto seconds = [&](int64_t round) {
+    const Job job(row, RoundMachine(row.spec, snapshot));
+    return MakeOffer(job, job_.head, "a", TaskId::Kind::kTrain, round, now)
+        .deadline_seconds();
+  };
+  snapshot.phase = Phase::kTraining;
+  snapshot.deadline = now + absl::Seconds(60);
+  EXPECT_EQ(seconds(5), 60);        // this round is its last chance
+  EXPECT_EQ(seconds(7), 60 + 200);  // and rounds 9 and 10
+  EXPECT_EQ(seconds(8), 60 + 200);  // round 10 is the job's last
+  snapshot.phase = Phase::kEvaluating;
+  snapshot.deadline = absl::InfiniteFuture();
+  EXPECT_EQ(seconds(6), 100);  // round 9
+  snapshot.phase = Phase::kWaiting;
+  EXPECT_EQ(seconds(6), 200);  // rounds 8 and 9
 }
 
 TEST_F(JobTest, RestoreSnapshot_OpenRound_KeepsAcceptedUpdates) {
@@ -149,6 +177,40 @@ TEST_F(JobTest, RestoreSnapshot_OpenRound_KeepsAcceptedUpdates) {
   EXPECT_EQ(snapshot.attempt, 2);
   EXPECT_EQ(snapshot.members.at("a").state, MemberState::kOffered);
   EXPECT_EQ(snapshot.members.at("b").state, MemberState::kReceived);
+}
+
+TEST_F(JobTest, RestoreSnapshot_BufferedRound_KeepsEachTask) {
+  JobRow row = MakeRow();
+  row.spec.mutable_buffer()->set_size(2);
+  RoundRow round;
+  round.round = 5;
+  round.cohort = {"a", "b", "c", "d"};
+  round.carried = {{"a", 3}, {"b", 4}};
+  AcceptedRow accepted;
+  accepted.worker = "b";
+  accepted.round = 5;
+  accepted.task_round = 4;
+  auto members = RestoreSnapshot(row, {{5, round}}, {{"b", accepted}}).members;
+  EXPECT_EQ(members.at("a").task_round, 3);
+  EXPECT_EQ(members.at("b").task_round, 4);
+  EXPECT_EQ(members.at("b").state, MemberState::kReceived);
+  EXPECT_EQ(members.at("c").task_round, 5);
+
+  // The accepted rows go with the publication.
+  round.included = {"b", "c"};
+  round.phase = RoundPhase::kPublished;
+  members = RestoreSnapshot(row, {{5, round}}, {}).members;
+  EXPECT_EQ(members.at("a").state, MemberState::kOffered);
+  EXPECT_EQ(members.at("b").state, MemberState::kReceived);
+  EXPECT_EQ(members.at("c").state, MemberState::kReceived);
+
+  round.phase = RoundPhase::kDone;
+  const auto between = RestoreSnapshot(row, {{5, round}}, {});
+  EXPECT_EQ(between.round, 6);
+  ASSERT_EQ(between.members.size(), 2u);
+  EXPECT_EQ(between.members.at("a").task_round, 3);
+  EXPECT_EQ(between.members.at("d").task_round, 5);
+  EXPECT_TRUE(RestoreSnapshot(MakeRow(), {{5, round}}, {}).members.empty());
 }
 
 TEST_F(JobTest, RestoreSnapshot_EachPhase_GoesOnWhereItStood) {

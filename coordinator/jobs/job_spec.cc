@@ -8,6 +8,8 @@
 #include "aggregation/server/server_optimizer.h"
 #include "base/ids.h"
 #include "base/status_macros.h"
+#include "coordinator/jobs/arithmetic_spec.h"
+#include "coordinator/jobs/buffer_spec.h"
 #include "coordinator/jobs/field_check.h"
 #include "coordinator/jobs/scaffold_spec.h"
 #include "coordinator/jobs/training_spec.h"
@@ -212,9 +214,11 @@ absl::StatusOr<v1::JobSpec> ValidateJobSpec(v1::JobSpec spec) {
       InField("dataset", ValidateId("dataset name", spec.dataset())));
   ABSL_RETURN_IF_ERROR(CompleteTrainingSpec(spec.mutable_training()));
   ABSL_RETURN_IF_ERROR(CompleteScaffold(&spec));
+  ABSL_RETURN_IF_ERROR(CompleteArithmetic(&spec));
   ABSL_ASSIGN_OR_RETURN(const RuleNeeds needs,
                         CompleteAggregation(spec.mutable_aggregation()));
   ABSL_RETURN_IF_ERROR(CompleteCohort(needs, spec.mutable_cohort()));
+  ABSL_RETURN_IF_ERROR(CompleteBuffer(&spec));
   ABSL_RETURN_IF_ERROR(CompleteEvaluation(spec.mutable_evaluation()));
   ABSL_RETURN_IF_ERROR(CheckInteger("rounds", spec.rounds(), 1, kMaxRounds));
   ABSL_RETURN_IF_ERROR(CheckStop(spec));

@@ -49,7 +49,7 @@ TEST(ValidateJobSpecTest, Minimal_GetsEveryDefault) {
       loss: SOFTMAX_CROSS_ENTROPY
     }
     cohort { minimum: 1 over_selection: 1 deadline_seconds: 600 retries: 3 }
-    aggregation { fedavg {} }
+    aggregation { fedavg { arithmetic: DOUBLE } }
     evaluation { every_rounds: 1 deadline_seconds: 120 }
   )pb");
   EXPECT_EQ(spec.training().DebugString(), expected.training().DebugString());

@@ -10,9 +10,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "aggregation/server/server_optimizer.h"
+#include "aggregation/core/staleness.h"
 #include "aggregation/server/server_step.h"
 #include "base/random.h"
 #include "base/status_macros.h"
+#include "coordinator/folds/sum_mean.h"
 #include "coordinator/publish/control_sink.h"
 #include "coordinator/publish/state_files.h"
 #include "kernels/graph/control_variates.h"
@@ -75,6 +77,20 @@ absl::Status CopyInitialModel(ModelStore* store,
   return CopyValues(from, layout.total_elements(), to);
 }
 
+// What an update of a buffered round counts for, by its staleness.
+void Discount(const v1::JobSpec& spec, int64_t staleness,
+              aggregation::Update* update) {
+  const double discount =
+      aggregation::StalenessDiscount(spec.buffer(), staleness);
+  if (spec.buffer().normalise() != v1::BufferSpec::BY_DISCOUNT) {
+    update->discount = discount;
+    return;
+  }
+  const auto cap = static_cast<double>(spec.aggregation().max_weight());
+  if (cap > 0) update->weight = std::min(update->weight, cap);
+  update->weight *= discount;
+}
+
 absl::StatusOr<aggregation::UpdateSet> MakeUpdateSet(
     const Spool& spool, const RoundInput& input, const ModelLayout& layout,
     std::vector<aggregation::Refusal>* refusals) {
@@ -83,15 +99,26 @@ absl::StatusOr<aggregation::UpdateSet> MakeUpdateSet(
     aggregation::Update update;
     update.worker = row.worker;
     update.weight = static_cast<double>(row.metrics.examples());
-    update.base_version = input.base.version();
+    update.base_version = row.task_round - 1;
+    if (input.spec.has_buffer()) {
+      Discount(input.spec, input.round - row.task_round, &update);
+    }
     update.layout_hash = layout.hash();
-    update.elements = row.extent.size / sizeof(float);
-    update.values = spool.Source(row.extent);
+    if (input.sum.has_value()) {
+      update.elements = layout.total_elements();
+      update.values = std::make_unique<SummedSource>();
+    } else {
+      update.elements = row.extent.size / sizeof(float);
+      update.values = spool.Source(row.extent);
+    }
     updates.push_back(std::move(update));
   }
   aggregation::UpdateSet::Expected expected;
   expected.layout = layout;
   expected.base_version = input.base.version();
+  if (input.spec.has_buffer()) {
+    expected.max_staleness = input.spec.buffer().max_staleness();
+  }
   expected.max_weight =
       static_cast<double>(input.spec.aggregation().max_weight());
   return aggregation::UpdateSet::Create(std::move(expected), std::move(updates),
@@ -111,11 +138,19 @@ struct Rules {
   }
 };
 
-absl::StatusOr<Rules> MakeRules(const v1::AggregationSpec& spec,
+absl::StatusOr<Rules> MakeRules(const Spool& spool, const RoundInput& input,
                                 const PublishOptions& options) {
+  const v1::AggregationSpec& spec = input.spec.aggregation();
   Rules rules;
-  ABSL_ASSIGN_OR_RETURN(rules.aggregator,
-                        aggregation::MakeAggregator(spec, options.aggregator));
+  if (input.sum.has_value()) {
+    ABSL_ASSIGN_OR_RETURN(
+        rules.aggregator,
+        MakeSumMean(&spool, spec, *input.sum, options.aggregator));
+  } else {
+    ABSL_ASSIGN_OR_RETURN(
+        rules.aggregator,
+        aggregation::MakeAggregator(spec, options.aggregator));
+  }
   ABSL_ASSIGN_OR_RETURN(rules.optimizer, aggregation::MakeServerOptimizer(
                                              spec.server_optimizer()));
   return rules;
@@ -207,14 +242,17 @@ v1::Provenance MakeProvenance(const RoundInput& input,
 absl::Status Publish(ModelStore* store, const Spool& spool, ThreadPool* pool,
                      const RoundInput& input, const PublishOptions& options,
                      PublishedRound* published) {
-  ABSL_ASSIGN_OR_RETURN(const Rules rules,
-                        MakeRules(input.spec.aggregation(), options));
+  ABSL_ASSIGN_OR_RETURN(const Rules rules, MakeRules(spool, input, options));
   ABSL_ASSIGN_OR_RETURN(ModelStore::Version base_version,
                         store->Open(input.base));
   const VersionSource base(std::move(base_version));
   ABSL_ASSIGN_OR_RETURN(
       const aggregation::UpdateSet set,
       MakeUpdateSet(spool, input, base.layout(), &published->refusals));
+  if (input.sum.has_value() && !published->refusals.empty()) {
+    // A sum cannot be had without them.
+    return published->refusals.front().reason;
+  }
   // Before anything is written.
   ABSL_RETURN_IF_ERROR(rules.aggregator->Validate(set));
   ABSL_ASSIGN_OR_RETURN(
@@ -248,8 +286,7 @@ absl::StatusOr<v1::ModelManifest> PublishInitialModel(
   ABSL_ASSIGN_OR_RETURN(
       const ModelLayout layout,
       kernels::VersionLayout(graph.layout(), spec.training()));
-  ABSL_ASSIGN_OR_RETURN(auto writer,
-                        store->NewVersion(spec.name(), 0, layout));
+  ABSL_ASSIGN_OR_RETURN(auto writer, store->NewVersion(spec.name(), 0, layout));
   if (initial != nullptr) {
     ABSL_RETURN_IF_ERROR(
         CopyInitialModel(store, *initial, graph.layout(), writer.get()));

@@ -2,6 +2,7 @@
 #define KOINON_COORDINATOR_PUBLISH_PUBLISH_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -36,6 +37,8 @@ struct RoundInput {
   v1::ModelManifest base;
   std::vector<StateFile> base_state;  // VersionRow.state of the base
   std::vector<AcceptedRow> updates;
+  // The sum of exactly these updates, if they were added up on arrival.
+  std::optional<FoldRow> sum;
   int64_t cohort = 0;  // workers that were asked
   double seconds_open = 0;
 };
@@ -59,8 +62,8 @@ struct PublishOptions {
 // it; the other names are the server optimizer's.
 inline constexpr char kKeptAggregate[] = "aggregate";
 
-// Aggregates a closed round's spooled updates and writes version `round`: base
-// plus the server's step, and beside it the state that the next round begins
+// Aggregates a closed round's updates (spooled, or added up already) and writes
+// version `round`: base plus the server's step, and beside it the state that the next round begins
 // from. The aggregate goes from the rule through a chain of sinks to the
 // server's step (aggregation/server/server_step.h), block by block.
 //
@@ -68,7 +71,7 @@ inline constexpr char kKeptAggregate[] = "aggregate";
 // so that doing it again after a crash gives the same version. After a failure
 // nothing of it is left: a round advances state only with its version. The
 // status: the rule's FAILED_PRECONDITION, the spool's, the store's; DATA_LOSS
-// if the base's state is missing or corrupt; INTERNAL, naming the element, if
+// if the base's state or the sum is missing or corrupt; INTERNAL, naming the element, if
 // the step overflows.
 PublishedRound PublishRound(ModelStore* store, const Spool& spool,
                             ThreadPool* pool, const RoundInput& input,

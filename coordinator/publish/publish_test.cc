@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -204,6 +204,38 @@ TEST(PublishTest, FedAdam_StepsWithItsStateFromRoundToRound) {
               ElementsAre("0.safetensors", "1.safetensors", "2.safetensors",
                           "3.safetensors", "4.momentum.safetensors",
                           "4.safetensors", "4.second_moment.safetensors"));
+}
+
+// The rule's last result is state too, and stands beside the optimizer's: it is
+// the aggregate before the step.
+TEST(PublishTest, CenteredClipping_BeginsFromItsLastAggregate) {
+  MemoryEnv env;
+  Machine machine(&env);
+  v1::JobSpec spec = Spec();
+  auto* aggregation = spec.mutable_aggregation();
+  aggregation->mutable_centered_clipping()->set_tau(1e-3);
+  aggregation->mutable_server_optimizer()->mutable_fedavgm()->set_learning_rate(
+      10);
+  RoundInput input = machine.Run(machine.Begin(spec), 1);
+  ASSERT_EQ(input.base_state.size(), 2);
+  EXPECT_EQ(input.base_state[0].name, "momentum");
+  EXPECT_EQ(input.base_state[1].name, kKeptAggregate);
+  EXPECT_EQ(input.base.provenance().rule(), "centered_clipping + fedavgm");
+  const std::vector<float> first = machine.Values("1.aggregate.safetensors");
+  EXPECT_EQ(machine.Values("1.momentum.safetensors"), first);
+
+  machine.Receive(&input);
+  const PublishedRound again = machine.Publish(input);
+  ASSERT_OK(again.status);
+  const std::vector<float> second = machine.Values("2.aggregate.safetensors");
+  double moved = 0;
+  for (size_t i = 0; i < kParameters; ++i) {
+    moved += (second[i] - first[i]) * (second[i] - first[i]);
+  }
+  // Each of the updates pulls by tau at most.
+  EXPECT_GT(moved, 0);
+  EXPECT_LT(std::sqrt(moved), 1.0001e-3);
+  EXPECT_EQ(again.state.size(), 2);
 }
 
 TEST(PublishTest, SameRoundAgain_GivesTheSameBytes) {

@@ -811,6 +811,24 @@ TEST_F(BufferedRoundTest, Restart_GoesOnWithTheSameTasks) {
   Send(&machine, 1, "w0");
 }
 
+TEST_F(BufferedRoundTest, RestartBetweenRounds_WhoStaysAwayIsNotWaitedFor) {
+  Snapshot snapshot;
+  snapshot.round = 2;
+  snapshot.included = {"w1", "w2"};
+  snapshot.members["w0"].task_round = 1;
+  RoundMachine machine(MakeBuffered(2, 2), snapshot);
+  machine.Tick(now_, {});
+  now_ = machine.next_deadline();
+  const auto open = Only<OpenRound>(machine.Tick(now_, {"w1"}));
+  EXPECT_EQ(open.carried.count("w0"), 1u);
+  EXPECT_EQ(machine.next_deadline(), absl::InfinitePast());
+  machine.Tick(now_, {"w1"});
+  EXPECT_FALSE(machine.IsBusy("w0"));
+  Send(&machine, 2, "w1");
+  EXPECT_THAT(Only<CloseRound>(machine.Tick(now_, {"w1"})).included,
+              ElementsAre("w1"));
+}
+
 TEST_F(BufferedRoundTest, RestartBetweenRounds_TasksThatAreTooStale_AreGone) {
   Snapshot snapshot;
   snapshot.round = 4;

@@ -58,6 +58,7 @@ Actions RoundMachine::Open(absl::Time now,
   state_.deadline = RoundDeadline(now);
   state_.included.clear();
   retry_at_ = absl::InfiniteFuture();
+  if (!unheard_.empty()) tick_wanted_ = true;  // may have been given up
   OpenRound open{.round = state_.round,
                  .attempt = state_.attempt,
                  .cohort_seed = state_.cohort_seed,

@@ -192,6 +192,9 @@ absl::Status Spool::Read(const SpoolExtent& extent, uint64_t offset, void* data,
 }
 
 absl::Status Spool::Sync() {
+  // A failure to write is reported to one sync alone: none may begin, and find
+  // nothing wrong, before what the last one found is known.
+  MutexLock one_at_a_time(&sync_mutex_);
   ABSL_RETURN_IF_ERROR(failure());
   const absl::Status synced = file_->Sync();
   if (synced.ok()) return synced;

@@ -80,6 +80,7 @@ class Spool {
   const std::unique_ptr<File> file_;
   const std::string path_;
   const Options options_;
+  Mutex sync_mutex_;  // held while syncing; taken before mutex_
   mutable Mutex mutex_;
   FreeExtents free_ ABSL_GUARDED_BY(mutex_);
   uint64_t file_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
