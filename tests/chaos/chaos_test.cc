@@ -5,7 +5,9 @@
 #include <cstdlib>
 #include <iostream>
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -81,24 +83,35 @@ std::vector<std::string> UndisturbedDigests(int count) {
   return digests;
 }
 
-// Lets `disturb` strike at random instants, `count` times while a job runs;
-// jobs follow each other. Then each must have ended as if nothing had happened.
+// Lets `disturb` strike at random instants, `count` times while a job like
+// `spec` runs; jobs follow each other. `jobs`: how many.
 template <typename Disturb>
-void ExpectUnmovedBy(ProcessFederation* federation, int count, Random* random,
-                     Disturb disturb) {
-  int jobs = 0;
-  for (int strikes = 0; strikes < count; ++jobs) {
-    const std::string job = JobName(jobs);
-    ASSERT_OK(federation->Submit(federation->MakeJob(job, kRounds)));
+void Strike(ProcessFederation* federation, v1::JobSpec spec, int count,
+            Random* random, Disturb disturb, int* jobs) {
+  *jobs = 0;
+  for (int strikes = 0; strikes < count; ++*jobs) {
+    spec.set_name(JobName(*jobs));
+    ASSERT_OK(federation->Submit(spec));
     while (strikes < count) {
       // From "before it serves again" to "some rounds later".
       absl::SleepFor(absl::Microseconds(random->NextBelow(500'000)));
-      const auto status = federation->Get(job);
+      const auto status = federation->Get(spec.name());
       if (status.ok() && status->state() == v1::SUCCEEDED) break;
       ASSERT_NO_FATAL_FAILURE(disturb());
       ++strikes;
     }
   }
+  std::cout << count << " strikes over " << *jobs << " jobs of "
+            << spec.rounds() << " rounds" << std::endl;
+}
+
+// Each job must have ended as if nothing had happened.
+template <typename Disturb>
+void ExpectUnmovedBy(ProcessFederation* federation, int count, Random* random,
+                     Disturb disturb) {
+  int jobs = 0;
+  ASSERT_NO_FATAL_FAILURE(Strike(federation, federation->MakeJob("", kRounds),
+                                 count, random, disturb, &jobs));
   const std::vector<std::string> expected = UndisturbedDigests(jobs);
   ASSERT_EQ(expected.size(), static_cast<size_t>(jobs));
   for (int i = 0; i < jobs; ++i) {
@@ -107,8 +120,32 @@ void ExpectUnmovedBy(ProcessFederation* federation, int count, Random* random,
     EXPECT_EQ(end.last_report().model_digest(), expected[i]) << JobName(i);
     ExpectCompleteRounds(*federation, JobName(i));
   }
-  std::cout << count << " strikes over " << jobs << " jobs of " << kRounds
-            << " rounds" << std::endl;
+}
+
+// Every buffer is full, and has one update for each of its tasks, which no
+// other buffer has. Returns how many updates were stale.
+int ExpectFullBuffers(const ProcessFederation& federation,
+                      const v1::JobSpec& spec) {
+  const auto rounds = federation.Rounds(spec.name());
+  EXPECT_OK(rounds);
+  if (!rounds.ok()) return 0;
+  EXPECT_EQ(rounds->size(), static_cast<size_t>(spec.rounds()));
+  int stale = 0;
+  std::set<std::pair<std::string, int64_t>> taken;
+  for (const v1::RoundReport& report : *rounds) {
+    EXPECT_EQ(report.included_size(), spec.buffer().size()) << report.round();
+    EXPECT_EQ(report.aggregation().updates_size(), report.included_size());
+    for (const auto& update : report.aggregation().updates()) {
+      EXPECT_GE(update.staleness(), 0);
+      EXPECT_LE(update.staleness(), spec.buffer().max_staleness());
+      if (update.staleness() > 0) ++stale;
+      EXPECT_TRUE(
+          taken.insert({update.worker(), report.round() - update.staleness()})
+              .second)
+          << update.worker() << " in round " << report.round();
+    }
+  }
+  return stale;
 }
 
 TEST(ChaosTest, Coordinator_KilledAHundredTimes_LosesAndRepeatsNothing) {
@@ -129,6 +166,41 @@ TEST(ChaosTest, Workers_KilledInTurn_RejoinAndTheJobEndsTheSame) {
     federation->KillWorker(victim);
     ASSERT_OK(federation->StartWorker(victim));
   });
+}
+
+// Which updates share a buffer is for their arrival to decide: no two runs are
+// the same, and none may lose or repeat anything.
+TEST(ChaosTest, BufferedJob_EverybodyKilled_TakesEveryUpdateOnce) {
+  Random random(ChaosSeed() + 2);
+  auto federation = StartFederation("buffered");
+  v1::JobSpec spec = federation->MakeJob("", kRounds);
+  spec.mutable_cohort()->set_target(0);
+  spec.mutable_cohort()->set_minimum(2);
+  spec.mutable_buffer()->set_size(2);
+  spec.mutable_buffer()->set_max_staleness(3);
+  spec.mutable_evaluation()->set_every_rounds(5);
+  int jobs = 0;
+  const auto kill_somebody = [&] {
+    if (random.NextBelow(4) > 0) {
+      ASSERT_TRUE(federation->CoordinatorRuns());
+      federation->KillCoordinator();
+      ASSERT_OK(federation->StartCoordinator());
+    } else {
+      const int victim = static_cast<int>(random.NextBelow(kWorkers));
+      federation->KillWorker(victim);
+      ASSERT_OK(federation->StartWorker(victim));
+    }
+  };
+  ASSERT_NO_FATAL_FAILURE(
+      Strike(federation.get(), spec, 40, &random, kill_somebody, &jobs));
+  int stale = 0;
+  for (int i = 0; i < jobs; ++i) {
+    spec.set_name(JobName(i));
+    ASSERT_OK_AND_ASSIGN(const auto end, federation->AwaitEnd(spec.name()));
+    EXPECT_EQ(end.state(), v1::SUCCEEDED) << end.reason();
+    stale += ExpectFullBuffers(*federation, spec);
+  }
+  EXPECT_GT(stale, 0);
 }
 
 TEST(ChaosTest, Coordinator_ToldToStop_DrainsAndExitsWithZero) {

@@ -158,6 +158,7 @@ TEST_P(ShippedExamples, Parse_AndAreWhatACoordinatorTakes) {
 INSTANTIATE_TEST_SUITE_P(All, ShippedExamples,
                          ::testing::Values("digits-cnn", "digits-fedprox",
                                            "digits-mlp", "digits-logistic",
+                                           "digits-buffered",
                                            "digits-scaffold", "digits-external",
                                            "mnist-cnn"));
 

@@ -169,11 +169,15 @@ std::vector<std::string> WatchView::LiveLines() const {
     const auto cohort = static_cast<double>(status_.cohort_size());
     lines.push_back(absl::StrFormat("  training %s",
                                     ProgressBar(done / cohort, kBarWidth)));
+    // A buffer takes so many of those at work.
+    const int64_t wanted = status_.spec().has_buffer()
+                               ? status_.spec().buffer().size()
+                               : status_.cohort_size();
+    const int64_t accepted = status_.updates_accepted();
     lines.push_back(absl::StrFormat(
         "  updates  %s %d of %d",
-        ProgressBar(static_cast<double>(status_.updates_accepted()) / cohort,
-                    kBarWidth),
-        status_.updates_accepted(), status_.cohort_size()));
+        ProgressBar(static_cast<double>(accepted) / wanted, kBarWidth),
+        accepted, wanted));
   }
   return lines;
 }

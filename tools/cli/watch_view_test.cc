@@ -140,6 +140,19 @@ TEST(WatchView, LiveLines_ShowTheRoundAndItsUpdates) {
                   "  updates  [###############...............] 2 of 4"));
 }
 
+TEST(WatchView, LiveLines_OfABufferedJob_CountToTheBuffersSize) {
+  WatchView view;
+  v1::JobEvent status = Status(v1::RUNNING, 3);
+  status.mutable_status()->set_cohort_size(8);
+  status.mutable_status()->set_updates_accepted(2);
+  status.mutable_status()->mutable_spec()->mutable_buffer()->set_size(4);
+  view.Apply(status);
+  EXPECT_THAT(view.LiveLines(),
+              ElementsAre("digits  running  round 3 of 10",
+                          "  training [..............................]",
+                          "  updates  [###############...............] 2 of 4"));
+}
+
 TEST(WatchView, EndedJob_HasNoLiveLinesAndASummary) {
   WatchView view;
   view.Apply(Evaluated(10, 0.9));
