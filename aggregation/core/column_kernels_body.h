@@ -255,6 +255,10 @@ KOINON_INLINE int32_t Key(int32_t bits) {
   return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
+KOINON_INLINE float ValueOf(int32_t key) {
+  return std::bit_cast<float>(Key(key));
+}
+
 // Keys of one part; as many passes over them as a search takes.
 struct Part {
   const int32_t* keys;  // [m][kPart]
@@ -320,43 +324,79 @@ KOINON_KERNEL void Middle(const Bounds& bounds, int32_t* guess) {
   }
 }
 
-// A search that has not ended after so many passes probably has many equal
-// values between its bounds, which one look at the values tells.
+// How a search for the value of a rank (from 0) stands.
+struct Search {
+  int32_t rank;
+  Bounds bounds;
+  // How many values are at or under the bounds: at_below <= rank < at_top.
+  alignas(64) int32_t at_below[kPart];
+  alignas(64) int32_t at_top[kPart];
+};
+
+// Whether the value may still be one of several between the bounds, and neither
+// the least of them nor the greatest.
+KOINON_KERNEL bool IsOpen(const Search& search) {
+  int32_t open = 0;
+  for (size_t c = 0; c < kPart; ++c) {
+    open |= (search.at_below[c] != search.rank) &
+            (search.at_top[c] != search.rank + 1) &
+            (search.bounds.top[c] - 1 != search.bounds.below[c]);
+  }
+  return open != 0;
+}
+
+KOINON_KERNEL void Halve(const Part& part, Search* search) {
+  alignas(64) int32_t guess[kPart], above[kPart];
+  Middle(search->bounds, guess);
+  CountAbove(part, guess, above);
+  for (size_t c = 0; c < kPart; ++c) {
+    const int32_t under = static_cast<int32_t>(part.m) - above[c];
+    const bool reached = under > search->rank;
+    search->bounds.top[c] = reached ? guess[c] : search->bounds.top[c];
+    search->at_top[c] = reached ? under : search->at_top[c];
+    search->bounds.below[c] = reached ? search->bounds.below[c] : guess[c];
+    search->at_below[c] = reached ? search->at_below[c] : under;
+  }
+}
+
+// A search that goes on for so long probably has many equal values between its
+// bounds, which a look at the values tells.
 constexpr int kPassesToSnap = 10;
 
-// The values of rank `rank` (from 0): value [kPart].
+// The values of rank `rank`, in 32 passes at most.
 KOINON_KERNEL void Select(const Part& part, size_t rank, int32_t* value) {
-  const auto m = static_cast<int32_t>(part.m);
-  const auto enough = static_cast<int32_t>(rank) + 1;
-  alignas(64) int32_t guess[kPart], above[kPart];
-  // How many values are at or under the bounds.
-  alignas(64) int32_t at_below[kPart] = {}, at_top[kPart];
-  std::fill_n(at_top, kPart, m);
-  Bounds bounds;
-  Widest(&bounds);
-  Snap(part, &bounds);
+  Search search;
+  search.rank = static_cast<int32_t>(rank);
+  std::fill_n(search.at_below, kPart, 0);
+  std::fill_n(search.at_top, kPart, static_cast<int32_t>(part.m));
+  Widest(&search.bounds);
+  Snap(part, &search.bounds);
   FetchNext(part);
-  for (int pass = 1;; ++pass) {
-    int32_t open = 0;
-    for (size_t c = 0; c < kPart; ++c) {
-      open |= (at_top[c] - at_below[c] > 1) &
-              (bounds.top[c] - 1 != bounds.below[c]);
-    }
-    if (open == 0) break;
-    Middle(bounds, guess);
-    CountAbove(part, guess, above);
-    for (size_t c = 0; c < kPart; ++c) {
-      const int32_t under = m - above[c];
-      const bool reached = under >= enough;
-      bounds.top[c] = reached ? guess[c] : bounds.top[c];
-      at_top[c] = reached ? under : at_top[c];
-      bounds.below[c] = reached ? bounds.below[c] : guess[c];
-      at_below[c] = reached ? at_below[c] : under;
-    }
-    if (pass % kPassesToSnap == 0) Snap(part, &bounds);
+  for (int pass = 1; IsOpen(search); ++pass) {
+    Halve(part, &search);
+    if (pass % kPassesToSnap == 0) Snap(part, &search.bounds);
   }
-  Snap(part, &bounds);
-  std::copy_n(bounds.top, kPart, value);
+  Snap(part, &search.bounds);
+  for (size_t c = 0; c < kPart; ++c) {
+    value[c] = search.at_below[c] == search.rank ? search.bounds.below[c] + 1
+                                                 : search.bounds.top[c];
+  }
+}
+
+// The values of rank `rank` + 1, where those of rank `rank` are known: the same
+// if there are more of them, else the next.
+KOINON_KERNEL void SelectNext(const Part& part, size_t rank,
+                              const int32_t* known, int32_t* value) {
+  alignas(64) int32_t above[kPart];
+  Bounds next;
+  Widest(&next);
+  std::copy_n(known, kPart, next.below);
+  CountAbove(part, known, above);
+  Snap(part, &next);
+  for (size_t c = 0; c < kPart; ++c) {
+    const size_t up_to_known = part.m - static_cast<size_t>(above[c]);
+    value[c] = up_to_known > rank + 1 ? known[c] : next.below[c] + 1;
+  }
 }
 
 // Lower weighted median.
@@ -392,10 +432,6 @@ KOINON_KERNEL void SelectByWeight(const Part& part,
     if (pass % 4 == 0) Snap(part, &bounds);
   }
   std::copy_n(bounds.top, kPart, value);
-}
-
-KOINON_INLINE float ValueOf(int32_t key) {
-  return std::bit_cast<float>(Key(key));
 }
 
 // Of the values from rank `first` to rank `last`, which are `low` and `high`:
@@ -444,8 +480,10 @@ KOINON_KERNEL void ReducePart(const ColumnProgram& program, const Part& part,
     std::copy_n(lows, kPart, highs);
   } else {
     Select(part, program.first, lows);
-    if (last == program.first) {
+    if (program.kept == 1) {
       std::copy_n(lows, kPart, highs);
+    } else if (program.kept == 2) {
+      SelectNext(part, program.first, lows, highs);
     } else {
       Select(part, last, highs);
     }

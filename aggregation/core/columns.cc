@@ -55,18 +55,18 @@ struct AlignedDelete {
 // What one thread needs while it works on a tile. Sources in memory never touch
 // `scratch`.
 struct Workspace {
-  Workspace(size_t n, size_t m, size_t mixed_rows, size_t tile,
+  Workspace(size_t n, size_t m, size_t mixed_rows, size_t stride,
             size_t kernel_floats)
-      : scratch(new float[n * tile]),
-        mixed(new float[mixed_rows * tile]),
+      : scratch(new float[n * stride]),
+        mixed(new float[mixed_rows * stride]),
         source_rows(n),
         rows(m),
         run_rows(m),
         kernel(new (std::align_val_t{64}) float[kernel_floats]) {}
 
   // Not value-initialised: that would touch every page.
-  std::unique_ptr<float[]> scratch;  // [n][tile]
-  std::unique_ptr<float[]> mixed;    // [mixed_rows][tile]
+  std::unique_ptr<float[]> scratch;  // [n][stride]
+  std::unique_ptr<float[]> mixed;    // [mixed_rows][stride]
   std::vector<const float*> source_rows;
   std::vector<const float*> rows;
   std::vector<const float*> run_rows;
@@ -119,11 +119,12 @@ class ColumnPass {
         input_(input),
         program_(ColumnProgram::For(rule, input.size())),
         kernel_(ColumnKernelFor(set)),
-        mixing_(input.mixing, input.rows.size()),
+        mixing_(input.mixing, input.rows.size(), set),
         sample_(layout.total_elements()),
         outside_(outside),
         tile_(std::max(input.size(), input.rows.size()) <= kFewRows ? kLongTile
-                                                                    : kTile) {}
+                                                                    : kTile),
+        stride_(tile_ + kSampledRun) {}
 
   absl::Status Run(ThreadPool* pool, UpdateSink* out) {
     const size_t elements = layout_.total_elements();
@@ -158,7 +159,7 @@ class ColumnPass {
       }
     }
     return std::make_unique<Workspace>(input_.rows.size(), input_.size(),
-                                       mixing_.mixed_rows(), tile_,
+                                       mixing_.mixed_rows(), stride_,
                                        program_.ScratchFloats());
   }
   void Return(std::unique_ptr<Workspace> workspace) {
@@ -170,7 +171,7 @@ class ColumnPass {
   absl::Status ReduceTile(size_t offset, size_t count, float* out,
                           Workspace* workspace) {
     ABSL_RETURN_IF_ERROR(Read(offset, count, workspace));
-    const bool finite = mixing_.Mix(workspace->source_rows, count, tile_,
+    const bool finite = mixing_.Mix(workspace->source_rows, count, stride_,
                                     workspace->mixed.get(), &workspace->rows) &&
                         ReduceRows(offset, count, out, workspace);
     return finite ? absl::OkStatus() : Culprit(offset, count, *workspace);
@@ -179,8 +180,8 @@ class ColumnPass {
   absl::Status Read(size_t offset, size_t count, Workspace* workspace) {
     for (size_t i = 0; i < input_.rows.size(); ++i) {
       const Row& row = input_.rows[i];
-      auto values =
-          row.values->Read(offset, count, workspace->scratch.get() + i * tile_);
+      auto values = row.values->Read(offset, count,
+                                     workspace->scratch.get() + i * stride_);
       if (!values.ok()) return row.Blame(values.status());
       workspace->source_rows[i] = *values;
     }
@@ -253,6 +254,9 @@ class ColumnPass {
   const Sample sample_;
   OutsideCounts* const outside_;
   const size_t tile_;
+  // Between rows that were copied: not a power of two, for then the same
+  // columns of all rows would compete for the same places in the caches.
+  const size_t stride_;
 
   Mutex mutex_;
   // As many as threads were ever busy at once.

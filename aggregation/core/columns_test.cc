@@ -177,7 +177,7 @@ TEST(ReduceColumnsTest, ManyRows_MatchTheReference) {
 }
 
 TEST(ReduceColumnsTest, VeryManyRows_MatchTheReference) {
-  for (size_t m : {256, 257, 512, 513, 1001, 1100}) {
+  for (size_t m : {256, 512, 513, 1001, 1536, 1537, 1600}) {
     const Values values = RandomRows(m, 50, m);
     for (const ColumnRule& rule : AllRules(m)) ExpectRight(values, rule);
   }
@@ -205,14 +205,14 @@ TEST(ReduceColumnsTest, EveryTrimAndKeep_MatchTheReference) {
 }
 
 TEST(ReduceColumnsTest, Ties_MatchTheReference) {
-  for (size_t m : {2, 3, 5, 16, 17, 50, 101, 600}) {
+  for (size_t m : {2, 3, 5, 16, 17, 50, 101, 600, 1601}) {
     const Values values = TiedRows(m, 100, m);
     for (const ColumnRule& rule : AllRules(m)) ExpectRight(values, rule);
   }
 }
 
 TEST(ReduceColumnsTest, AllRowsEqual_GiveThatRow) {
-  for (size_t m : {1, 2, 16, 100, 520, 700}) {
+  for (size_t m : {1, 2, 16, 100, 700, 1600}) {
     Values row = WildRows(1, 333, 5);
     row[0][0] = 0;
     row[0][1] = -0.0f;
@@ -238,14 +238,14 @@ TEST(ReduceColumnsTest, AnyFiniteBits_MedianIsOneOfThem) {
 }
 
 TEST(ReduceColumnsTest, AnyFiniteBits_TrimmedMeanMatchesTheReference) {
-  for (size_t m : {4, 30, 102, 602}) {
+  for (size_t m : {4, 30, 102, 602, 1602}) {
     ExpectRight(WildRows(m, 200, m), TrimmedMean(m / 4));
     ExpectRight(WildRows(m, 200, m), TrimmedMean(0));
   }
 }
 
 TEST(ReduceColumnsTest, LargestFloats_DoNotOverflow) {
-  for (size_t m : {2, 4, 18, 600}) {
+  for (size_t m : {2, 4, 18, 600, 1600}) {
     const Values values(m, std::vector<float>(40, FLT_MAX));
     for (const ColumnRule& rule : AllRules(m)) {
       EXPECT_TRUE(SameBits(Reduce(values, rule), values[0]));
@@ -274,7 +274,7 @@ TEST(ReduceColumnsTest, Zeros_NegativeOneComesFirst) {
 }
 
 TEST(ReduceColumnsTest, PermutedRows_SelectTheSame) {
-  for (size_t m : {5, 16, 31, 100, 700}) {
+  for (size_t m : {5, 16, 31, 100, 700, 1601}) {
     // Multiples of 1/1024, small enough that sums in double are exact.
     Values values = RandomRows(m, 130, m);
     for (auto& row : values) {
@@ -308,8 +308,8 @@ TEST(ReduceColumnsTest, PermutedRows_SelectTheSame) {
 }
 
 TEST(ReduceColumnsTest, AnyInstructionSetAndThreads_SameBytes) {
-  for (size_t m : {1, 2, 6, 16, 29, 100, 531}) {
-    const size_t elements = m > 200 ? 4500 : 40'001;
+  for (size_t m : {1, 2, 6, 16, 29, 100, 531, 1600}) {
+    const size_t elements = m > 1000 ? 300 : m > 32 ? 4500 : 17'001;
     for (const Values& values :
          {RandomRows(m, elements, m), WildRows(m, elements, m)}) {
       const TestRows rows(values);
@@ -416,7 +416,7 @@ TEST(ReduceColumnsTest, Mixing_IsReducedAfterRounding) {
 // ---- What was left out ----
 
 TEST(ReduceColumnsTest, Shares_CountWhatLiesOutside) {
-  for (size_t m : {1, 2, 7, 40, 530}) {
+  for (size_t m : {1, 2, 7, 40, 530, 1600}) {
     const size_t elements = 300;  // all are sampled
     const Values values =
         m == 7 ? TiedRows(m, elements, 2) : RandomRows(m, elements, m);
@@ -472,7 +472,7 @@ absl::Status TryReduce(const ColumnInput& input, size_t elements,
 
 TEST(ReduceColumnsTest, NonFiniteValue_BlamesWorkerTensorAndIndex) {
   const size_t elements = 40'000;
-  for (size_t m : {3, 16, 20, 100, 530}) {
+  for (size_t m : {3, 16, 20, 100, 530, 1600}) {
     Values values = RandomRows(m, m > 200 ? 4200 : elements, m);
     const size_t columns = values[0].size();
     for (size_t at : {size_t{0}, size_t{31}, size_t{4'095}, columns - 1}) {

@@ -3,13 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "aggregation/core/fold.h"
-
 namespace koinon::aggregation {
 namespace {
 
 // Columns whose sums stay in L1.
-constexpr size_t kColumns = 256;
+constexpr size_t kColumns = 1024;
 
 double RoundToWeightBits(double x) {
   int exponent;
@@ -20,13 +18,15 @@ double RoundToWeightBits(double x) {
 
 }  // namespace
 
-RowMixing::RowMixing(const std::vector<std::vector<double>>& matrix, size_t n) {
+RowMixing::RowMixing(const std::vector<std::vector<double>>& matrix, size_t n,
+                     InstructionSet set)
+    : fold_(FoldOf(set)) {
   for (const std::vector<double>& row : matrix) {
     combinations_.push_back(MakeCombination(row));
     if (!combinations_.back().copy) ++mixed_rows_;
   }
   for (size_t i = 0; matrix.empty() && i < n; ++i) {
-    combinations_.push_back({true, 1, {{i, 1}}});
+    combinations_.push_back({true, 1, {i}, {1}});
   }
 }
 
@@ -41,11 +41,36 @@ RowMixing::Combination RowMixing::MakeCombination(
     // Parts so small cannot move a sum in fp32, and would not be exact.
     const double part = row[i] / combination.scale;
     if (std::fabs(part) < 0x1p-300) continue;
-    combination.terms.push_back({i, RoundToWeightBits(part)});
+    combination.rows.push_back(i);
+    combination.weights.push_back(RoundToWeightBits(part));
   }
-  combination.copy = combination.scale == 1 && combination.terms.size() == 1 &&
-                     combination.terms[0].coefficient == 1;
+  combination.copy = combination.scale == 1 && combination.rows.size() == 1 &&
+                     combination.weights[0] == 1;
   return combination;
+}
+
+void RowMixing::Sum(const Combination& combination,
+                    const std::vector<const float*>& rows, size_t begin,
+                    size_t count, double* sum) const {
+  std::fill_n(sum, count, 0.0);
+  for (size_t first = 0; first < combination.rows.size();
+       first += kMaxFoldRows) {
+    const float* from[kMaxFoldRows];
+    const float* ahead[kMaxFoldRows];
+    FoldBlock block;
+    block.n = std::min(kMaxFoldRows, combination.rows.size() - first);
+    for (size_t i = 0; i < block.n; ++i) {
+      from[i] = rows[combination.rows[first + i]] + begin;
+      ahead[i] = from[i] + count;
+    }
+    block.rows = from;
+    block.ahead = ahead;
+    block.weights = combination.weights.data() + first;
+    block.count = count;
+    block.first = first == 0;
+    block.sum = sum;
+    fold_(block);
+  }
 }
 
 bool RowMixing::Mix(const std::vector<const float*>& rows, size_t count,
@@ -55,23 +80,16 @@ bool RowMixing::Mix(const std::vector<const float*>& rows, size_t count,
   for (size_t i = 0; i < combinations_.size(); ++i) {
     const Combination& combination = combinations_[i];
     if (combination.copy) {
-      (*out)[i] = rows[combination.terms[0].row];
+      (*out)[i] = rows[combination.rows[0]];
       continue;
     }
     double sum[kColumns];
     for (size_t j = 0; j < count; j += kColumns) {
       const size_t columns = std::min(kColumns, count - j);
-      std::fill_n(sum, columns, combination.terms.empty() ? 0.0 : -0.0);
-      for (const Term& term : combination.terms) {
-        const float* const row = rows[term.row] + j;
-        for (size_t c = 0; c < columns; ++c) {
-          sum[c] += term.coefficient * row[c];
-        }
-      }
+      Sum(combination, rows, j, columns, sum);
       for (size_t c = 0; c < columns; ++c) {
-        const auto value = static_cast<float>(sum[c] * combination.scale);
-        mixed[j + c] = value;
-        not_finite += value - value;
+        mixed[j + c] = static_cast<float>(sum[c] * combination.scale);
+        not_finite += mixed[j + c] - mixed[j + c];
       }
     }
     (*out)[i] = mixed;

@@ -4,6 +4,9 @@
 #include <cstddef>
 #include <vector>
 
+#include "aggregation/core/fold.h"
+#include "aggregation/core/instruction_set.h"
+
 namespace koinon::aggregation {
 
 // Linear combinations of rows, tile by tile: m rows out of n. Immutable;
@@ -17,7 +20,9 @@ namespace koinon::aggregation {
 class RowMixing {
  public:
   // matrix: [m][n], finite; empty: the rows themselves.
-  RowMixing(const std::vector<std::vector<double>>& matrix, size_t n);
+  // `set`: of those that this processor has; not kBest.
+  RowMixing(const std::vector<std::vector<double>>& matrix, size_t n,
+            InstructionSet set);
 
   // How many rows of the m have to be computed.
   size_t mixed_rows() const { return mixed_rows_; }
@@ -29,18 +34,20 @@ class RowMixing {
            float* mixed, std::vector<const float*>* out) const;
 
  private:
-  struct Term {
-    size_t row;
-    double coefficient;  // relative to the scale, at most 29 bits
-  };
   struct Combination {
-    bool copy = false;  // terms[0].row, bit for bit
+    bool copy = false;  // rows[0], bit for bit
     double scale = 0;
-    std::vector<Term> terms;
+    std::vector<size_t> rows;
+    std::vector<double> weights;  // relative to the scale, kWeightBits long
   };
 
   static Combination MakeCombination(const std::vector<double>& row);
+  // Columns [begin, begin + count) before scaling.
+  void Sum(const Combination& combination,
+           const std::vector<const float*>& rows, size_t begin, size_t count,
+           double* sum) const;
 
+  const Fold fold_;
   size_t mixed_rows_ = 0;
   std::vector<Combination> combinations_;  // [m]
 };

@@ -19,8 +19,9 @@ struct Mixed {
   std::vector<std::vector<float>> rows;
 };
 
-Mixed Mix(const Matrix& matrix, const std::vector<std::vector<float>>& rows) {
-  const RowMixing mixing(matrix, rows.size());
+Mixed Mix(const Matrix& matrix, const std::vector<std::vector<float>>& rows,
+          InstructionSet set = InstructionSet::kPortable) {
+  const RowMixing mixing(matrix, rows.size(), set);
   const size_t count = rows[0].size(), stride = count + 3;
   std::vector<const float*> in,
       out(matrix.empty() ? rows.size() : matrix.size());
@@ -34,10 +35,10 @@ Mixed Mix(const Matrix& matrix, const std::vector<std::vector<float>>& rows) {
 
 TEST(RowMixingTest, NoMatrixOrSingleOnes_PassRowsOn) {
   const auto rows = RandomRows(3, 10, 1);
-  EXPECT_EQ(RowMixing({}, 3).mixed_rows(), 0);
+  EXPECT_EQ(RowMixing({}, 3, InstructionSet::kPortable).mixed_rows(), 0);
   EXPECT_EQ(Mix({}, rows).rows, rows);
   const Matrix picks = {{0, 0, 1}, {0, 0, 1}, {1, 0, 0}};
-  EXPECT_EQ(RowMixing(picks, 3).mixed_rows(), 0);
+  EXPECT_EQ(RowMixing(picks, 3, InstructionSet::kPortable).mixed_rows(), 0);
   const std::vector<std::vector<float>> expected = {rows[2], rows[2], rows[0]};
   EXPECT_EQ(Mix(picks, rows).rows, expected);
 }
@@ -54,15 +55,18 @@ TEST(RowMixingTest, Means_AreExactSumsTimesTheCoefficient) {
 }
 
 TEST(RowMixingTest, AnyCoefficients_AreWithinTheirRounding) {
-  const auto rows = RandomRows(20, 300, 3);
+  const auto rows = RandomRows(20, 1300, 3);
   Random random(4);
   Matrix matrix(5, std::vector<double>(20));
   for (auto& row : matrix) {
     for (double& x : row) x = random.NextNormal();
   }
   const Mixed mixed = Mix(matrix, rows);
+  for (InstructionSet set : SupportedInstructionSets()) {
+    EXPECT_EQ(Mix(matrix, rows, set).rows, mixed.rows);
+  }
   for (size_t i = 0; i < 5; ++i) {
-    for (size_t j = 0; j < 300; ++j) {
+    for (size_t j = 0; j < 1300; ++j) {
       long double sum = 0, magnitude = 0;
       for (size_t k = 0; k < 20; ++k) {
         const long double term =

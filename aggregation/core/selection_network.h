@@ -2,6 +2,7 @@
 #define KOINON_AGGREGATION_CORE_SELECTION_NETWORK_H_
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -20,23 +21,41 @@ struct Comparator {
   friend bool operator==(const Comparator&, const Comparator&) = default;
 };
 
+// Calls visit(low, high) for each exchange that merges two sorted runs of `run`
+// wires, of which the first begins at `begin`.
+template <typename Visit>
+constexpr void VisitOddEvenMerge(size_t begin, size_t run, size_t wires,
+                                 Visit& visit) {
+  const size_t end = begin + 2 * run < wires ? begin + 2 * run : wires;
+  for (size_t step = run; step >= 1; step /= 2) {
+    for (size_t block = begin + step % run; block + step < end;
+         block += 2 * step) {
+      for (size_t i = block; i < block + step && i + step < end; ++i) {
+        visit(i, i + step);
+      }
+    }
+  }
+}
+
 // Calls visit(low, high) for each exchange of Batcher's odd-even merge sort
 // over `wires` wires whose runs of `sorted` wires (a power of two; 1: none) are
 // in order already (Batcher, "Sorting networks and their applications", 1968;
 // Knuth, TAOCP 5.3.4). Wires past the last are taken to hold the greatest
-// value, so any number of wires will do.
+// value, so any number of wires will do. Each half is done before the next, so
+// that its wires stay in the nearest cache.
+template <typename Visit>
+constexpr void VisitOddEvenMergeSort(size_t begin, size_t span, size_t wires,
+                                     size_t sorted, Visit& visit) {
+  if (span <= sorted || begin + 1 >= wires) return;
+  const size_t run = span / 2;
+  VisitOddEvenMergeSort(begin, run, wires, sorted, visit);
+  VisitOddEvenMergeSort(begin + run, run, wires, sorted, visit);
+  VisitOddEvenMerge(begin, run, wires, visit);
+}
+
 template <typename Visit>
 constexpr void VisitOddEvenMergeSort(size_t wires, size_t sorted, Visit visit) {
-  for (size_t run = sorted; run < wires; run *= 2) {
-    for (size_t step = run; step >= 1; step /= 2) {
-      for (size_t block = step % run; block + step < wires; block += 2 * step) {
-        for (size_t i = block; i < block + step && i + step < wires; ++i) {
-          if (i / (2 * run) != (i + step) / (2 * run)) continue;
-          visit(i, i + step);
-        }
-      }
-    }
-  }
+  VisitOddEvenMergeSort(0, std::bit_ceil(wires), wires, sorted, visit);
 }
 
 std::vector<Comparator> OddEvenMergeSort(size_t wires, size_t sorted = 1);
