@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -82,6 +83,20 @@ TEST(ExactWeightsTest, ExtremeWeights_NeitherOverflowNorVanish) {
             (std::vector<double>{0.5, 0.5}));
   EXPECT_EQ(ExactWeights::Of({huge, tiny}).Normalised(),
             (std::vector<double>{1, 0}));
+}
+
+TEST(ExactWeightsTest, LinearCoefficients_KeepTheirSum) {
+  const ExactWeights exact = ExactWeights::Linear({0.25, 0, 0.125});
+  EXPECT_EQ(exact.Normalised(), (std::vector<double>{0.25, 0, 0.125}));
+  EXPECT_EQ(ExactWeights::Linear({0, 0}).Normalised(),
+            (std::vector<double>{0, 0}));
+  Random random(2);
+  for (int i = 0; i < 1000; ++i) {
+    const double coefficient =
+        std::ldexp(random.NextDouble(), -static_cast<int>(i % 200));
+    EXPECT_NEAR(ExactWeights::Linear({1, coefficient}).Normalised()[1],
+                coefficient, 0x1p-29 * coefficient);
+  }
 }
 
 TEST(CombineUpdatesTest, AnyThreads_SameBytes) {
@@ -212,6 +227,82 @@ TEST(CombineUpdatesTest, SinkError_EndsThePass) {
           kManySlabs, &sink),
       StatusIs(absl::StatusCode::kResourceExhausted, "the sink is full"));
   EXPECT_LT(sink.committed, kManySlabs);
+}
+
+// The rows of `set`, and a row of nobody's behind them.
+absl::Status CombineWithState(const UpdateSet& set, const UpdateSource& state,
+                              const std::vector<double>& coefficients,
+                              CheckingSink* sink) {
+  Rows rows = RowsOf(set);
+  rows.push_back({&state, nullptr});
+  ThreadPool pool(2);
+  return CombineRows(set.layout(), rows, ExactWeights::Linear(coefficients),
+                     InstructionSet::kBest, &pool, sink);
+}
+
+TEST(CombineRowsTest, Coefficients_NeedNotSumToOne) {
+  const size_t elements = 40'001;
+  const auto values = RandomRows(3, elements, 9);
+  const UpdateSet set = TestSet({values[0], values[1]}, {1, 1});
+  CheckingSink sink(elements);
+  ASSERT_OK(CombineWithState(set, VectorSource(values[2]), {0.25, 0.125, 0.5},
+                             &sink));
+  EXPECT_EQ(sink.committed, elements);
+  for (size_t j = 0; j < elements; ++j) {
+    EXPECT_EQ(sink.values[j],
+              static_cast<float>(0.25 * values[0][j] + 0.125 * values[1][j] +
+                                 0.5 * values[2][j]));
+  }
+}
+
+TEST(CombineRowsTest, RowsOfWeightZero_AreNotRead) {
+  const size_t elements = 5'000;
+  const auto values = RandomRows(1, elements, 10)[0];
+  std::vector<Update> updates;
+  for (const char* worker : {"ann", "bob", "cid"}) {
+    updates.push_back(TestUpdate(worker, values));
+  }
+  // Fail wherever they are asked for anything.
+  for (size_t i : {0, 2}) {
+    updates[i].values = std::make_unique<CopyingSource>(values, 0);
+  }
+  std::vector<Refusal> refusals;
+  const UpdateSet set =
+      UpdateSet::Create(TestExpected(elements), std::move(updates), &refusals);
+  ThreadPool pool(1);
+  CheckingSink sink(elements);
+  ASSERT_OK(CombineRows(set.layout(), RowsOf(set),
+                        ExactWeights::Linear({0, 1, 0}), InstructionSet::kBest,
+                        &pool, &sink));
+  EXPECT_TRUE(SameBits(sink.values, values));
+  CheckingSink unused(elements);
+  EXPECT_THAT(
+      CombineRows(set.layout(), RowsOf(set), ExactWeights::Linear({1, 1, 0}),
+                  InstructionSet::kBest, &pool, &unused),
+      StatusIs(absl::StatusCode::kDataLoss, HasSubstr("worker ann")));
+}
+
+TEST(CombineRowsTest, OnlyZeros_GiveZero) {
+  const size_t elements = kManySlabs;
+  const UpdateSet set =
+      TestSet(RandomRows(2, elements, 11), std::vector<double>(2, 1));
+  ThreadPool pool(2);
+  CheckingSink sink(elements);
+  ASSERT_OK(CombineRows(set.layout(), RowsOf(set), ExactWeights::Linear({0, 0}),
+                        InstructionSet::kBest, &pool, &sink));
+  EXPECT_EQ(sink.committed, elements);
+  EXPECT_TRUE(SameBits(sink.values, std::vector<float>(elements, 0.0f)));
+}
+
+TEST(CombineRowsTest, NobodysRow_IsBlamedOnNobody) {
+  const std::vector<float> values(100, 1.0f);
+  const UpdateSet set = TestSet({values}, {1});
+  CheckingSink sink(values.size());
+  const absl::Status status =
+      CombineWithState(set, CopyingSource(values, 50), {0.5, 0.5}, &sink);
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kDataLoss,
+                               HasSubstr("the disk is gone")));
+  EXPECT_EQ(BlamedWorker(status), std::nullopt);
 }
 
 TEST(CombineUpdatesTest, MisalignedOutput_SameBytes) {

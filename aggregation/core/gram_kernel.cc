@@ -21,29 +21,31 @@ constexpr uint32_t kMagnitude = 0x7fffffff;
 
 // Runs `whole` over the whole steps of a row, and over the last one padded.
 template <typename Whole>
-inline uint32_t PackWithTail(const float* x, const float* centre, size_t count,
-                             size_t rows, float* packed, Whole whole) {
-  const size_t steps = count / kGramLanes;
-  uint32_t largest = whole(x, centre, steps, rows, packed);
+inline uint32_t PackWithTail(const GramRow& row, Whole whole) {
+  const size_t steps = row.count / kGramLanes;
+  const uint32_t largest = whole(row, steps);
   const size_t done = steps * kGramLanes;
-  if (done == count) return largest;
-  float x_tail[kGramLanes] = {};
-  float centre_tail[kGramLanes] = {};
-  std::copy(x + done, x + count, x_tail);
-  std::copy(centre + done, centre + count, centre_tail);
-  return std::max(largest,
-                  whole(x_tail, centre_tail, 1, rows, packed + done * rows));
+  if (done == row.count) return largest;
+  float x[kGramLanes] = {};
+  float centre[kGramLanes] = {};
+  std::copy(row.x + done, row.x + row.count, x);
+  std::copy(row.centre + done, row.centre + row.count, centre);
+  GramRow tail = row;
+  tail.x = x;
+  tail.centre = centre;
+  tail.packed += done * row.rows;
+  return std::max(largest, whole(tail, 1));
 }
 
 // --- What every processor has ---------------------------------------------
 
-uint32_t PackStepsPortable(const float* x, const float* centre, size_t steps,
-                           size_t rows, float* packed) {
+uint32_t PackStepsPortable(const GramRow& row, size_t steps) {
   int32_t largest[kGramLanes] = {};
   for (size_t s = 0; s < steps; ++s) {
     for (size_t l = 0; l < kGramLanes; ++l) {
-      const float y = x[s * kGramLanes + l] - centre[s * kGramLanes + l];
-      packed[s * rows * kGramLanes + l] = y;
+      const size_t j = s * kGramLanes + l;
+      const float y = row.x[j] - row.centre[j];
+      row.packed[s * row.rows * kGramLanes + l] = y;
       const auto bits =
           static_cast<int32_t>(std::bit_cast<uint32_t>(y) & kMagnitude);
       largest[l] = largest[l] > bits ? largest[l] : bits;
@@ -107,29 +109,29 @@ void DotsPortable(const GramTile& t) {
   }
 }
 
-uint32_t PackPortable(const float* x, const float* centre, size_t count,
-                      size_t rows, float* packed) {
-  return PackWithTail(x, centre, count, rows, packed, PackStepsPortable);
+uint32_t PackPortable(const GramRow& row) {
+  return PackWithTail(row, PackStepsPortable);
 }
 
 #if defined(__x86_64__)
 
 #define KOINON_AVX512 \
   __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl")))
+#define KOINON_FETCH(address) \
+  _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T1)
 #define KOINON_AVX2 __attribute__((target("avx2,fma")))
 
 // --- AVX2 --------------------------------------------------------------------
 
-KOINON_AVX2 uint32_t PackStepsAvx2(const float* x, const float* centre,
-                                   size_t steps, size_t rows, float* packed) {
+KOINON_AVX2 uint32_t PackStepsAvx2(const GramRow& row, size_t steps) {
   const __m256i magnitude = _mm256_set1_epi32(static_cast<int>(kMagnitude));
   __m256i largest = _mm256_setzero_si256();
   for (size_t s = 0; s < steps; ++s) {
     for (size_t h = 0; h < kGramLanes; h += 8) {
       const size_t j = s * kGramLanes + h;
-      const __m256 y =
-          _mm256_sub_ps(_mm256_loadu_ps(x + j), _mm256_loadu_ps(centre + j));
-      _mm256_store_ps(packed + s * rows * kGramLanes + h, y);
+      const __m256 y = _mm256_sub_ps(_mm256_loadu_ps(row.x + j),
+                                     _mm256_loadu_ps(row.centre + j));
+      _mm256_store_ps(row.packed + s * row.rows * kGramLanes + h, y);
       largest = _mm256_max_epu32(
           largest, _mm256_and_si256(_mm256_castps_si256(y), magnitude));
     }
@@ -139,9 +141,8 @@ KOINON_AVX2 uint32_t PackStepsAvx2(const float* x, const float* centre,
   return *std::max_element(lanes, lanes + 8);
 }
 
-uint32_t PackAvx2(const float* x, const float* centre, size_t count,
-                  size_t rows, float* packed) {
-  return PackWithTail(x, centre, count, rows, packed, PackStepsAvx2);
+uint32_t PackAvx2(const GramRow& row) {
+  return PackWithTail(row, PackStepsAvx2);
 }
 
 // Half of the lanes of R rows against C rows from row `c` on: as many chains
@@ -213,9 +214,10 @@ void DotsAvx2(const GramTile& t) {
 
 // --- AVX-512 -----------------------------------------------------------------
 
-KOINON_AVX512 uint32_t PackStepsAvx512(const float* x, const float* centre,
-                                       size_t steps, size_t rows,
-                                       float* packed) {
+KOINON_AVX512 uint32_t PackStepsAvx512(const GramRow& row, size_t steps) {
+  const float* const x = row.x;
+  const float* const centre = row.centre;
+  float* packed = row.packed;
   const __m512i magnitude = _mm512_set1_epi32(static_cast<int>(kMagnitude));
   __m512i largest = _mm512_setzero_si512();
   for (size_t s = 0; s < steps; ++s) {
@@ -223,16 +225,16 @@ KOINON_AVX512 uint32_t PackStepsAvx512(const float* x, const float* centre,
     const __m512 y =
         _mm512_sub_ps(_mm512_loadu_ps(x + j), _mm512_loadu_ps(centre + j));
     _mm512_store_ps(packed, y);
-    packed += rows * kGramLanes;
+    packed += row.rows * kGramLanes;
+    if (s % 4 == 0) KOINON_FETCH(row.ahead + s / 4 * kGramLanes);
     largest = _mm512_max_epu32(
         largest, _mm512_and_si512(_mm512_castps_si512(y), magnitude));
   }
   return _mm512_reduce_max_epu32(largest);
 }
 
-uint32_t PackAvx512(const float* x, const float* centre, size_t count,
-                    size_t rows, float* packed) {
-  return PackWithTail(x, centre, count, rows, packed, PackStepsAvx512);
+uint32_t PackAvx512(const GramRow& row) {
+  return PackWithTail(row, PackStepsAvx512);
 }
 
 // Lane k of the result is the sum of the lanes of v[k]. Each level adds two
@@ -292,30 +294,35 @@ template <size_t R, size_t C, bool kTriangle>
 KOINON_AVX512 void DotsOfAvx512(const GramTile& t) {
   const float* a = t.a;
   const float* b = t.b;
-  const char* ahead = reinterpret_cast<const char*>(t.ahead);
   constexpr size_t kRounded = R * C <= 16 ? 16 : 32;
   __m512 dots[kRounded];
 #pragma GCC unroll 32
   for (size_t k = 0; k < kRounded; ++k) dots[k] = _mm512_setzero_ps();
-  for (size_t s = 0; s < t.steps; ++s) {
-    __m512 columns[C];
-#pragma GCC unroll 5
-    for (size_t c = 0; c < C; ++c) {
-      columns[c] = _mm512_load_ps(b + c * kGramLanes);
-    }
-    _mm_prefetch(ahead + s * 64, _MM_HINT_T1);
-#pragma GCC unroll 5
-    for (size_t r = 0; r < R; ++r) {
-      const __m512 row =
-          kTriangle ? columns[r] : _mm512_load_ps(a + r * kGramLanes);
+  constexpr size_t kFetchSteps = kGramFetch / kGramLanes;
+  for (size_t first = 0; first < t.steps; first += kFetchSteps) {
+    const float* ahead = t.ahead[first / kFetchSteps];
+    const size_t end = std::min(t.steps, first + kFetchSteps);
+    for (size_t s = first; s < end; ++s) {
+      __m512 columns[C];
 #pragma GCC unroll 5
       for (size_t c = 0; c < C; ++c) {
-        if (kTriangle && c > r) continue;
-        dots[r * C + c] = _mm512_fmadd_ps(row, columns[c], dots[r * C + c]);
+        columns[c] = _mm512_load_ps(b + c * kGramLanes);
       }
+      KOINON_FETCH(ahead);
+      ahead += kGramLanes;
+#pragma GCC unroll 5
+      for (size_t r = 0; r < R; ++r) {
+        const __m512 row =
+            kTriangle ? columns[r] : _mm512_load_ps(a + r * kGramLanes);
+#pragma GCC unroll 5
+        for (size_t c = 0; c < C; ++c) {
+          if (kTriangle && c > r) continue;
+          dots[r * C + c] = _mm512_fmadd_ps(row, columns[c], dots[r * C + c]);
+        }
+      }
+      a += R * kGramLanes;
+      b += C * kGramLanes;
     }
-    a += R * kGramLanes;
-    b += C * kGramLanes;
   }
 #pragma GCC unroll 2
   for (size_t k = 0; k < kRounded; k += 16) {

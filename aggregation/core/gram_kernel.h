@@ -25,23 +25,35 @@ inline constexpr size_t kGramBlock = 1024;  // columns, at most
 // Room for the sums of two groups' products.
 inline constexpr size_t kGramSums = 32;
 
+// Fetching ahead: raw values of the next block go into the second-level cache
+// while this one is worked on, in quarters of a row, spread over all that is
+// done. Bursts of fetches would hold up the kernels' own reads.
+inline constexpr size_t kGramFetch = kGramBlock / 4;
+
 // Writes `count` columns of a row, less those of the centre, as the first row
 // of a group of `rows` (the others are reached by shifting `packed`), with
 // zeros up to a whole step. Returns the bits of the largest magnitude among
 // them: at least those of infinity if a value is not finite or the difference
-// overflows. x, centre: [count], count <= kGramBlock.
-using GramPack = uint32_t (*)(const float* x, const float* centre, size_t count,
-                              size_t rows, float* packed);
+// overflows.
+struct GramRow {
+  const float* x = nullptr;       // [count]
+  const float* centre = nullptr;  // [count]
+  size_t count = 0;               // at most kGramBlock
+  size_t rows = 0;                // [1, kGramGroup]
+  const float* ahead = nullptr;   // [kGramFetch], as in GramTile
+  float* packed = nullptr;
+};
+using GramPack = uint32_t (*)(const GramRow& row);
 
 struct GramTile {
   const float* a;  // [steps][rows_a][kGramLanes], 64-byte aligned
   const float* b;  // [steps][rows_b][kGramLanes]; a itself: its lower triangle
   size_t rows_a = 0;  // [1, kGramGroup]
   size_t rows_b = 0;
-  size_t steps = 0;
-  // A row of raw values to be fetched into the second-level cache meanwhile,
-  // one line for each step; never read, but not null: that would be slow.
-  const float* ahead = nullptr;
+  size_t steps = 0;  // at most kGramBlock / kGramLanes
+  // Each [kGramFetch], to be fetched meanwhile; never read, but not null: that
+  // would be slow.
+  const float* ahead[4] = {};
   // sums[r * rows_b + c] += factors[r * rows_b + c] * (a's row r . b's row c),
   // in double. factors: nullptr for ones.
   double* sums = nullptr;           // [kGramSums], 64-byte aligned

@@ -97,7 +97,7 @@ class BlockPass {
            BadValue* bad) {
     scaled_ = false;
     for (size_t g = 0; g < groups_.count; ++g) {
-      if (!Pack(g, values, count, bad)) return false;
+      if (!Pack(g, values, ahead, count, bad)) return false;
     }
     const size_t steps = (count + kGramLanes - 1) / kGramLanes;
     FlushSubnormals flush;
@@ -117,15 +117,20 @@ class BlockPass {
     return panel_.get() + groups_.First(group) * kGramBlock;
   }
 
-  bool Pack(size_t group, absl::Span<const float* const> values, size_t count,
-            BadValue* bad) {
+  bool Pack(size_t group, absl::Span<const float* const> values,
+            absl::Span<const float* const> ahead, size_t count, BadValue* bad) {
     const size_t first = groups_.First(group);
     const size_t size = groups_.Size(group);
     for (size_t r = 0; r < size; ++r) {
       const size_t point = PointOf(first + r);
-      float* packed = Panel(group) + r * kGramLanes;
-      const uint32_t largest =
-          kernel_.pack(values[point], values[centre_], count, size, packed);
+      GramRow row;
+      row.x = values[point];
+      row.centre = values[centre_];
+      row.count = count;
+      row.rows = size;
+      row.ahead = ahead.empty() ? row.x : ahead[point];
+      row.packed = Panel(group) + r * kGramLanes;
+      const uint32_t largest = kernel_.pack(row);
       exponents_[first + r] = 0;
       if (largest == 0 || (largest >= kSmallest && largest <= kLargest)) {
         continue;
@@ -134,8 +139,7 @@ class BlockPass {
           FindBad(values, centre_, count, bad)) {
         return false;
       }
-      exponents_[first + r] =
-          PackScaled(values[point], values[centre_], count, size, packed);
+      exponents_[first + r] = PackScaled(row);
       scaled_ = true;
     }
     return true;
@@ -153,19 +157,18 @@ class BlockPass {
 
   // Packs again, divided by 2^exponent, so that the largest is in [1, 2].
   // Returns the exponent.
-  static int PackScaled(const float* x, const float* centre, size_t count,
-                        size_t rows, float* packed) {
+  static int PackScaled(const GramRow& row) {
     const auto difference = [&](size_t j) {
-      return static_cast<double>(x[j]) - static_cast<double>(centre[j]);
+      return static_cast<double>(row.x[j]) - static_cast<double>(row.centre[j]);
     };
     double largest = 0;
-    for (size_t j = 0; j < count; ++j) {
+    for (size_t j = 0; j < row.count; ++j) {
       largest = std::max(largest, std::fabs(difference(j)));
     }
     const int exponent = std::ilogb(largest);
     const double scale = std::scalbn(1.0, -exponent);
-    for (size_t j = 0; j < count; ++j) {
-      packed[j / kGramLanes * rows * kGramLanes + j % kGramLanes] =
+    for (size_t j = 0; j < row.count; ++j) {
+      row.packed[j / kGramLanes * row.rows * kGramLanes + j % kGramLanes] =
           static_cast<float>(difference(j) * scale);
     }
     return exponent;
@@ -181,12 +184,15 @@ class BlockPass {
     tile.rows_b = groups_.Size(h);
     tile.steps = steps;
     tile.sums = sums + index * kGramSums;
-    tile.ahead = tile.a;
+    for (size_t k = 0; k < 4; ++k) tile.ahead[k] = tile.a;
     if (!ahead.empty()) {
-      // Spread evenly over the tiles.
-      const size_t row = index * groups_.rows / groups_.Tiles();
-      if (index == 0 || (index - 1) * groups_.rows / groups_.Tiles() != row) {
-        tile.ahead = ahead[PointOf(row)];
+      // What packing leaves of the next block, spread evenly over the tiles.
+      const size_t quarters = 3 * groups_.rows;
+      const size_t first = index * quarters / groups_.Tiles();
+      const size_t last = (index + 1) * quarters / groups_.Tiles();
+      for (size_t q = first; q < std::min(last, first + 4); ++q) {
+        tile.ahead[q - first] =
+            ahead[PointOf(q / 3)] + (1 + q % 3) * kGramFetch;
       }
     }
     double factors[kGramSums] = {};
