@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "aggregation/core/aggregator.h"
+#include "aggregation/core/staleness.h"
 #include "aggregation/core/testing_updates.h"
 #include "base/status_matchers.h"
 #include "google/protobuf/text_format.h"
@@ -311,6 +312,7 @@ TEST(MakeAggregatorTest, WhatRulesNeed_IsKnownBeforehand) {
     ASSERT_OK_AND_ASSIGN(const auto rule, MakeAggregator(SpecOf(c.spec)));
     EXPECT_EQ(rule->MinUpdates(), c.min_updates);
     EXPECT_EQ(rule->UsesWeights(), c.uses_weights);
+    EXPECT_EQ(UsesWeights(SpecOf(c.spec)), c.uses_weights);
     EXPECT_EQ(rule->KeepsAggregate(), c.keeps_aggregate);
   }
 }
