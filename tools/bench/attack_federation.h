@@ -20,11 +20,11 @@ namespace koinon::tools {
 // How a simulated federation learns.
 struct FederationOptions {
   size_t workers = 20;
-  int rounds = 40;
+  int rounds = 60;
   // Units of the hidden layer; 0: logistic regression.
   int64_t hidden = 32;
   int64_t batch_size = 32;
-  double learning_rate = 0.2;  // of SGD, one pass over the data a round
+  double learning_rate = 0.3;  // of SGD, one pass over the data a round
   // Of the Dirichlet split of classes over workers; 0: dealt IID.
   double alpha = 0;
   uint64_t seed = 1;
