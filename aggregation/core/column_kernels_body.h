@@ -37,8 +37,10 @@ constexpr size_t kStreams = 32;
 
 static_assert(kColumnGroup % kLanes == 0 && kColumnGroup % 16 == 0);
 
-KOINON_INLINE void Fetch(const float* address) {
-  __builtin_prefetch(address, 0, 2);
+// 16 columns: the cache line that has the last of them, for if they lie across
+// two, the columns before them took the first.
+KOINON_INLINE void Fetch16(const float* columns) {
+  __builtin_prefetch(columns + 15, 0, 2);
 }
 
 // ---- Sorting networks over a group: [m][kColumnGroup] ----
@@ -70,7 +72,7 @@ KOINON_KERNEL void SortRun(const float* const* rows, size_t column,
   if (fetch) {
     for (size_t i = 0; i < kRows; ++i) {
       for (size_t c = 0; c < kColumnGroup; c += 16) {
-        Fetch(rows[i] + column + kFetchAhead + c);
+        Fetch16(rows[i] + column + kFetchAhead + c);
       }
     }
   }
@@ -123,7 +125,7 @@ KOINON_KERNEL void RunMerges(const ColumnProgram& program,
     const size_t slice = program.merges.size() / program.m;
     for (size_t i = 0; i < program.m; ++i) {
       for (size_t c = 0; c < kColumnGroup; c += 16) {
-        Fetch(rows[i] + next_column + c);
+        Fetch16(rows[i] + next_column + c);
       }
       for (size_t k = 0; k < slice; ++k) RunComparator(*next++, group);
     }
@@ -289,7 +291,7 @@ KOINON_KERNEL void CountAbove(const Part& part, const int32_t* guess,
 
 KOINON_KERNEL void FetchNext(const Part& part) {
   for (size_t i = 0; i < part.m && part.rows != nullptr; ++i) {
-    Fetch(part.rows[i] + part.next_column);
+    Fetch16(part.rows[i] + part.next_column);
   }
 }
 

@@ -52,25 +52,31 @@ struct AlignedDelete {
   }
 };
 
+using Floats = std::unique_ptr<float[], AlignedDelete>;
+
+// On a cache line's border. Not value-initialised: that would touch every page.
+Floats NewFloats(size_t count) {
+  return Floats(new (std::align_val_t{64}) float[count]);
+}
+
 // What one thread needs while it works on a tile. Sources in memory never touch
 // `scratch`.
 struct Workspace {
   Workspace(size_t n, size_t m, size_t mixed_rows, size_t stride,
             size_t kernel_floats)
-      : scratch(new float[n * stride]),
-        mixed(new float[mixed_rows * stride]),
+      : scratch(NewFloats(n * stride)),
+        mixed(NewFloats(mixed_rows * stride)),
         source_rows(n),
         rows(m),
         run_rows(m),
-        kernel(new (std::align_val_t{64}) float[kernel_floats]) {}
+        kernel(NewFloats(kernel_floats)) {}
 
-  // Not value-initialised: that would touch every page.
-  std::unique_ptr<float[]> scratch;  // [n][stride]
-  std::unique_ptr<float[]> mixed;    // [mixed_rows][stride]
+  Floats scratch;  // [n][stride]
+  Floats mixed;    // [mixed_rows][stride]
   std::vector<const float*> source_rows;
   std::vector<const float*> rows;
   std::vector<const float*> run_rows;
-  std::unique_ptr<float[], AlignedDelete> kernel;
+  Floats kernel;
 };
 
 // How often each row's value was left out, over all threads.

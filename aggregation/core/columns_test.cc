@@ -309,7 +309,7 @@ TEST(ReduceColumnsTest, PermutedRows_SelectTheSame) {
 
 TEST(ReduceColumnsTest, AnyInstructionSetAndThreads_SameBytes) {
   for (size_t m : {1, 2, 6, 16, 29, 100, 531, 1600}) {
-    const size_t elements = m > 1000 ? 300 : m > 32 ? 4500 : 17'001;
+    const size_t elements = m > 1000 ? 100 : m > 32 ? 4500 : 17'001;
     for (const Values& values :
          {RandomRows(m, elements, m), WildRows(m, elements, m)}) {
       const TestRows rows(values);
@@ -417,7 +417,7 @@ TEST(ReduceColumnsTest, Mixing_IsReducedAfterRounding) {
 
 TEST(ReduceColumnsTest, Shares_CountWhatLiesOutside) {
   for (size_t m : {1, 2, 7, 40, 530, 1600}) {
-    const size_t elements = 300;  // all are sampled
+    const size_t elements = m > 1000 ? 40 : 300;  // all are sampled
     const Values values =
         m == 7 ? TiedRows(m, elements, 2) : RandomRows(m, elements, m);
     for (const ColumnRule& rule : AllRules(m)) {
@@ -473,9 +473,10 @@ absl::Status TryReduce(const ColumnInput& input, size_t elements,
 TEST(ReduceColumnsTest, NonFiniteValue_BlamesWorkerTensorAndIndex) {
   const size_t elements = 40'000;
   for (size_t m : {3, 16, 20, 100, 530, 1600}) {
-    Values values = RandomRows(m, m > 200 ? 4200 : elements, m);
+    Values values = RandomRows(m, m > 200 ? 70 : elements, m);
     const size_t columns = values[0].size();
-    for (size_t at : {size_t{0}, size_t{31}, size_t{4'095}, columns - 1}) {
+    for (size_t at : {size_t{0}, size_t{31},
+                      std::min<size_t>(4'095, columns - 2), columns - 1}) {
       for (float bad : {std::numeric_limits<float>::quiet_NaN(),
                         -std::numeric_limits<float>::infinity(),
                         std::numeric_limits<float>::signaling_NaN()}) {
@@ -497,7 +498,6 @@ TEST(ReduceColumnsTest, NonFiniteValue_BlamesWorkerTensorAndIndex) {
           EXPECT_EQ(sink.committed, 0);
         }
       }
-      if (m > 200) break;
     }
   }
 }
