@@ -78,6 +78,7 @@ void ExpectDistances(const Gram& gram, Values points, double tolerance,
 TEST(ComputeGramTest, RandomUpdates_HaveTheReferencesDistances) {
   for (size_t n : {1, 2, 3, 5, 6, 11, 16, 17, 33, 64}) {
     for (size_t elements : {1, 2, 15, 17, 1023, 1025, 4097, 20'000}) {
+      if (n * n * elements > 10'000'000) continue;
       const uint64_t seed = n * 100'000 + elements;
       const Values values = RandomRows(n, elements, seed);
       ExpectDistances(GramOf(values), values, kRelativeError,
@@ -87,8 +88,8 @@ TEST(ComputeGramTest, RandomUpdates_HaveTheReferencesDistances) {
 }
 
 TEST(ComputeGramTest, AnyInstructionSet_SameBits) {
-  for (size_t n : {1, 4, 7, 13, 18, 31}) {
-    for (size_t elements : {1, 9, 1000, 1030, 16'400}) {
+  for (size_t n : {1, 4, 7, 13, 18}) {
+    for (size_t elements : {1, 9, 1030, 16'400}) {
       // Rows of very different sizes, so that some blocks are scaled.
       Values values = RandomRows(n, elements, n);
       for (size_t i = 0; i < n; i += 3) {

@@ -19,10 +19,11 @@ double SquaredDistance(absl::Span<const float> a, absl::Span<const float> b) {
 
 std::vector<std::vector<double>> SquaredDistancesReference(
     absl::Span<const absl::Span<const float>> rows) {
-  std::vector<std::vector<double>> squared(rows.size());
+  std::vector<std::vector<double>> squared(rows.size(),
+                                           std::vector<double>(rows.size()));
   for (size_t i = 0; i < rows.size(); ++i) {
-    for (absl::Span<const float> other : rows) {
-      squared[i].push_back(SquaredDistance(rows[i], other));
+    for (size_t k = 0; k < i; ++k) {
+      squared[i][k] = squared[k][i] = SquaredDistance(rows[i], rows[k]);
     }
   }
   return squared;
