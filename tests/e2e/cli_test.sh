@@ -136,6 +136,10 @@ exit_codes() {
   expect_exit 2 "coordinator: bound of zero" \
     "$coordinator" --state-dir state --insecure --max-jobs 0
   expect_text '--max-jobs' "coordinator: bound of zero"
+  expect_exit 2 "coordinator: unknown instruction set" \
+    "$coordinator" --state-dir state --insecure --instruction-set sse9
+  expect_text '--instruction-set.*sse9.*portable' \
+    "coordinator: unknown instruction set"
   expect_exit 0 "coordinator: --help" "$coordinator" --help
   expect_exit 0 "coordinator: --version" "$coordinator" --version
   expect_exit 2 "worker: no flags" "$worker"
@@ -182,7 +186,81 @@ exit_codes() {
   end "$first" INT || fail "coordinator after SIGINT: exit code $?"
 }
 
+# --- Rules on files. ---
+aggregate_by_hand() {
+  /usr/bin/python3 - <<'EOF'
+import json, struct
+def write(name, values, tensor="w"):
+    data = struct.pack("<%df" % len(values), *values)
+    header = json.dumps({tensor: {"dtype": "F32", "shape": [len(values)],
+                                  "data_offsets": [0, len(data)]}}).encode()
+    open(name, "wb").write(struct.pack("<Q", len(header)) + header + data)
+write("u1.safetensors", [1, 2])
+write("u2.safetensors", [1, 3])
+write("u3.safetensors", [1, 2.5])
+write("u4.safetensors", [0.5, 2.5])
+write("u5.safetensors", [-1000, 1e6])
+write("base.safetensors", [10, 20])
+write("other.safetensors", [1, 2], "v")
+write("nan.safetensors", [1, float("nan")])
+EOF
+  cat >values.py <<'EOF'
+import json, struct, sys
+data = open(sys.argv[1], "rb").read()
+start = 8 + struct.unpack("<Q", data[:8])[0]
+print(*struct.unpack("<2f", data[start:]))
+EOF
+  expect_values() {
+    expect_exit 0 "values of $2" /usr/bin/python3 values.py "$2"
+    expect_text "^$1\$" "values of $2"
+  }
+
+  expect_exit 0 "aggregate: krum" "$koinon" aggregate --rule 'krum { f: 1 }' \
+    u?.safetensors -o krum.safetensors --report json
+  mv out.txt report.json
+  expect_exit 0 "aggregate: the report" /usr/bin/python3 -c '
+import json, sys
+report = json.load(open(sys.argv[1]))
+assert report["rule"] == "krum", report
+chosen = [u["worker"] for u in report["updates"] if u["selected"]]
+assert chosen == ["u3"], report' report.json
+  expect_values '1.0 2.5' krum.safetensors
+  expect_exit 0 "aggregate: weights and a base" "$koinon" aggregate \
+    --rule 'fedavg {}' --base base.safetensors --weights 3,1 \
+    u1.safetensors u2.safetensors -o mean.safetensors
+  expect_text 'mean.safetensors: step 1' "aggregate: weights and a base"
+  expect_values '11.0 22.25' mean.safetensors
+  local step
+  for step in 1 2; do
+    expect_exit 0 "aggregate: momentum" "$koinon" aggregate --state state-dir \
+      --rule 'server_optimizer { fedavgm { momentum: 0.5 } }' \
+      u1.safetensors -o momentum.safetensors
+    expect_text "step $step\$" "aggregate: momentum"
+  done
+  expect_values '1.5 3.0' momentum.safetensors
+  [[ "$(ls state-dir)" == 2.momentum.safetensors ]] ||
+    fail "aggregate: the state folder has $(ls state-dir)"
+
+  expect_exit 2 "aggregate: unknown rule" "$koinon" aggregate --rule 'krun {}' \
+    u?.safetensors -o no.safetensors
+  expect_text 'did you mean "krum"\?.*trimmed_mean' "aggregate: unknown rule"
+  expect_exit 2 "aggregate: other tensors" "$koinon" aggregate \
+    --rule 'fedavg {}' u1.safetensors other.safetensors -o no.safetensors
+  expect_text 'other.safetensors: tensor 1 is v' "aggregate: other tensors"
+  expect_exit 2 "aggregate: NaN" "$koinon" aggregate --rule 'fedavg {}' \
+    u1.safetensors nan.safetensors -o no.safetensors
+  expect_text 'update from worker nan: w\[1\] is NaN' "aggregate: NaN"
+  expect_exit 1 "aggregate: too few" "$koinon" aggregate --rule 'krum { f: 1 }' \
+    u1.safetensors u2.safetensors -o no.safetensors
+  expect_exit 2 "aggregate: over an input" "$koinon" aggregate \
+    --rule 'fedavg {}' u1.safetensors -o ./u1.safetensors
+  expect_values '1.0 2.0' u1.safetensors
+  [[ -e no.safetensors ]] && fail "aggregate: a failed one has written"
+  return 0
+}
+
 federation_over_tls
 exit_codes
+aggregate_by_hand
 [[ "$failures" == 0 ]] || exit 1
 echo "all as documented"

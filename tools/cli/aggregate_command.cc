@@ -54,7 +54,8 @@ ExitCode RunAggregate(const Options& options) {
     *report.mutable_aggregation() = outcome->report;
     std::printf("%s: step %lld\n", options.request.output.c_str(),
                 static_cast<long long>(outcome->step));
-    for (const std::string& line : DetailLines(report)) {
+    const size_t all = outcome->report.updates_size();
+    for (const std::string& line : DetailLines(report, all)) {
       std::printf("%s\n", line.c_str());
     }
   }
@@ -79,7 +80,8 @@ void AddInputs(CLI::App* command, Options* options) {
       ->add_option("--weights", request.weights,
                    "Example counts, one for each file in their order here; "
                    "without: 1 each")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command->add_option("--base", request.base,
                       "The model that the updates start from (safetensors): "
                       "the output is it and the step");
