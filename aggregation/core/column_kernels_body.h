@@ -211,7 +211,7 @@ KOINON_KERNEL void MeanAround(const ColumnProgram& program, const float* sorted,
       for (size_t k = 0; k < kPart; ++k) {
         const double past = rank - shift[k];
         const double x = wire[k];
-        sum[k] += (past >= 0) & (past <= last) ? x : -0.0;
+        sum[k] += ((past >= 0) & (past <= last)) ? x : -0.0;
       }
     }
     for (size_t k = 0; k < kPart; ++k) {
@@ -265,7 +265,8 @@ KOINON_INLINE float ValueOf(int32_t key) {
 struct Part {
   const int32_t* keys;  // [m][kPart]
   size_t m;
-  // Fetched during the first pass: [m], at `next_column`; null: no more.
+  // What is worked on next, fetched before the search: [m], 16 columns from
+  // `next_column` on; null: nothing.
   const float* const* rows;
   size_t next_column;
 };

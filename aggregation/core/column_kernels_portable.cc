@@ -93,7 +93,7 @@ KOINON_OPERATION void AddBetween(Sums* sums, Keys keys, Keys low, Keys high) {
   const Lanes bits = KeysOf(keys);
   for (size_t i = 0; i < kLanes; ++i) {
     const double x = std::bit_cast<float>(static_cast<int32_t>(bits[i]));
-    sums->sum[i] += (keys[i] > low[i]) & (keys[i] < high[i]) ? x : 0.0;
+    sums->sum[i] += ((keys[i] > low[i]) & (keys[i] < high[i])) ? x : 0.0;
   }
 }
 KOINON_OPERATION void StreamTo(float* to, const float* from, size_t count) {
