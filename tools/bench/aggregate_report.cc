@@ -53,7 +53,9 @@ std::string AggregateTable(absl::Span<const AggregateFigure> figures) {
       "on the same\nthreads. GFLOP/s: n (n+1) P operations of the Gram matrix "
       "over the whole rule's time; of\npeak: of fp32 multiply-adds in "
       "registers. Rivals: their time over the rule's, on the same\nbytes, and "
-      "the largest difference of the answers; *: measured once. Medians over\n"
+      "the largest difference of the answers; *: measured once; those that "
+      "would "
+      "take\nminutes are left out. Medians over "
       "interleaved repetitions.\n");
   if (!figures.empty()) {
     absl::StrAppend(&table, "NumPy: ", figures.back().rival, "\n");
