@@ -39,7 +39,7 @@ absl::Status ReadNumber(const Metadata& metadata, const char* key,
   if (found != metadata.end() && absl::SimpleAtoi(found->second, out)) {
     return absl::OkStatus();
   }
-  return absl::DataLossError(
+  return absl::InvalidArgumentError(
       absl::StrCat("metadata ", key, ": expected a number, found ",
                    found == metadata.end() ? "none" : found->second));
 }
@@ -71,6 +71,8 @@ absl::Status ControlStore::Recover() {
     const JobId job(absl::StripSuffix(name, kFile));
     absl::StatusOr<Entry> entry = ReadEntry(job);
     if (!entry.ok()) {
+      // What a disk in trouble cannot read may still be there tomorrow.
+      if (!absl::IsInvalidArgument(entry.status())) return entry.status();
       LogWarning("a control variate cannot be used and is dropped",
                  {{"job", job}, {"reason", entry.status()}});
       ABSL_RETURN_IF_ERROR(env_->Remove(path));
@@ -93,7 +95,7 @@ absl::StatusOr<ControlStore::Entry> ControlStore::ReadEntry(
   ABSL_RETURN_IF_ERROR(ReadNumber(header.metadata, kRound, &entry.round));
   ABSL_RETURN_IF_ERROR(ReadNumber(header.metadata, kUse, &entry.last_use));
   if (header.metadata[kJob] != job || !header.layout.AllF32()) {
-    return absl::DataLossError(
+    return absl::InvalidArgumentError(
         absl::StrCat(PathOf(job), ": is no control variate of job ", job));
   }
   entry.data_offset_bytes = header.data_offset_bytes;

@@ -241,6 +241,17 @@ TEST_F(ControlStoreTest, WhatIsNoControlVariate_IsDroppedAtTheStart) {
   EXPECT_FALSE(store->Holds("job"));
 }
 
+TEST_F(ControlStoreTest, DiskInTrouble_StopsTheStartAndLosesNothing) {
+  ASSERT_OK_AND_ASSIGN(auto store, Open());
+  ASSERT_OK(store->Read(job_, Pair()));
+  ASSERT_OK(store->Include(Round(1), *Update({9, 9, 1, 2})));
+  FaultInjectingEnv env(&memory_);
+  env.FailAt(Operation::kRead, 1, absl::DataLossError("broken disk"));
+  EXPECT_THAT(Open(&env), StatusIs(absl::StatusCode::kDataLoss));
+  ASSERT_OK_AND_ASSIGN(store, Open());
+  EXPECT_THAT(store->Read(job_, Pair()), IsOkAndHolds(ElementsAre(1, 2)));
+}
+
 // Many blocks, so that a block's place matters.
 TEST_F(ControlStoreTest, LargeControlVariate_IsAddedElementByElement) {
   constexpr size_t kCount = (256 << 10) * 2 + 3;
