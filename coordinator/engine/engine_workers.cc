@@ -383,10 +383,11 @@ void Engine::AdmitUploads() {
     out->set_expires_seconds(absl::ToDoubleSeconds(options_.lease));
     SendTo(grant.key.worker, std::move(message));
   }
-  if (!full.ok() && !spool_full_) {
+  const bool spool_full = absl::IsResourceExhausted(full);
+  if (spool_full && !spool_full_) {
     LogWarning("uploads wait: the spool is full", {{"error", full}});
   }
-  spool_full_ = !full.ok();
+  spool_full_ = spool_full;
 }
 
 void Engine::AcceptUpload(const std::shared_ptr<Upload>& upload,
@@ -409,14 +410,19 @@ bool Engine::AnswerIfUnwanted(Job* job, const Upload& upload,
   const UploadKey& key = upload.key();
   const absl::Status wanted = job->machine.CheckUpdate(key.round, key.worker);
   if (wanted.ok()) return false;
-  if (!absl::IsAlreadyExists(wanted)) {
+  // A second stream may have found the update whole, and be heard of only when
+  // the version that it is in is published.
+  const bool published = IsIncluded(
+      key.worker, MakeTaskRef(key.job, TaskId::Kind::kTrain, key.round));
+  if (!published && !absl::IsAlreadyExists(wanted)) {
     RefuseUpload(key, std::string(wanted.message()), reply);
     return true;
   }
   const auto it = job->accepted.find(key.worker);
   v1::PushUpdateReply answer;
-  answer.set_accepted(it != job->accepted.end() &&
-                      it->second.digest.ToBytes() == upload.header().digest());
+  answer.set_accepted(
+      published || (it != job->accepted.end() &&
+                    it->second.digest.ToBytes() == upload.header().digest()));
   if (!answer.accepted()) {
     answer.set_reason("another update of this worker is in the round");
   }
