@@ -26,6 +26,11 @@ using Waiting = RunningSum::Waiting;
 // A full disk may have room again.
 constexpr absl::Duration kFoldRetry = absl::Seconds(1);
 
+// While so many whole updates wait, none is let in: the spool needs room for
+// them and for those that the upload window holds, and not for a whole cohort.
+// As many as one pass reads together.
+constexpr size_t kMaxWhole = aggregation::kFixedPointRows;
+
 double WeightOf(const Job& job, const v1::Metrics& metrics) {
   return aggregation::FixedPointWeightOf(
       job.row.spec.aggregation(), static_cast<double>(metrics.examples()));
@@ -303,7 +308,12 @@ UploadTerms Engine::TermsFor(Job* job) {
   terms.bound = {.magnitude = job->sum->format.LargestValue(),
                  .name = "aggregation.fedavg.fixed_point.range"};
   terms.folds = true;
-  terms.make_room = [this, job] { return ReserveSums(job); };
+  terms.make_room = [this, job] {
+    const size_t whole = job->sum->waiting.size() + job->sum->folding.size();
+    if (whole < kMaxWhole) return ReserveSums(job);
+    return absl::UnavailableError(
+        absl::StrCat(whole, " updates wait to be added to the running sum"));
+  };
   return terms;
 }
 

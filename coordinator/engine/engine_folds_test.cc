@@ -431,6 +431,35 @@ TEST_F(FoldingTest, DiskFullDuringAFold_WaitsAndLosesNothing) {
   EXPECT_THAT(rounds[0].included(), ElementsAre("a", "b"));
 }
 
+TEST_F(FoldingTest, CancelledWhileAFoldWaitsForRoom_RefusesItsUpdates) {
+  process_->Start();
+  const auto a = Join(&a_), b = Join(&b_);
+  ASSERT_OK(Submit(process_.get(), FoldingJob(1, 2)));
+  ASSERT_OK_AND_ASSIGN(const auto offer,
+                       a->Await(v1::CoordinatorMessage::kOfferTask));
+  a->Announce(HeaderFor("a", offer.offer_task()));
+  ASSERT_OK(a->Await(v1::CoordinatorMessage::kGrantUpload));
+  Signal replied;
+  ASSERT_OK_AND_ASSIGN(const auto granted,
+                       process_->desk->Find({"job", 1, "a"}));
+  const std::shared_ptr<Upload> upload = granted.upload;
+  ASSERT_OK(
+      upload->Append(upload->Attach(nullptr), 0, BytesOf("a", 1), absl::Now()));
+  ASSERT_OK(upload->Verify());
+  disk_.env.FailAlways(Operation::kWrite,
+                       absl::ResourceExhaustedError("disk full"));
+  process_->engine->OnUploadWhole(upload, [&](const auto& reply) {
+    EXPECT_FALSE(reply.accepted());
+    EXPECT_THAT(reply.reason(), HasSubstr("the job has ended"));
+    replied.Set();
+  });
+  ASSERT_OK(Call<v1::JobStatus>(
+      [&](auto reply) { process_->engine->CancelJob("job", reply); }));
+  EXPECT_TRUE(replied.Wait());
+  process_->engine.reset();
+  EXPECT_THAT(disk_.journal->Load()->accepted, IsEmpty());
+}
+
 TEST_F(FoldingTest, RestartedBetweenTwoUpdates_BothAreInOnce) {
   process_->Start();
   auto a = Join(&a_), b = Join(&b_);

@@ -67,12 +67,14 @@ void ExpectCompleteRounds(const ProcessFederation& federation,
 
 std::string JobName(int index) { return absl::StrCat("job-", index); }
 
-// Runs jobs 0 to count - 1, one after the other, and nobody disturbs them.
-std::vector<std::string> UndisturbedDigests(int count) {
+// Runs jobs 0 to count - 1, each like `spec`, one after the other, and nobody
+// disturbs them.
+std::vector<std::string> UndisturbedDigests(v1::JobSpec spec, int count) {
   auto federation = StartFederation("undisturbed");
   std::vector<std::string> digests;
   for (int i = 0; i < count; ++i) {
-    EXPECT_OK(federation->Submit(federation->MakeJob(JobName(i), kRounds)));
+    spec.set_name(JobName(i));
+    EXPECT_OK(federation->Submit(spec));
     const auto end = federation->AwaitEnd(JobName(i));
     EXPECT_OK(end);
     if (!end.ok()) return digests;
@@ -107,12 +109,12 @@ void Strike(ProcessFederation* federation, v1::JobSpec spec, int count,
 
 // Each job must have ended as if nothing had happened.
 template <typename Disturb>
-void ExpectUnmovedBy(ProcessFederation* federation, int count, Random* random,
-                     Disturb disturb) {
+void ExpectUnmovedBy(ProcessFederation* federation, const v1::JobSpec& spec,
+                     int count, Random* random, Disturb disturb) {
   int jobs = 0;
-  ASSERT_NO_FATAL_FAILURE(Strike(federation, federation->MakeJob("", kRounds),
-                                 count, random, disturb, &jobs));
-  const std::vector<std::string> expected = UndisturbedDigests(jobs);
+  ASSERT_NO_FATAL_FAILURE(
+      Strike(federation, spec, count, random, disturb, &jobs));
+  const std::vector<std::string> expected = UndisturbedDigests(spec, jobs);
   ASSERT_EQ(expected.size(), static_cast<size_t>(jobs));
   for (int i = 0; i < jobs; ++i) {
     ASSERT_OK_AND_ASSIGN(const auto end, federation->AwaitEnd(JobName(i)));
@@ -151,7 +153,22 @@ int ExpectFullBuffers(const ProcessFederation& federation,
 TEST(ChaosTest, Coordinator_KilledAHundredTimes_LosesAndRepeatsNothing) {
   Random random(ChaosSeed());
   auto federation = StartFederation("coordinator");
-  ExpectUnmovedBy(federation.get(), kKills, &random, [&] {
+  ExpectUnmovedBy(federation.get(), federation->MakeJob("", kRounds), kKills,
+                  &random, [&] {
+                    ASSERT_TRUE(federation->CoordinatorRuns());
+                    federation->KillCoordinator();
+                    ASSERT_OK(federation->StartCoordinator());
+                  });
+}
+
+// No update is kept: what was acknowledged is in a sum.
+TEST(ChaosTest, UpdatesAddedOnArrival_CoordinatorKilled_EachIsInOnce) {
+  Random random(ChaosSeed() + 3);
+  auto federation = StartFederation("folding");
+  v1::JobSpec spec = federation->MakeJob("", kRounds);
+  spec.mutable_aggregation()->mutable_fedavg()->set_arithmetic(
+      v1::AggregationSpec::FedAvg::FIXED_POINT);
+  ExpectUnmovedBy(federation.get(), spec, 40, &random, [&] {
     ASSERT_TRUE(federation->CoordinatorRuns());
     federation->KillCoordinator();
     ASSERT_OK(federation->StartCoordinator());
@@ -161,11 +178,12 @@ TEST(ChaosTest, Coordinator_KilledAHundredTimes_LosesAndRepeatsNothing) {
 TEST(ChaosTest, Workers_KilledInTurn_RejoinAndTheJobEndsTheSame) {
   Random random(ChaosSeed() + 1);
   auto federation = StartFederation("workers");
-  ExpectUnmovedBy(federation.get(), 15, &random, [&] {
-    const int victim = static_cast<int>(random.NextBelow(kWorkers));
-    federation->KillWorker(victim);
-    ASSERT_OK(federation->StartWorker(victim));
-  });
+  ExpectUnmovedBy(
+      federation.get(), federation->MakeJob("", kRounds), 15, &random, [&] {
+        const int victim = static_cast<int>(random.NextBelow(kWorkers));
+        federation->KillWorker(victim);
+        ASSERT_OK(federation->StartWorker(victim));
+      });
 }
 
 // Which updates share a buffer is for their arrival to decide: no two runs are

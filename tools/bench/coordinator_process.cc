@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -74,6 +75,13 @@ absl::StatusOr<std::unique_ptr<CoordinatorProcess>> CoordinatorProcess::Start(
   }
   return std::unique_ptr<CoordinatorProcess>(new CoordinatorProcess(
       dir, absl::StrCat("127.0.0.1:", port), std::move(process)));
+}
+
+double CoordinatorProcess::spool_mib() const {
+  constexpr double kBlockBytes = 512;  // of st_blocks, whatever the disk's are
+  struct stat info;
+  if (stat((dir_ + "/state/spool.bin").c_str(), &info) != 0) return 0;
+  return static_cast<double>(info.st_blocks) * kBlockBytes / (1 << 20);
 }
 
 CoordinatorProcess::CoordinatorProcess(

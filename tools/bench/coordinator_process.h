@@ -25,6 +25,8 @@ class CoordinatorProcess {
   double rss_mib() const;
   double peak_rss_mib() const;
   double cpu_seconds() const;
+  // What its spool takes on the disk now (MiB); it never gives room back.
+  double spool_mib() const;
 
  private:
   CoordinatorProcess(std::string dir, std::string address,

@@ -47,7 +47,8 @@ v1::ModelSpec ModelOf(size_t parameters) {
   return model;
 }
 
-v1::JobSpec JobOf(size_t workers, size_t parameters, size_t rounds) {
+v1::JobSpec JobOf(const RoundBenchOptions& options, size_t workers,
+                  size_t parameters, size_t rounds) {
   v1::JobSpec spec;
   spec.set_name(kJob);
   *spec.mutable_model() = ModelOf(parameters);
@@ -58,6 +59,8 @@ v1::JobSpec JobOf(size_t workers, size_t parameters, size_t rounds) {
   spec.mutable_cohort()->set_minimum(static_cast<int64_t>(workers));
   spec.mutable_cohort()->set_deadline_seconds(3600);
   spec.mutable_evaluation()->set_every_rounds(-1);
+  spec.mutable_aggregation()->mutable_fedavg()->set_arithmetic(
+      options.arithmetic);
   return spec;
 }
 
@@ -164,7 +167,8 @@ absl::StatusOr<RoundFigure> MeasureRounds(const RoundBenchOptions& options,
                         Swarm::Connect(swarm_options, options.patience));
   const size_t rounds = options.rounds + 1;
   Watched watched;
-  ABSL_RETURN_IF_ERROR(RunJob(*coordinator, JobOf(workers, parameters, rounds),
+  ABSL_RETURN_IF_ERROR(RunJob(*coordinator,
+                              JobOf(options, workers, parameters, rounds),
                               options.patience, &watched));
   ABSL_RETURN_IF_ERROR(swarm->error());
 
@@ -183,6 +187,7 @@ absl::StatusOr<RoundFigure> MeasureRounds(const RoundBenchOptions& options,
       static_cast<double>(workers) / figure.round_seconds;
   figure.peak_rss_mib = coordinator->peak_rss_mib();
   figure.cpu_seconds = Median(cpu);
+  figure.spool_mib = coordinator->spool_mib();
   constexpr double kMib = 1 << 20;
   const auto per_round = kMib * static_cast<double>(rounds);
   figure.pulled_mib = static_cast<double>(swarm->bytes_pulled()) / per_round;

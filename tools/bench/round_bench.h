@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "proto/job.pb.h"
 
 namespace koinon::bench {
 
@@ -24,12 +25,16 @@ struct RoundFigure {
   double cpu_seconds = 0;         // of the coordinator, per round
   double pulled_mib = 0;          // per round, over all workers
   double pushed_mib = 0;
+  double spool_mib = 0;  // what the spool takes on the disk in the end
 };
 
 struct RoundBenchOptions {
   std::string coordinator_binary;
   std::string work_dir;  // for state directories; on a real disk
   size_t rounds = 7;     // measured, after one that is not
+  // Of FedAvg. Unspecified: the coordinator's default for so many workers.
+  v1::AggregationSpec::FedAvg::Arithmetic arithmetic =
+      v1::AggregationSpec::FedAvg::ARITHMETIC_UNSPECIFIED;
   absl::Duration patience = absl::Minutes(5);
 };
 

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -54,9 +55,9 @@ std::string RoundJson(const bench::RoundFigure& f) {
   return absl::StrFormat(
       R"({"workers":%d,"parameters":%d,"rounds":%d,"round_seconds":%g,)"
       R"("results_per_second":%g,"peak_rss_mib":%g,"cpu_seconds":%g,)"
-      R"("pulled_mib":%g,"pushed_mib":%g})",
+      R"("pulled_mib":%g,"pushed_mib":%g,"spool_mib":%g})",
       f.workers, f.parameters, f.rounds, f.round_seconds, f.results_per_second,
-      f.peak_rss_mib, f.cpu_seconds, f.pulled_mib, f.pushed_mib);
+      f.peak_rss_mib, f.cpu_seconds, f.pulled_mib, f.pushed_mib, f.spool_mib);
 }
 
 std::string RivalJson(const bench::RivalFigure& f) {
@@ -93,9 +94,9 @@ ExitCode CompareWithRival(const RoundOptions& options,
 ExitCode MeasureAll(const RoundOptions& options,
                     const std::vector<Case>& cases) {
   if (!options.json) {
-    std::printf("%8s %10s %9s %10s %9s %8s %10s %10s\n", "workers",
+    std::printf("%8s %10s %9s %10s %9s %8s %10s %10s %9s\n", "workers",
                 "parameters", "s/round", "results/s", "peak MiB", "CPU s",
-                "pulled MiB", "pushed MiB");
+                "pulled MiB", "pushed MiB", "spool MiB");
   }
   for (const Case& c : cases) {
     const auto figure =
@@ -104,10 +105,11 @@ ExitCode MeasureAll(const RoundOptions& options,
     if (options.json) {
       std::printf("%s\n", RoundJson(*figure).c_str());
     } else {
-      std::printf("%8zu %10zu %9.4f %10.0f %9.1f %8.3f %10.1f %10.1f\n",
+      std::printf("%8zu %10zu %9.4f %10.0f %9.1f %8.3f %10.1f %10.1f %9.1f\n",
                   figure->workers, figure->parameters, figure->round_seconds,
                   figure->results_per_second, figure->peak_rss_mib,
-                  figure->cpu_seconds, figure->pulled_mib, figure->pushed_mib);
+                  figure->cpu_seconds, figure->pulled_mib, figure->pushed_mib,
+                  figure->spool_mib);
     }
     std::fflush(stdout);
   }
@@ -169,6 +171,13 @@ void AddRoundBench(CLI::App* group, ExitCode* exit_code) {
       ->add_option("--work-dir", options->bench.work_dir,
                    "Where the coordinator's state goes: on a real disk")
       ->capture_default_str();
+  using FedAvg = v1::AggregationSpec::FedAvg;
+  command
+      ->add_option("--arithmetic", options->bench.arithmetic,
+                   "Of FedAvg: double (updates are spooled) or fixed_point "
+                   "(added on arrival); without it the coordinator's default")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, int>{
+          {"double", FedAvg::DOUBLE}, {"fixed_point", FedAvg::FIXED_POINT}}));
   command
       ->add_option("--rival", options->rival,
                    "A Python program to run in turns with Koinon, called as "
