@@ -232,9 +232,9 @@ absl::Status Server::State::OpenState() {
   }
   ABSL_ASSIGN_OR_RETURN(const JournalContents contents, journal->Load());
   ABSL_ASSIGN_OR_RETURN(
-      spool,
-      Spool::Open(env, absl::StrCat(spec.state_dir, "/spool.bin"),
-                  {.max_bytes = spec.max_spool_bytes}, Engine::TakenExtents(contents)));
+      spool, Spool::Open(env, absl::StrCat(spec.state_dir, "/spool.bin"),
+                         {.max_bytes = spec.max_spool_bytes},
+                         Engine::TakenExtents(contents)));
   store = std::make_unique<ModelStore>(
       env, absl::StrCat(spec.state_dir, "/models"), spec.chunk_bytes);
   chunks = std::make_unique<ModelChunks>(store.get(), spec.model_cache_bytes);
@@ -260,9 +260,8 @@ absl::Status Server::State::StartEngine(const JournalContents& contents) {
   engine_options.registry = {.lease = spec.lease,
                              .max_workers = spec.max_workers};
   engine_options.threads = spec.threads;
-  ABSL_ASSIGN_OR_RETURN(
-      engine_options.publish.aggregator.instruction_set,
-      ParseInstructionSet(spec.instruction_set));
+  ABSL_ASSIGN_OR_RETURN(engine_options.publish.aggregator.instruction_set,
+                        ParseInstructionSet(spec.instruction_set));
   engine_options.draw_seed = options.draw_seed ? options.draw_seed : DrawSeed;
   engine_options.on_fatal = options.on_fatal;
   engine = std::make_unique<Engine>(std::move(engine_options), options.clock,

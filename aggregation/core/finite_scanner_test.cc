@@ -124,8 +124,9 @@ TEST(FiniteScannerTest, ValueBeyondABound_IsNamedWithIt) {
   for (float sign : {1.0f, -1.0f}) {
     EXPECT_THAT(
         scan(sign * 17),
-        StatusIs(absl::StatusCode::kInvalidArgument,
-                 HasSubstr("17, expected at most 16 in magnitude (the.range)")));
+        StatusIs(
+            absl::StatusCode::kInvalidArgument,
+            HasSubstr("17, expected at most 16 in magnitude (the.range)")));
     EXPECT_FALSE(scan(sign * std::nextafter(16.0f, 17.0f)).ok());
     EXPECT_FALSE(scan(sign * std::numeric_limits<float>::max()).ok());
   }

@@ -100,9 +100,8 @@ absl::Status Engine::RestoreJob(const JobRow& row,
   }
   auto job = std::make_unique<Job>(
       row, RoundMachine(row.spec, RestoreSnapshot(row, rounds, accepted)));
-  ABSL_ASSIGN_OR_RETURN(
-      job->layout,
-      kernels::VersionLayout(graph->layout(), row.spec.training()));
+  ABSL_ASSIGN_OR_RETURN(job->layout, kernels::VersionLayout(
+                                         graph->layout(), row.spec.training()));
   if (!rounds.empty()) job->round = rounds.rbegin()->second;
   for (const auto& [number, round] : rounds) {
     if (round.report.round() == 0) continue;
@@ -110,8 +109,8 @@ absl::Status Engine::RestoreJob(const JobRow& row,
     job->last_report = round.report;
   }
   job->accepted = std::move(accepted);
-  job->bytes_received = static_cast<int64_t>(job->layout.total_bytes() *
-                                             job->accepted.size());
+  job->bytes_received =
+      static_cast<int64_t>(job->layout.total_bytes() * job->accepted.size());
   ABSL_RETURN_IF_ERROR(RestoreSum(contents, job.get()));
   const auto head = catalog_->Find(name, ModelCatalog::kNewest);
   if (head.ok()) {
@@ -329,10 +328,8 @@ void Engine::SyncWholeUploads() {
 
 void Engine::OnUploadWhole(std::shared_ptr<Upload> upload, UploadReply reply) {
   if (upload->folds()) {
-    return loop_.Post(
-        [this, upload = std::move(upload), reply = std::move(reply)] {
-          QueueFold(upload, reply);
-        });
+    return loop_.Post([this, upload = std::move(upload),
+                       reply = std::move(reply)] { QueueFold(upload, reply); });
   }
   sync_.Post([this, upload = std::move(upload), reply = std::move(reply)] {
     whole_.push_back({upload, reply});

@@ -9,8 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "aggregation/server/server_optimizer.h"
 #include "aggregation/core/staleness.h"
+#include "aggregation/server/server_optimizer.h"
 #include "aggregation/server/server_step.h"
 #include "base/random.h"
 #include "base/status_macros.h"
@@ -147,9 +147,8 @@ absl::StatusOr<Rules> MakeRules(const Spool& spool, const RoundInput& input,
         rules.aggregator,
         MakeSumMean(&spool, spec, *input.sum, options.aggregator));
   } else {
-    ABSL_ASSIGN_OR_RETURN(
-        rules.aggregator,
-        aggregation::MakeAggregator(spec, options.aggregator));
+    ABSL_ASSIGN_OR_RETURN(rules.aggregator, aggregation::MakeAggregator(
+                                                spec, options.aggregator));
   }
   ABSL_ASSIGN_OR_RETURN(rules.optimizer, aggregation::MakeServerOptimizer(
                                              spec.server_optimizer()));

@@ -63,16 +63,17 @@ struct PublishOptions {
 inline constexpr char kKeptAggregate[] = "aggregate";
 
 // Aggregates a closed round's updates (spooled, or added up already) and writes
-// version `round`: base plus the server's step, and beside it the state that the next round begins
-// from. The aggregate goes from the rule through a chain of sinks to the
-// server's step (aggregation/server/server_step.h), block by block.
+// version `round`: base plus the server's step, and beside it the state that
+// the next round begins from. The aggregate goes from the rule through a chain
+// of sinks to the server's step (aggregation/server/server_step.h), block by
+// block.
 //
 // The bytes depend on the updates, the base with its state, and the job alone,
 // so that doing it again after a crash gives the same version. After a failure
 // nothing of it is left: a round advances state only with its version. The
 // status: the rule's FAILED_PRECONDITION, the spool's, the store's; DATA_LOSS
-// if the base's state or the sum is missing or corrupt; INTERNAL, naming the element, if
-// the step overflows.
+// if the base's state or the sum is missing or corrupt; INTERNAL, naming the
+// element, if the step overflows.
 PublishedRound PublishRound(ModelStore* store, const Spool& spool,
                             ThreadPool* pool, const RoundInput& input,
                             const PublishOptions& options = {});

@@ -192,7 +192,8 @@ void AddWatch(CLI::App* app, ExitCode* exit_code) {
   command->footer(
       "A live table in a terminal, plain lines in a pipe, with --json one\n"
       "event per line. The exit code is 0 if the job succeeded, 4 if not.\n"
-      "--detail shows, below each round, its rule and for each update what the\n"
+      "--detail shows, below each round, its rule and for each update what "
+      "the\n"
       "rule has of: coefficient in the result, L2 norm, score (Krum: squared\n"
       "distances to the nearest; geometric median: distance to the result),\n"
       "selected or not, what it was clipped to, part of the coordinates in\n"

@@ -147,10 +147,11 @@ TEST(WatchView, LiveLines_OfABufferedJob_CountToTheBuffersSize) {
   status.mutable_status()->set_updates_accepted(2);
   status.mutable_status()->mutable_spec()->mutable_buffer()->set_size(4);
   view.Apply(status);
-  EXPECT_THAT(view.LiveLines(),
-              ElementsAre("digits  running  round 3 of 10",
-                          "  training [..............................]",
-                          "  updates  [###############...............] 2 of 4"));
+  EXPECT_THAT(
+      view.LiveLines(),
+      ElementsAre("digits  running  round 3 of 10",
+                  "  training [..............................]",
+                  "  updates  [###############...............] 2 of 4"));
 }
 
 TEST(WatchView, EndedJob_HasNoLiveLinesAndASummary) {
