@@ -15,9 +15,11 @@ namespace {
 // A centre is far if the median of its squared distances is so many times that
 // of the medoid's.
 constexpr double kFar = 8;
-// Attackers may see to it that the first centre is far, and at distances at
-// which the others look all alike; hardly twice.
+// The sample's, the origin, and the best of those that the origin tells apart.
 constexpr int kMaxCentres = 3;
+// Squared distances that are a smaller part of those to the centre may be
+// nothing but what the centre blurs.
+constexpr double kBlurred = 1.0 / 1024;
 // Two points are close if their squared distance is less than this part of the
 // sum of their squared distances to the centre. Of that sum, the products of a
 // pair are off by 64 roundings and a few more at the very most, all in one
@@ -54,10 +56,26 @@ Medoid FindMedoid(const CentredProducts& products) {
   return medoid;
 }
 
-bool IsFar(const CentredProducts& products, const Medoid& medoid) {
+// The centre to try after one that is far from most points; the same if it is
+// not.
+//
+// Attackers may see to it that the sample takes one of them for the centre, so
+// far away that all others look alike. Then the medoid is anybody: another
+// attacker, nearer but still far, and so on. Around the origin, no point's
+// length blurs the distances of others.
+size_t BetterCentre(const CentredProducts& products,
+                    absl::Span<const Row> points) {
+  const Medoid medoid = FindMedoid(products);
   std::vector<double> scratch;
-  return MedianDistance(products, products.centre, &scratch) >
-         kFar * medoid.median;
+  const double median = MedianDistance(products, products.centre, &scratch);
+  if (median <= kFar * medoid.median) return products.centre;
+  if (medoid.median > kBlurred * median) return medoid.point;
+  const auto origin =
+      std::find_if(points.begin(), points.end(),
+                   [](const Row& point) { return point.values == nullptr; });
+  const auto index = static_cast<size_t>(origin - points.begin());
+  return origin == points.end() || index == products.centre ? medoid.point
+                                                            : index;
 }
 
 bool AreClose(const CentredProducts& products, size_t i, size_t k) {
@@ -103,9 +121,9 @@ absl::StatusOr<CentredProducts> ComputeProducts(const GramOptions& options,
   for (int centres = 1;; ++centres) {
     ABSL_ASSIGN_OR_RETURN(products,
                           ComputeCentredProducts(options, points, centre));
-    const Medoid medoid = FindMedoid(products);
-    if (centres == kMaxCentres || !IsFar(products, medoid)) break;
-    centre = medoid.point;
+    const size_t better = BetterCentre(products, points);
+    if (centres == kMaxCentres || better == centre) break;
+    centre = better;
   }
   if (depth == kMaxDepth) return products;
   for (const std::vector<size_t>& set : CloseSets(products)) {

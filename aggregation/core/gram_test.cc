@@ -280,6 +280,25 @@ TEST(ComputeGramTest, AttackersOnManyScales_DoNotBlurTheOthers) {
   }
 }
 
+// Attackers who are nothing wherever the sample looks, and at ever smaller
+// distances elsewhere, each of which blurs all that is nearer; with the lowest
+// ids, so that ties are theirs.
+TEST(ComputeGramTest, AttackersBehindAttackers_DoNotBlurTheOthers) {
+  constexpr size_t kElements = 8192;
+  for (size_t hidden : {1, 2, 3, 4, 5}) {
+    Values values = RandomRows(12, kElements, hidden);
+    float scale = 1e35f;
+    for (size_t i = 0; i < hidden; ++i, scale *= 1e-6f) {
+      for (float& x : values[i]) x *= scale;
+      for (size_t run = 0; run < 16; ++run) {
+        std::fill_n(values[i].begin() + run * (kElements - 64) / 15, 64, 0.0f);
+      }
+    }
+    ExpectDistances(GramOf(values), values, kRelativeError,
+                    absl::StrCat(hidden, " attackers"));
+  }
+}
+
 // The worst that a chain of additions in fp32 can round: the same each time.
 TEST(ComputeGramTest, ConstantUpdates_AreAccurate) {
   Values values;
