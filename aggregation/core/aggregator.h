@@ -63,6 +63,15 @@ class Aggregator {
   // Fewer updates than this can never be aggregated with these options; >= 1.
   virtual size_t MinUpdates() const { return 1; }
 
+  // Whether so many updates are neither too few nor too many for the rule:
+  // Validate's error about their number. More than MinUpdates may be too few
+  // again where f is a part of them.
+  virtual absl::Status CheckCount(size_t updates) const {
+    return updates > 0 ? absl::OkStatus()
+                       : absl::FailedPreconditionError(
+                             "a rule needs at least 1 update, got 0");
+  }
+
   // Whether example counts matter to the rule.
   virtual bool UsesWeights() const { return true; }
 

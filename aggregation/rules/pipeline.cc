@@ -179,19 +179,18 @@ class Pipeline final : public Aggregator {
       return absl::FailedPreconditionError(
           absl::StrCat(rule_->name(), " needs a model of F32 tensors only"));
     }
-    if (set.size() == 0) {
+    ABSL_RETURN_IF_ERROR(CheckCount(set.size()));
+    return CheckRows(set.size(), IsDiscounted(set));
+  }
+
+  absl::Status CheckCount(size_t updates) const override {
+    if (updates == 0) {
       return absl::FailedPreconditionError(
           absl::StrCat(rule_->name(), " needs at least ", min_updates_,
                        " update", min_updates_ == 1 ? "" : "s", ", got 0"));
     }
-    const bool mixes =
-        rule_->ReducesColumns() && (!steps_.empty() || IsDiscounted(set));
-    if ((needs_distances_ || mixes) && set.size() > kMostComparedUpdates) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          rule_->name(), needs_distances_ ? " compares" : " mixes", " at most ",
-          kMostComparedUpdates, " updates, got ", set.size()));
-    }
-    return CheckSteps(set.size());
+    ABSL_RETURN_IF_ERROR(CheckRows(updates, /*discounted=*/false));
+    return CheckSteps(updates);
   }
 
   size_t MinUpdates() const override { return min_updates_; }
@@ -217,6 +216,18 @@ class Pipeline final : public Aggregator {
     }
     FinishReport(traced, decision, &report);
     return report;
+  }
+
+  // Some rows are held, or compared, all at once.
+  absl::Status CheckRows(size_t n, bool discounted) const {
+    const bool mixes =
+        rule_->ReducesColumns() && (!steps_.empty() || discounted);
+    if (n <= kMostComparedUpdates || !(needs_distances_ || mixes)) {
+      return absl::OkStatus();
+    }
+    return absl::FailedPreconditionError(
+        absl::StrCat(rule_->name(), needs_distances_ ? " compares" : " mixes",
+                     " at most ", kMostComparedUpdates, " updates, got ", n));
   }
 
  private:

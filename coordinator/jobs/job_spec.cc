@@ -1,6 +1,8 @@
 #include "coordinator/jobs/job_spec.h"
 
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -41,20 +43,36 @@ absl::Status CheckDeadline(absl::string_view field, double seconds) {
 // What the rule asks of a cohort.
 struct RuleNeeds {
   std::string rule;  // "multi_krum"
-  int64_t min_updates = 1;
+  std::unique_ptr<aggregation::Aggregator> aggregator;
+
+  int64_t min_updates() const {
+    return static_cast<int64_t>(aggregator->MinUpdates());
+  }
 
   absl::Status Check(absl::string_view field, int64_t updates) const {
-    if (updates >= min_updates) return absl::OkStatus();
+    if (updates >= min_updates()) return absl::OkStatus();
     return FieldConflict(
-        field, absl::StrCat("is ", updates, ", but ", rule,
-                            " with these options needs at least ", min_updates,
-                            " updates: such a round could never be "
-                            "aggregated"));
+        field,
+        absl::StrCat("is ", updates, ", but ", rule,
+                     " with these options needs at least ", min_updates(),
+                     " updates: such a round could never be "
+                     "aggregated"));
+  }
+
+  // `updates` are what a full round has.
+  absl::Status CheckFull(absl::string_view field, int64_t updates) const {
+    ABSL_RETURN_IF_ERROR(Check(field, updates));
+    const absl::Status count =
+        aggregator->CheckCount(static_cast<size_t>(updates));
+    if (count.ok()) return count;
+    return FieldConflict(
+        field, absl::StrCat("is ", updates, ", but ", count.message(),
+                            ": such a round could never be aggregated"));
   }
 };
 
 absl::Status CompleteCohort(const RuleNeeds& needs, v1::CohortSpec* cohort) {
-  if (cohort->minimum() == 0) cohort->set_minimum(needs.min_updates);
+  if (cohort->minimum() == 0) cohort->set_minimum(needs.min_updates());
   if (cohort->over_selection() == 0) cohort->set_over_selection(1);
   if (cohort->deadline_seconds() == 0) {
     cohort->set_deadline_seconds(kRoundDeadlineSeconds);
@@ -123,7 +141,7 @@ absl::StatusOr<RuleNeeds> CompleteAggregation(
   if (aggregation->rule_case() == v1::AggregationSpec::RULE_NOT_SET) {
     aggregation->mutable_fedavg();
   }
-  const auto aggregator = aggregation::MakeAggregator(*aggregation);
+  auto aggregator = aggregation::MakeAggregator(*aggregation);
   ABSL_RETURN_IF_ERROR(InField("aggregation", aggregator.status()));
   if (aggregation->has_server_optimizer()) {
     ABSL_RETURN_IF_ERROR(
@@ -131,8 +149,7 @@ absl::StatusOr<RuleNeeds> CompleteAggregation(
   }
   const auto* rule = aggregation->GetReflection()->GetOneofFieldDescriptor(
       *aggregation, aggregation->GetDescriptor()->FindOneofByName("rule"));
-  return RuleNeeds{rule->name(),
-                   static_cast<int64_t>((*aggregator)->MinUpdates())};
+  return RuleNeeds{rule->name(), *std::move(aggregator)};
 }
 
 absl::Status CompleteEvaluation(v1::EvaluationSpec* evaluation) {
@@ -219,6 +236,12 @@ absl::StatusOr<v1::JobSpec> ValidateJobSpec(v1::JobSpec spec) {
                         CompleteAggregation(spec.mutable_aggregation()));
   ABSL_RETURN_IF_ERROR(CompleteCohort(needs, spec.mutable_cohort()));
   ABSL_RETURN_IF_ERROR(CompleteBuffer(&spec));
+  if (spec.has_buffer()) {
+    ABSL_RETURN_IF_ERROR(needs.CheckFull("buffer.size", spec.buffer().size()));
+  } else if (spec.cohort().target() > 0) {
+    ABSL_RETURN_IF_ERROR(
+        needs.CheckFull("cohort.target", spec.cohort().target()));
+  }
   ABSL_RETURN_IF_ERROR(CompleteEvaluation(spec.mutable_evaluation()));
   ABSL_RETURN_IF_ERROR(CheckInteger("rounds", spec.rounds(), 1, kMaxRounds));
   ABSL_RETURN_IF_ERROR(CheckStop(spec));

@@ -111,6 +111,9 @@ TEST(ValidateJobSpecTest, GoodSpecs_AreAcceptedAndStayAsTheyAre) {
       "cohort { target: 10 minimum: 10 over_selection: 1.3 }",
       "cohort { minimum: 5 deadline_seconds: 0.5 retries: 1 }",
       "aggregation { fedavg { uniform: true } }",
+      "aggregation { krum { f_fraction: 0.4 } } cohort { target: 9 }",
+      "aggregation { krum { f_fraction: 0.4 } } cohort { target: 8 } "
+      "buffer { size: 7 }",
       "aggregation { max_weight: 100 }",
       "aggregation { server_optimizer { fedadam {} } }",
       "aggregation { server_optimizer { fedyogi { variant: FLOWER } } }",
@@ -228,6 +231,15 @@ TEST(ValidateJobSpecTest, BadSpecs_AreRefusedByFieldValueAndRange) {
        "is 6", "krum with these options needs at least 7"},
       {"aggregation { bulyan { f: 1 } } cohort { target: 6 }", "cohort.target",
        "is 6", "bulyan with these options needs at least 7"},
+      // 7 = 2 x 2 + 3 are enough, and so are 9; of 8, 3 attackers are too many.
+      {"aggregation { krum { f_fraction: 0.4 } } cohort { target: 8 }",
+       "cohort.target", "is 8", "could never be aggregated"},
+      {"aggregation { krum { f_fraction: 0.4 } } cohort { target: 9 } "
+       "buffer { size: 8 }",
+       "buffer.size", "is 8", "could never be aggregated"},
+      // More than a rule that compares all with all takes.
+      {"aggregation { krum { f: 1 } } cohort { target: 1000000 }",
+       "cohort.target", "is 1000000", "compares at most"},
       {"aggregation { server_optimizer {} }", "aggregation.server_optimizer",
        "empty", "fedavgm, fedadagrad, fedadam, fedyogi or diloco"},
       {"aggregation { server_optimizer { fedadam { tau: -1 } } }",
