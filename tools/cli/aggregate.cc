@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <system_error>
@@ -113,12 +114,43 @@ bool SameFile(const std::string& a, const std::string& b) {
   return std::filesystem::equivalent(a, b, error);
 }
 
+// No file may count as two updates.
+absl::Status CheckWorkers(const std::vector<std::string>& updates) {
+  std::map<std::string, std::string> paths;
+  for (const std::string& path : updates) {
+    const auto [it, is_new] = paths.emplace(WorkerOf(path), path);
+    if (is_new) continue;
+    return absl::AlreadyExistsError(absl::StrCat(
+        it->second, " and ", path, " are both of worker ", it->first,
+        ": expected file names that differ, as a file's name is its worker's "
+        "id"));
+  }
+  return absl::OkStatus();
+}
+
+// What a new file would replace has to be a file: a device or a pipe is not
+// written to, but gone.
+absl::Status CheckReplaceable(const std::string& output) {
+  std::error_code error;  // no such file: nothing is replaced
+  const std::filesystem::file_status found =
+      std::filesystem::status(output, error);
+  if (!std::filesystem::exists(found) ||
+      std::filesystem::is_regular_file(found)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("output ", output,
+                   " is there and is no regular file: "
+                   "choose another output"));
+}
+
 // Neither the output nor its temporary file may be one that is read or kept.
 absl::Status CheckOutput(const AggregateRequest& request,
                          const StateDir* state) {
   if (request.output.empty()) {
     return absl::InvalidArgumentError("no output file is given");
   }
+  ABSL_RETURN_IF_ERROR(CheckReplaceable(request.output));
   std::vector<std::string> others = request.updates;
   if (!request.base.empty()) others.push_back(request.base);
   if (state != nullptr) {
@@ -285,6 +317,7 @@ absl::StatusOr<AggregateOutcome> AggregateFiles(
   ABSL_ASSIGN_OR_RETURN(const Rules rules, MakeRules(request));
   const std::vector<StateDir::Vector> kept = KeptVectors(rules, request);
   ABSL_RETURN_IF_ERROR(CheckRequest(request, !kept.empty()));
+  ABSL_RETURN_IF_ERROR(CheckWorkers(request.updates));
   Inputs inputs;
   ABSL_RETURN_IF_ERROR(inputs.Open(env, request));
   // Before anything is written.
@@ -298,6 +331,7 @@ absl::StatusOr<AggregateOutcome> AggregateFiles(
   StateDir* const state_dir = state.has_value() ? &*state : nullptr;
   ABSL_RETURN_IF_ERROR(CheckOutput(request, state_dir));
   AggregateOutcome outcome;
+  outcome.used_weights = rules.aggregator->UsesWeights();
   outcome.step = state_dir != nullptr ? state_dir->step() + 1
                                       : std::max<int64_t>(request.step, 1);
   ABSL_ASSIGN_OR_RETURN(auto writer, SafetensorsWriter::Create(

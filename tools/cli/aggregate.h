@@ -37,6 +37,7 @@ struct AggregateRequest {
 struct AggregateOutcome {
   v1::AggregationReport report;
   int64_t step = 1;
+  bool used_weights = false;  // else they were checked, and changed nothing
 };
 
 // Applies pre-aggregations, rule and server optimizer with the coordinator's
@@ -47,10 +48,10 @@ struct AggregateOutcome {
 //
 // Errors name file or worker: INVALID_ARGUMENT (layouts that differ, values
 // that are not finite, weights, options that contradict each other or have no
-// effect, an output that is an input), ALREADY_EXISTS (two updates of one
-// worker), FAILED_PRECONDITION (too few updates for the rule; state of another
-// optimizer), DATA_LOSS (state that is incomplete), NOT_FOUND and the like for
-// files. On failure `output` is what it was.
+// effect, an output that is an input or no regular file), ALREADY_EXISTS (two
+// updates of one worker), FAILED_PRECONDITION (too few updates for the rule;
+// state of another optimizer), DATA_LOSS (state that is incomplete), NOT_FOUND
+// and the like for files. On failure `output` is what it was.
 absl::StatusOr<AggregateOutcome> AggregateFiles(
     Env* env, const AggregateRequest& request);
 

@@ -3,10 +3,15 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "base/env.h"
 #include "base/status_macros.h"
 #include "tools/cli/aggregate.h"
@@ -21,6 +26,7 @@ namespace {
 struct Options {
   AggregateRequest request;
   std::string rule;
+  std::optional<std::string> weights;
   std::string instruction_set = "best";
   std::string report = "text";
 };
@@ -33,8 +39,24 @@ void AllowOpenFiles() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// "600,580,611"
+absl::StatusOr<std::vector<double>> ParseWeights(absl::string_view text) {
+  std::vector<double> weights;
+  for (absl::string_view part : absl::StrSplit(text, ',')) {
+    weights.emplace_back();
+    if (absl::SimpleAtod(part, &weights.back())) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--weights is \"", text, "\", of which number ", weights.size(),
+        " is \"", part, "\", expected numbers with commas between them"));
+  }
+  return weights;
+}
+
 absl::StatusOr<AggregateOutcome> Aggregate(const Options& options) {
   AggregateRequest request = options.request;
+  if (options.weights.has_value()) {
+    ABSL_ASSIGN_OR_RETURN(request.weights, ParseWeights(*options.weights));
+  }
   ABSL_RETURN_IF_ERROR(
       ParseTextArgument(RealEnv(), "--rule", options.rule, &request.spec));
   ABSL_ASSIGN_OR_RETURN(
@@ -47,6 +69,12 @@ absl::StatusOr<AggregateOutcome> Aggregate(const Options& options) {
 ExitCode RunAggregate(const Options& options) {
   const auto outcome = Aggregate(options);
   if (!outcome.ok()) return Report(outcome.status());
+  if (options.weights.has_value() && !outcome->used_weights) {
+    std::fprintf(stderr,
+                 "koinon: --weights has no effect: %s with these "
+                 "options ignores example counts\n",
+                 outcome->report.rule().c_str());
+  }
   if (options.report == "json") {
     std::printf("%s", ToJson(outcome->report).c_str());
   } else if (options.report == "text") {
@@ -76,12 +104,9 @@ void AddInputs(CLI::App* command, Options* options) {
                    "An AggregationSpec in protobuf text, or @FILE "
                    "(docs/aggregation.md)")
       ->required();
-  command
-      ->add_option("--weights", request.weights,
-                   "Example counts, one for each file in their order here; "
-                   "without: 1 each")
-      ->delimiter(',')
-      ->allow_extra_args(false);
+  command->add_option("--weights", options->weights,
+                      "Example counts, one for each file in their order here, "
+                      "with commas between them; without: 1 each");
   command->add_option("--base", request.base,
                       "The model that the updates start from (safetensors): "
                       "the output is it and the step");

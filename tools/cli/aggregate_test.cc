@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -88,6 +89,20 @@ TEST_F(AggregateTest, Weights_BelongToTheFilesAsTheyAreGiven) {
   request.weights = {3, 1};
   ASSERT_OK(AggregateFiles(&env_, request));
   EXPECT_THAT(Values("/d/out.safetensors"), ElementsAre(3, 3, 3, 3));
+}
+
+TEST_F(AggregateTest, RuleWithoutWeights_SaysThatItUsedNone) {
+  const std::vector<std::string> three = Three();
+  for (const auto& [rule, uses] : {std::pair("fedavg {}", true),
+                                   {"fedavg { uniform: true }", false},
+                                   {"median { weighted: true }", true},
+                                   {"median {}", false}}) {
+    AggregateRequest request = Request(rule, three);
+    request.weights = {3, 1, 2};
+    ASSERT_OK_AND_ASSIGN(const AggregateOutcome outcome,
+                         AggregateFiles(&env_, request));
+    EXPECT_EQ(outcome.used_weights, uses) << rule;
+  }
 }
 
 TEST_F(AggregateTest, Krum_SelectsAndSaysSo) {
@@ -227,7 +242,7 @@ TEST_F(AggregateTest, BadInputs_AreNamedAndNothingIsWritten) {
   expect(Request("fedavg {}", {three[0], Write("bad", {1, 2, 3, INFINITY})}),
          kInvalid, "update from worker bad: b[0] is");
   expect(Request("fedavg {}", {three[0], three[0]}),
-         absl::StatusCode::kAlreadyExists, "update from worker c: a second");
+         absl::StatusCode::kAlreadyExists, "are both of worker c");
   expect(Request("fedavg { uniform: true } max_weight: 3", three), kInvalid,
          "max_weight");
   expect(Request("fedavg {} server_optimizer { fedadam { tau: -1 } }", three),
@@ -286,6 +301,15 @@ TEST_F(AggregateTest, OutputThatIsAnInput_IsRefused) {
   EXPECT_EQ(Values("/d/x.tmp"), model.values);
 }
 
+// A file renamed to it would be there in its place.
+TEST_F(AggregateTest, OutputThatIsADevice_IsRefused) {
+  AggregateRequest request = Request("fedavg {}", Three());
+  request.output = "/dev/null";
+  EXPECT_THAT(AggregateFiles(&env_, request),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("/dev/null is there and is no regular file")));
+}
+
 TEST_F(AggregateTest, Overflow_NamesTheElement) {
   AggregateRequest request =
       Request("fedavg {} server_optimizer { fedavgm { learning_rate: 1e39 } }",
@@ -321,6 +345,25 @@ TEST_F(AggregateTest, StateThatDoesNotFit_IsRefused) {
                        AllOf(HasSubstr("/d/state: state of step 2 has "
                                        "second_moment"),
                              HasSubstr("momentum"))));
+}
+
+// One step of an optimizer that keeps less is not what an interrupted first
+// step of another leaves.
+TEST_F(AggregateTest, FirstStepOfAnotherOptimizer_IsRefusedAndKept) {
+  AggregateRequest request =
+      Request("fedavg {} server_optimizer { fedavgm {} }", Three());
+  request.state_dir = "/d/state";
+  ASSERT_OK(AggregateFiles(&env_, request));
+  AggregateRequest other =
+      Request("fedavg {} server_optimizer { fedadam {} }", Three());
+  other.state_dir = "/d/state";
+  EXPECT_THAT(AggregateFiles(&env_, other),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("kept for fedavgm, not for fedadam")));
+  EXPECT_THAT(Files("/d/state"), ElementsAre("1.momentum.safetensors"));
+  ASSERT_OK_AND_ASSIGN(const AggregateOutcome next,
+                       AggregateFiles(&env_, request));
+  EXPECT_EQ(next.step, 2);
 }
 
 // The process dies at each operation in turn: the same command then does the

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "base/check.h"
+#include "base/safetensors.h"
 #include "base/status_macros.h"
 
 namespace koinon::cli {
@@ -29,6 +30,11 @@ bool ParseName(absl::string_view file, int64_t* step, std::string* name) {
   }
   *name = std::string(file.substr(dot + 1));
   return true;
+}
+
+std::string KeeperOf(const std::map<std::string, std::string>& metadata) {
+  const auto keeper = metadata.find("koinon.keeper");
+  return keeper == metadata.end() ? "nobody" : keeper->second;
 }
 
 }  // namespace
@@ -69,17 +75,32 @@ absl::Status StateDir::Find() {
       }
     }
   }
+  if (steps.empty() || steps.rbegin()->first == step_) return absl::OkStatus();
+  const auto& [newest, names] = *steps.rbegin();
+  for (const std::string& name : names) {
+    ABSL_RETURN_IF_ERROR(CheckKeeper(PathOf(newest, name)));
+  }
   // Part of the first step is what an interrupted first run leaves. Of any
   // other, something is missing that was there.
-  if (step_ > 0 || steps.empty() || steps.rbegin()->first == 1) {
-    return absl::OkStatus();
-  }
+  if (step_ > 0 || newest == 1) return absl::OkStatus();
   std::vector<std::string> wanted;
   for (const Vector& vector : vectors_) wanted.push_back(vector.name);
-  return absl::DataLossError(
-      absl::StrCat(dir_, ": state of step ", steps.rbegin()->first, " has ",
-                   absl::StrJoin(steps.rbegin()->second, ", "), ", expected ",
-                   absl::StrJoin(wanted, ", ")));
+  return absl::DataLossError(absl::StrCat(
+      dir_, ": state of step ", newest, " has ", absl::StrJoin(names, ", "),
+      ", expected ", absl::StrJoin(wanted, ", ")));
+}
+
+// What is left of a step is not somebody else's whole state.
+absl::Status StateDir::CheckKeeper(const std::string& path) const {
+  ABSL_ASSIGN_OR_RETURN(const SafetensorsHeader header,
+                        ReadSafetensorsHeader(env_, path));
+  const std::string found = KeeperOf(header.metadata);
+  std::set<std::string> keepers;
+  for (const Vector& vector : vectors_) keepers.insert(vector.keeper);
+  if (keepers.count(found) > 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, ": kept for ", found, ", not for ",
+                   absl::StrJoin(keepers, " or ")));
 }
 
 absl::Status StateDir::Load(const std::string& layout_path) {
@@ -87,9 +108,7 @@ absl::Status StateDir::Load(const std::string& layout_path) {
     ABSL_ASSIGN_OR_RETURN(auto file,
                           TensorFile::Open(env_, PathOf(step_, vector.name)));
     ABSL_RETURN_IF_ERROR(CheckSameLayout(*file, layout_, layout_path));
-    const auto keeper = file->metadata().find("koinon.keeper");
-    const std::string found =
-        keeper == file->metadata().end() ? "nobody" : keeper->second;
+    const std::string found = KeeperOf(file->metadata());
     if (found != vector.keeper) {
       return absl::FailedPreconditionError(absl::StrCat(
           file->path(), ": kept for ", found, ", not for ", vector.keeper));

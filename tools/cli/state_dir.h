@@ -65,6 +65,7 @@ class StateDir {
 
   std::string PathOf(int64_t step, const std::string& name) const;
   absl::Status Find();
+  absl::Status CheckKeeper(const std::string& path) const;
   absl::Status Load(const std::string& layout_path);
 
   Env* env_;
