@@ -243,7 +243,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::ValuesIn(std::vector<Refused>{
         {"krum { f: 1000000 }", "aggregation: krum", "more than 65536 updates"},
         {"multi_krum { m: 70000 }", "aggregation: multi_krum", "lower f, m"},
-        {"trimmed_mean { beta: 1e-9 }", "aggregation: trimmed_mean", "65536"},
+        {"trimmed_mean { beta: 1e-9 }", "aggregation: trimmed_mean",
+         "raise beta"},
         {"krum { f: 100 } pre_aggregation { bucketing { size: 1000 } }",
          "aggregation: krum", "bucketing's size"}}));
 

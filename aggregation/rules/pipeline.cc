@@ -357,7 +357,8 @@ absl::StatusOr<std::unique_ptr<Aggregator>> MakePipeline(
     return absl::InvalidArgumentError(absl::StrCat(
         "aggregation: ", name,
         " with these options and pre-aggregations needs more than ",
-        kMostUpdates, " updates: lower f, m or a bucketing's size"));
+        kMostUpdates,
+        " updates: lower f, m or a bucketing's size, or raise beta"));
   }
   return pipeline;
 }

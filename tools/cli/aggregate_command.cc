@@ -140,6 +140,7 @@ void AddSettings(CLI::App* command, Options* options) {
   command
       ->add_option("--seed", request.seed,
                    "A job's seed, for rules that leave something to chance")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command
       ->add_option("--instruction-set", options->instruction_set,

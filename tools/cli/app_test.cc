@@ -140,6 +140,21 @@ TEST(RunCommandLine, AggregateWithAnUnknownRule_ListsTheRules) {
   EXPECT_THAT(result.err, HasSubstr("centered_clipping"));
 }
 
+TEST(RunCommandLine, AggregateWithNumbersThatAreNone_NamesThem) {
+  const auto run = [](const char* flag, const char* value) {
+    const Result result =
+        Koinon({"aggregate", "--rule", "fedavg {}", flag, value,
+                "a.safetensors", "b.safetensors", "-o", "out.safetensors"});
+    EXPECT_EQ(result.exit_code, ExitCode::kUsage) << flag << " " << value;
+    return result.err;
+  };
+  EXPECT_THAT(run("--weights", "1,,2"), HasSubstr("number 2 is \"\""));
+  EXPECT_THAT(run("--weights", ""), HasSubstr("number 1 is \"\""));
+  EXPECT_THAT(run("--weights", "3,many"), HasSubstr("number 2 is \"many\""));
+  EXPECT_THAT(run("--weights", "1,2,3"), HasSubstr("3 numbers for 2 files"));
+  EXPECT_THAT(run("--seed", "-1"), HasSubstr("--seed"));
+}
+
 TEST(RunCommandLine, Completion_KnowsEveryCommand) {
   const Result result = Koinon({"completion", "bash"});
   EXPECT_EQ(result.exit_code, ExitCode::kOk);
