@@ -107,6 +107,7 @@ absl::Status Engine::RestoreJob(const JobRow& row,
     if (round.report.round() == 0) continue;
     reports_[name][number] = round.report;
     job->last_report = round.report;
+    CountAsked(round.report, job.get());
   }
   job->accepted = std::move(accepted);
   job->bytes_received =

@@ -134,8 +134,10 @@ absl::StatusOr<v1::SubmitJobReply> Engine::Resubmit(const Job& job,
                                                     v1::JobSpec spec) const {
   if (spec.seed() == 0) spec.set_seed(job.row.spec.seed());
   const auto filled = ValidateJobSpec(std::move(spec));
-  if (!filled.ok() || !google::protobuf::util::MessageDifferencer::Equals(
-                          *filled, job.row.spec)) {
+  // An older Koinon may have filled in less.
+  const auto stored = ValidateJobSpec(job.row.spec);
+  if (!filled.ok() || !stored.ok() ||
+      !google::protobuf::util::MessageDifferencer::Equals(*filled, *stored)) {
     return absl::AlreadyExistsError(
         absl::StrCat("there is another job '", job.row.spec.name(), "'"));
   }
@@ -174,7 +176,7 @@ void Engine::GetJob(JobId name, Reply<v1::JobStatus> reply) {
 void Engine::ListJobs(Reply<v1::ListJobsReply> reply) {
   loop_.Post([this, reply] {
     v1::ListJobsReply all;
-    for (const auto& [name, job] : jobs_) *all.add_jobs() = StatusOf(*job);
+    for (const auto& [name, job] : jobs_) *all.add_jobs() = BriefStatusOf(*job);
     AfterCommit([reply, all = std::move(all)] { reply(all); });
   });
 }
@@ -290,7 +292,7 @@ void Engine::Watch(v1::WatchJobRequest request,
         port->Send(event);
       }
     }
-    *event.mutable_status() = StatusOf(**job);
+    *event.mutable_status() = BriefStatusOf(**job);
     port->Send(event);
     if ((*job)->finished()) return port->Close(absl::OkStatus());
     watchers_.emplace(request.name(), port);
@@ -318,7 +320,7 @@ void Engine::SendStatus(const Job& job) {
   AfterCommit([this, name] {
     const Job* current = FindJob(name);
     v1::JobEvent event;
-    *event.mutable_status() = StatusOf(*current);
+    *event.mutable_status() = BriefStatusOf(*current);
     SendEvent(name, std::move(event));
   });
 }

@@ -173,7 +173,10 @@ void Engine::ComputeRound(Job* job) {
     const auto it = job->accepted.find(worker);
     if (it != job->accepted.end()) input.updates.push_back(it->second);
   }
-  input.cohort = static_cast<int64_t>(job->round.cohort.size());
+  std::set<WorkerId> asked = job->asked;
+  asked.insert(job->round.cohort.begin(), job->round.cohort.end());
+  input.asked = static_cast<int64_t>(asked.size());
+  input.asked_before = static_cast<int64_t>(job->asked.size());
   input.seconds_open = absl::ToDoubleSeconds(clock_->Now() - job->round.opened);
   job->computing = true;
   ++computing_;
@@ -311,6 +314,7 @@ void Engine::PublishVersion(Job* job, const PublishedRound& published) {
   }
   job->round.report = MakeReport(*job, published);
   job->last_report = job->round.report;
+  CountAsked(job->round.report, job);
   reports_[name][job->round.round] = job->round.report;
   DropState(job);
   job->head = published.manifest;

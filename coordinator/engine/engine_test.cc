@@ -342,6 +342,21 @@ TEST_F(EngineTest, Submit_RoundThatTheSpoolCannotHold_IsRefused) {
                        HasSubstr("max_spool_bytes")));
 }
 
+// It may have been stored before a field was known whose default is filled in
+// now.
+TEST(EngineUpgradeTest, JobStoredWithFewerDefaults_IsTheSameSubmittedAgain) {
+  Disk disk;
+  JobRow row;
+  row.spec = SmallJob("job", 1, 1);
+  ASSERT_FALSE(row.spec.aggregation().has_fedavg());
+  ASSERT_OK(disk.journal->Commit({row}));
+  Process process(&disk);
+  process.Start();
+  EXPECT_OK(Submit(&process, SmallJob("job", 1, 1)));
+  EXPECT_THAT(Submit(&process, SmallJob("job", 2, 1)),
+              StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("job")));
+}
+
 TEST_F(EngineTest, Submit_InitialModelBeyondAnyNumber_IsRefused) {
   process_.Start();
   v1::JobSpec spec = SmallJob("job", 1, 1);

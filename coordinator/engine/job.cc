@@ -127,6 +127,11 @@ double SecondsToTrain(const Job& job, int64_t round, absl::Time now) {
 
 }  // namespace
 
+void CountAsked(const v1::RoundReport& report, Job* job) {
+  if (!job->row.spec.training().has_scaffold()) return;
+  job->asked.insert(report.cohort().begin(), report.cohort().end());
+}
+
 int64_t TaskRoundOf(const RoundRow& round, const WorkerId& worker) {
   const auto carried = round.carried.find(worker);
   return carried == round.carried.end() ? round.round : carried->second;
@@ -211,6 +216,17 @@ v1::JobStatus StatusOf(const Job& job) {
   }
   status.set_updates_accepted(static_cast<int64_t>(job.accepted.size()));
   status.set_cohort_size(static_cast<int64_t>(job.round.cohort.size()));
+  return status;
+}
+
+v1::JobStatus BriefStatusOf(const Job& job) {
+  v1::JobStatus status = StatusOf(job);
+  if (!status.has_last_report()) return status;
+  v1::RoundReport* report = status.mutable_last_report();
+  report->clear_cohort();
+  report->clear_included();
+  report->clear_excluded();
+  report->mutable_aggregation()->clear_updates();
   return status;
 }
 

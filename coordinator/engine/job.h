@@ -41,12 +41,18 @@ struct Job {
   v1::ModelManifest head;
   std::vector<StateFile> state;  // that goes with the head
   v1::RoundReport last_report;
+  // Of a job with control variates: all that were in the cohort of a published
+  // round.
+  std::set<WorkerId> asked;
   // The compute thread works on this job; its spool extents must stay.
   bool computing = false;
   bool needs_tick = true;
 
   bool finished() const { return machine.snapshot().phase == Phase::kFinished; }
 };
+
+// Takes note of the published round's cohort.
+void CountAsked(const v1::RoundReport& report, Job* job);
 
 // The round that offered the task which `worker` has, or had, as a member of
 // `round`: earlier than it only in buffered rounds.
@@ -58,6 +64,9 @@ RoundMachine::Snapshot RestoreSnapshot(
     const std::map<WorkerId, AcceptedRow>& accepted);
 
 v1::JobStatus StatusOf(const Job& job);
+// Without what the last report says of each worker, for where there are many of
+// it.
+v1::JobStatus BriefStatusOf(const Job& job);
 
 // Example-weighted means and spreads over workers. Losses and accuracies that
 // the inputs lack stay absent.

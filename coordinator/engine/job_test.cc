@@ -161,6 +161,43 @@ TEST_F(JobTest, MakeOffer_BufferedJob_LastsAsLongAsItsUpdateCanBeInTime) {
   EXPECT_EQ(seconds(6), 200);  // rounds 8 and 9
 }
 
+TEST_F(JobTest, BriefStatus_SaysNothingOfEachWorker) {
+  Job job(MakeRow(), RoundMachine(MakeRow().spec, RoundMachine::Snapshot()));
+  EXPECT_FALSE(BriefStatusOf(job).has_last_report());
+  v1::RoundReport& report = job.last_report;
+  report.set_round(1);
+  report.add_cohort("a");
+  report.add_included("a");
+  report.add_excluded()->set_worker("b");
+  report.mutable_evaluation()->set_workers(2);
+  report.mutable_aggregation()->set_rule("krum");
+  v1::RoundReport expected = report;
+  report.mutable_aggregation()->add_updates()->set_worker("a");
+  EXPECT_EQ(StatusOf(job).last_report().aggregation().updates_size(), 1);
+  expected.clear_cohort();
+  expected.clear_included();
+  expected.clear_excluded();
+  EXPECT_EQ(BriefStatusOf(job).last_report().SerializeAsString(),
+            expected.SerializeAsString());
+}
+
+TEST_F(JobTest, CountAsked_ControlVariates_AreOfAllCohorts) {
+  JobRow row = MakeRow();
+  v1::RoundReport first, second;
+  first.add_cohort("a");
+  first.add_cohort("b");
+  second.add_cohort("b");
+  second.add_cohort("c");
+  Job plain(row, RoundMachine(row.spec, RoundMachine::Snapshot()));
+  CountAsked(first, &plain);
+  EXPECT_TRUE(plain.asked.empty());  // nobody needs it
+  row.spec.mutable_training()->mutable_scaffold();
+  Job job(row, RoundMachine(row.spec, RoundMachine::Snapshot()));
+  CountAsked(first, &job);
+  CountAsked(second, &job);
+  EXPECT_EQ(job.asked, (std::set<WorkerId>{"a", "b", "c"}));
+}
+
 TEST_F(JobTest, RestoreSnapshot_OpenRound_KeepsAcceptedUpdates) {
   RoundRow round;
   round.round = 5;

@@ -189,10 +189,11 @@ absl::StatusOr<v1::AggregationReport> Aggregate(
   std::unique_ptr<aggregation::UpdateSink> control;
   if (input.spec.training().has_scaffold()) {
     ABSL_ASSIGN_OR_RETURN(
-        const double share,
-        ControlShare(input.spec, static_cast<int64_t>(set.size()),
-                     input.cohort));
-    control = std::make_unique<ControlSink>(set.elements() / 2, share, head);
+        const ControlStep control_step,
+        ControlStepOf(input.spec, static_cast<int64_t>(set.size()), input.asked,
+                      input.asked_before));
+    control = std::make_unique<ControlSink>(set.elements() / 2, control_step,
+                                            &base, head);
     head = control.get();
   }
   std::unique_ptr<aggregation::UpdateSink> keep;

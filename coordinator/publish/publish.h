@@ -39,7 +39,9 @@ struct RoundInput {
   std::vector<AcceptedRow> updates;
   // The sum of exactly these updates, if they were added up on arrival.
   std::optional<FoldRow> sum;
-  int64_t cohort = 0;  // workers that were asked
+  // Workers that were in a cohort of the job up to this round, and before it.
+  int64_t asked = 0;
+  int64_t asked_before = 0;
   double seconds_open = 0;
 };
 
