@@ -128,6 +128,8 @@ void Engine::StartFold(Job* job) {
   if (sum->waiting.empty() || now < sum->retry_at) return;
   const absl::Status room = ReserveSums(job);
   if (!room.ok()) return RetryFoldLater(job, room);
+  // The extent of the sum before is free as soon as this batch is committed.
+  if (sum->spares.empty()) return;
 
   FoldInput input;
   input.format = sum->format;
@@ -211,17 +213,20 @@ void Engine::CommitFold(Job* job, std::vector<RunningSum::Waiting> batch,
   sum->row = FoldRow{job->row.spec.name(), job->round.round, extent, digest};
   sum->check_digest = false;
   Mutate(*sum->row);
+  if (before.has_value()) ++sum->retiring;
   // The extents are needed until the journal says that they are not.
   const auto done = std::make_shared<std::vector<Waiting>>(std::move(batch));
   AfterCommit([this, job, done, before, generation = sum->generation] {
     done->clear();
     if (before.has_value()) {
+      --job->sum->retiring;
       if (generation == job->sum->generation) {
         job->sum->spares.push_back(before->extent);
       } else {
         spool_->Release(before->extent);
       }
     }
+    loop_.Post([] {});  // for the next fold, with the effects' batch over
     AdmitUploads();
   });
   for (const Waiting& waiting : std::vector<Waiting>(*done)) {
@@ -281,7 +286,9 @@ absl::Status Engine::RestoreSum(const JournalContents& contents, Job* job) {
 absl::Status Engine::ReserveSums(Job* job) {
   RunningSum* const sum = job->sum.get();
   constexpr size_t kSums = 2;
-  while (sum->spares.size() + sum->row.has_value() + sum->running < kSums) {
+  while (sum->spares.size() + sum->row.has_value() + sum->running +
+             sum->retiring <
+         kSums) {
     ABSL_ASSIGN_OR_RETURN(const SpoolExtent extent,
                           spool_->Allocate(SumBytes(job->layout)));
     sum->spares.push_back(extent);

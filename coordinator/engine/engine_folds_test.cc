@@ -157,6 +157,32 @@ TEST(EngineFoldsTest, SpoolOfTwoSumsAndOneUpdate_IsEnoughForAnyNumber) {
   EXPECT_EQ(DigestOfRound(12, 2, 3 * Spool::kBlockBytes), expected);
 }
 
+// A sum's extent is needed until the next one is committed, and no third is
+// taken meanwhile.
+TEST(EngineFoldsTest, OpenRoundOfManyUpdates_HoldsTwoSums) {
+  constexpr int64_t kWorkers = 24;
+  Disk disk;
+  Random random(1);
+  const auto sites = MakeSites(kWorkers, &random);
+  Site last;
+  last.name = "z";
+  Process process(&disk);
+  process.Start();
+  ASSERT_OK(Submit(&process, FoldingJob(1, kWorkers + 1)));
+  std::vector<std::shared_ptr<FakeSession>> sessions;
+  for (size_t i = 0; i < sites.size(); ++i) {
+    sessions.push_back(FakeSession::Open(&process, sites[i].get(), i + 1));
+  }
+  // The round opens with all and stays open: the last one does not deliver.
+  const auto silent = FakeSession::Open(&process, &last, kWorkers + 1, false);
+  absl::StatusOr<v1::JobStatus> status;
+  do {
+    status = Get(&process, "job");
+    ASSERT_OK(status);
+  } while (status->updates_accepted() < kWorkers);
+  EXPECT_EQ(process.spool->allocated_bytes(), 2 * Spool::kBlockBytes);
+}
+
 TEST(EngineFoldsTest, SpoolTooSmallForTwoSums_IsRefusedAtSubmission) {
   Disk disk;
   Process process(&disk, 4 * kParameters * sizeof(float));

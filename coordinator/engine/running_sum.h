@@ -35,6 +35,8 @@ struct RunningSum {
   bool check_digest = false;
   // Extents taken from the spool that no sum lies in.
   std::vector<SpoolExtent> spares;
+  // Extents of earlier sums that the journal names until the next commit.
+  size_t retiring = 0;
   std::deque<Waiting> waiting;
   std::vector<Waiting> folding;  // by the fold that runs
   bool running = false;

@@ -25,6 +25,15 @@ absl::Status CompleteDiscount(v1::BufferSpec* buffer) {
       ABSL_RETURN_IF_ERROR(CheckInteger("buffer.threshold.staleness",
                                         buffer->threshold().staleness(), 0,
                                         kMaxStaleness));
+      if (buffer->threshold().staleness() >= buffer->max_staleness()) {
+        return FieldConflict(
+            "buffer.threshold.staleness",
+            absl::StrCat("is ", buffer->threshold().staleness(),
+                         ", but no update is staler than buffer.max_staleness ",
+                         buffer->max_staleness(),
+                         ": the factor would never count; use constant {}, or "
+                         "a lower threshold"));
+      }
       return CheckNumber("buffer.threshold.factor",
                          buffer->threshold().factor(),
                          {.low = 0, .high = 1, .low_open = true});

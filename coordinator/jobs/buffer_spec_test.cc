@@ -56,10 +56,10 @@ TEST(CompleteBufferTest, OnlySize_GetsThePapersDefaults) {
 
 TEST(CompleteBufferTest, WhatIsGiven_Stays) {
   v1::JobSpec spec = MakeJob(
-      "size: 2 max_staleness: 0 threshold { staleness: 3 factor: 0.5 } "
+      "size: 2 max_staleness: 4 threshold { staleness: 3 factor: 0.5 } "
       "normalise: BY_DISCOUNT");
   ASSERT_OK(CompleteBuffer(&spec));
-  EXPECT_EQ(spec.buffer().max_staleness(), 0);
+  EXPECT_EQ(spec.buffer().max_staleness(), 4);
   EXPECT_EQ(spec.buffer().threshold().factor(), 0.5);
   EXPECT_EQ(spec.buffer().normalise(), v1::BufferSpec::BY_DISCOUNT);
 }
@@ -84,6 +84,22 @@ TEST(CompleteBufferTest, OutOfRange_IsRefusedWithTheFieldsName) {
   }
   EXPECT_THAT(Check("size: 1 threshold { factor: 1 staleness: -1 }"),
               IsRefused("buffer.threshold.staleness", "is -1"));
+}
+
+TEST(CompleteBufferTest, NothingStaleAllowed_StaysSo) {
+  v1::JobSpec spec = MakeJob("size: 1 max_staleness: 0");
+  ASSERT_OK(CompleteBuffer(&spec));
+  EXPECT_TRUE(spec.buffer().has_max_staleness());
+  EXPECT_EQ(spec.buffer().max_staleness(), 0);
+}
+
+TEST(CompleteBufferTest, ThresholdThatNoUpdateReaches_IsRefused) {
+  EXPECT_THAT(Check("size: 1 max_staleness: 5 "
+                    "threshold { staleness: 5 factor: 0.5 }"),
+              IsRefused("buffer.threshold.staleness", "max_staleness 5"));
+  EXPECT_OK(
+      Check("size: 1 max_staleness: 5 "
+            "threshold { staleness: 4 factor: 0.5 }"));
 }
 
 TEST(CompleteBufferTest, UnknownNormalise_ListsTheKnown) {
