@@ -1,6 +1,7 @@
 #include "coordinator/uploads/upload_desk.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -177,30 +178,46 @@ std::vector<UploadDesk::Grant> UploadDesk::Admit(absl::Time now,
                                                  absl::Status* spool_full) {
   std::vector<Grant> grants;
   *spool_full = absl::OkStatus();
+  // Those for whose next update there is no room. Others may have what they
+  // need, and what frees the spool may be that their round comes to its end.
+  std::set<JobId> without_room;
+  const auto find_room = [this](const UploadKey& key, Entry* entry) {
+    if (entry->terms.make_room) {
+      ABSL_RETURN_IF_ERROR(entry->terms.make_room());
+    }
+    if (entry->upload != nullptr) return absl::OkStatus();
+    ABSL_ASSIGN_OR_RETURN(const SpoolExtent extent,
+                          spool_->Allocate(entry->header.size_bytes()));
+    entry->upload = std::make_shared<Upload>(key, entry->header, entry->layout,
+                                             spool_, extent, entry->terms);
+    return absl::OkStatus();
+  };
   MutexLock lock(&mutex_);
-  while (!queue_.empty()) {
-    const UploadKey key = queue_.front();
+  for (auto next = queue_.begin(); next != queue_.end();) {
+    const UploadKey key = *next;
     const auto it = entries_.find(key);
     if (it == entries_.end() || !it->second.queued) {  // forgotten meanwhile
-      queue_.pop_front();
+      next = queue_.erase(next);
       continue;
     }
     Entry& entry = it->second;
     const uint64_t charge = ChargeOf(entry);
     // One upload is always let in, however small the window.
     if (granted_ > 0 && charged_ + charge > options_.window_bytes) break;
-    if (entry.terms.make_room) *spool_full = entry.terms.make_room();
-    if (!spool_full->ok()) break;
-    if (entry.upload == nullptr) {
-      auto extent = spool_->Allocate(entry.header.size_bytes());
-      if (!extent.ok()) {
-        *spool_full = extent.status();
-        break;
-      }
-      entry.upload = std::make_shared<Upload>(key, entry.header, entry.layout,
-                                              spool_, *extent, entry.terms);
+    if (without_room.contains(key.job)) {
+      ++next;
+      continue;
     }
-    queue_.pop_front();
+    const absl::Status room = find_room(key, &entry);
+    if (!room.ok()) {
+      without_room.insert(key.job);
+      if (spool_full->ok() || absl::IsResourceExhausted(room)) {
+        *spool_full = room;
+      }
+      ++next;
+      continue;
+    }
+    next = queue_.erase(next);
     entry.queued = false;
     entry.granted = true;
     entry.grant = ++last_grant_;

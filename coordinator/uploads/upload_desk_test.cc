@@ -100,6 +100,29 @@ TEST_F(UploadDeskTest, Admit_SpoolFull_KeepsUploadQueuedAndSaysWhy) {
   EXPECT_EQ(desk.queued(), 1u);
 }
 
+// What they wait for may be that another job's round gets its last update.
+TEST_F(UploadDeskTest, Admit_NoRoomForOneJob_LetsOthersInAndKeepsTheOrder) {
+  UploadDesk desk = Desk(1000);
+  v1::UpdateHeader huge = HeaderOf(bytes_);
+  huge.set_size_bytes(2 << 20);
+  const UploadKey x{"huge", 1, "x"}, y{"huge", 1, "y"};
+  desk.Announce(x, huge, layout_);
+  desk.Announce(a_, HeaderOf(bytes_), layout_);
+  desk.Announce(y, HeaderOf(bytes_), layout_);
+  desk.Announce(b_, HeaderOf(bytes_), layout_);
+  absl::Status full;
+  const auto grants = desk.Admit(now_, &full);
+  EXPECT_THAT(full, StatusIs(absl::StatusCode::kResourceExhausted));
+  ASSERT_EQ(grants.size(), 2u);
+  EXPECT_EQ(grants[0].key, a_);
+  EXPECT_EQ(grants[1].key, b_);
+  // y would fit, but not before x.
+  EXPECT_TRUE(Admitted(&desk).empty());
+  EXPECT_EQ(desk.queued(), 2u);
+  desk.Forget(x);
+  EXPECT_EQ(Admitted(&desk), std::vector<UploadKey>{y});
+}
+
 TEST_F(UploadDeskTest, Find_WithoutGrant_IsRefused) {
   UploadDesk desk = Desk(64);
   desk.Announce(a_, HeaderOf(bytes_), layout_);
