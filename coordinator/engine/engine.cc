@@ -105,7 +105,7 @@ absl::Status Engine::RestoreJob(const JobRow& row,
   if (!rounds.empty()) job->round = rounds.rbegin()->second;
   for (const auto& [number, round] : rounds) {
     if (round.report.round() == 0) continue;
-    reports_[name][number] = round.report;
+    KeepReport(*job, round.report);
     job->last_report = round.report;
     CountAsked(round.report, job.get());
   }

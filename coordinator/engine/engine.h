@@ -78,6 +78,9 @@ class Engine {
     std::function<void(absl::Status)> on_fatal;
   };
 
+  // Rounds of each job whose reports say what was decided about each update.
+  static constexpr int64_t kDetailedReports = 100;
+
   Engine(Options options, const Clock* clock, Journal* journal, Spool* spool,
          ModelStore* store, ModelCatalog* catalog, UploadDesk* desk);
   ~Engine();
@@ -208,6 +211,7 @@ class Engine {
   void DropOldVersions(Job* job);
   void DropVersion(const JobId& name, int64_t version);
   void DropState(Job* job);
+  void KeepReport(const Job& job, const v1::RoundReport& report);
   v1::RoundReport MakeReport(const Job& job, const PublishedRound& published);
   void LeaveOut(Job* job, const std::vector<aggregation::Refusal>& refusals);
   absl::Status CheckModelSize(const v1::JobSpec& spec, int64_t bytes) const;

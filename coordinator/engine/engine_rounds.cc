@@ -304,6 +304,20 @@ v1::RoundReport Engine::MakeReport(const Job& job,
   return report;
 }
 
+// With many workers, what was decided about each is most of a report: it is
+// kept for the newest rounds only. A buffered job needs it for as long as an
+// update may be announced again (IsIncluded).
+void Engine::KeepReport(const Job& job, const v1::RoundReport& report) {
+  std::map<int64_t, v1::RoundReport>& reports = reports_[job.row.spec.name()];
+  reports[report.round()] = report;
+  const int64_t kept =
+      std::max(kDetailedReports, job.row.spec.buffer().max_staleness() + 1);
+  const auto old = reports.find(report.round() - kept);
+  if (old != reports.end() && old->second.has_aggregation()) {
+    old->second.mutable_aggregation()->clear_updates();
+  }
+}
+
 void Engine::PublishVersion(Job* job, const PublishedRound& published) {
   const JobId& name = job->row.spec.name();
   for (const WorkerId& worker : job->round.included) {
@@ -315,7 +329,7 @@ void Engine::PublishVersion(Job* job, const PublishedRound& published) {
   job->round.report = MakeReport(*job, published);
   job->last_report = job->round.report;
   CountAsked(job->round.report, job);
-  reports_[name][job->round.round] = job->round.report;
+  KeepReport(*job, job->round.report);
   DropState(job);
   job->head = published.manifest;
   job->version = published.manifest.version();
@@ -412,7 +426,7 @@ void Engine::PerformOne(Job* job, const FinishEvaluation& action) {
   }
   job->round.phase = RoundPhase::kDone;
   job->last_report = job->round.report;
-  reports_[name][action.round] = job->round.report;
+  KeepReport(*job, job->round.report);
   Mutate(job->round);
   job->needs_tick = true;
   candidates_changed_ = true;

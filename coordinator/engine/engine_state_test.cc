@@ -99,6 +99,31 @@ TEST_F(EngineStateTest, FinishedJob_ReportsTheOptimizerAndKeepsNoState) {
   }
 }
 
+// Reports of many workers must not fill the memory round after round.
+TEST_F(EngineStateTest, OldRounds_KeepTheirReportButNotEachDecision) {
+  const int64_t rounds = Engine::kDetailedReports + 2;
+  Disk disk;
+  ASSERT_OK_AND_ASSIGN(
+      const v1::JobStatus status,
+      Run(&disk, SmallJob("job", rounds, 2), 0, When::kBefore));
+  ASSERT_EQ(status.state(), v1::SUCCEEDED) << status.reason();
+  const auto check = [&] {
+    ASSERT_EQ(reports_.size(), rounds);
+    for (const v1::RoundReport& report : reports_) {
+      EXPECT_EQ(report.aggregation().rule(), "fedavg");
+      EXPECT_EQ(report.included_size(), 2);
+      EXPECT_EQ(report.aggregation().updates_size(),
+                report.round() <= 2 ? 0 : 2)
+          << report.round();
+    }
+  };
+  check();
+  Process restarted(&disk);
+  restarted.Start();
+  reports_ = Rounds(&restarted, "job");
+  check();
+}
+
 TEST_F(EngineStateTest, KilledAtAnyCommit_EndsWithTheSameModel) {
   std::string expected;
   int64_t commits = 0;

@@ -64,7 +64,8 @@ std::vector<DetailColumn> AllColumns() {
   };
 }
 
-std::string RuleLine(const v1::AggregationReport& report) {
+// n: updates that the rule got.
+std::string RuleLine(const v1::AggregationReport& report, int n) {
   std::string line = report.rule();
   if (report.pre_aggregation_size() > 0) {
     absl::StrAppend(&line, " of ",
@@ -73,7 +74,6 @@ std::string RuleLine(const v1::AggregationReport& report) {
   if (!report.server_optimizer().empty()) {
     absl::StrAppend(&line, ", then ", report.server_optimizer());
   }
-  const int n = report.updates_size();
   absl::StrAppend(&line, "; ");
   if (report.has_f()) absl::StrAppend(&line, "f ", report.f(), " of ");
   absl::StrAppend(&line, n, n == 1 ? " update" : " updates");
@@ -151,9 +151,20 @@ std::vector<std::string> DetailLines(const v1::RoundReport& report,
                                      size_t max_rows) {
   std::vector<std::string> lines;
   if (report.has_aggregation()) {
-    lines.push_back(
-        absl::StrCat(kIndent, Printable(RuleLine(report.aggregation()))));
-    AppendUpdates(report.aggregation(), max_rows, &lines);
+    const v1::AggregationReport& aggregation = report.aggregation();
+    // An old round's decisions are not kept.
+    const bool forgotten =
+        aggregation.updates_size() == 0 && report.included_size() > 0;
+    lines.push_back(absl::StrCat(
+        kIndent, Printable(RuleLine(aggregation,
+                                    forgotten ? report.included_size()
+                                              : aggregation.updates_size()))));
+    if (forgotten) {
+      lines.push_back(absl::StrCat(
+          kIndent, "  what became of each is kept for the newest rounds only"));
+    } else {
+      AppendUpdates(aggregation, max_rows, &lines);
+    }
   }
   AppendExcluded(report, max_rows, &lines);
   return lines;

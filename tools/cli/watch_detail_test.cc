@@ -56,6 +56,17 @@ TEST(DetailLines, Selection_ShowsOnlyTheColumnsThatTheRuleHas) {
                   "      w2                0  1e+06  1.25e+12  no"));
 }
 
+TEST(DetailLines, OldRound_SaysThatDecisionsAreNotKept) {
+  v1::RoundReport report;
+  report.mutable_aggregation()->set_rule("krum");
+  report.mutable_aggregation()->set_f(1);
+  for (const char* worker : {"w1", "w2", "w3"}) report.add_included(worker);
+  EXPECT_THAT(DetailLines(report),
+              ElementsAre("    krum; f 1 of 3 updates",
+                          "      what became of each is kept for the newest "
+                          "rounds only"));
+}
+
 TEST(DetailLines, CoordinateRule_ShowsSharesAndWhatWasTrimmed) {
   v1::RoundReport report;
   v1::AggregationReport& aggregation = *report.mutable_aggregation();
