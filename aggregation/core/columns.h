@@ -51,7 +51,9 @@ struct OutsideShares {
   int64_t coordinates = 0;     // of the sample, at most kSampledCoordinates
   std::vector<double> shares;  // [m]
 };
-constexpr int64_t kSampledCoordinates = 1 << 16;
+// Enough for a share to be off by less than a hundredth (one standard error);
+// more would cost as much as the rule itself.
+constexpr int64_t kSampledCoordinates = 1 << 12;
 
 // Writes the rule's result to `out` in one pass over the rows. `shares` (may be
 // null) is measured on a fixed, evenly spread sample of the coordinates; a

@@ -36,7 +36,7 @@ __attribute__((target("avx512f"))) uint64_t Read512(const char* bytes,
   __m512i all[4] = {};
   for (size_t i = 0; i + 4 * kLine <= size; i += 4 * kLine) {
     for (int k = 0; k < 4; ++k) {
-      if (ahead > 0) _mm_prefetch(bytes + i + k * kLine + ahead, _MM_HINT_NTA);
+      if (ahead > 0) _mm_prefetch(bytes + i + k * kLine + ahead, _MM_HINT_T0);
       all[k] =
           _mm512_or_si512(all[k], _mm512_loadu_si512(bytes + i + k * kLine));
     }
@@ -52,7 +52,7 @@ __attribute__((target("avx2"))) uint64_t Read256(const char* bytes, size_t size,
   for (size_t i = 0; i + 4 * kLine <= size; i += 4 * kLine) {
     for (int k = 0; k < 8; ++k) {
       const char* const half = bytes + i + k * 32;
-      if (ahead > 0 && k % 2 == 0) _mm_prefetch(half + ahead, _MM_HINT_NTA);
+      if (ahead > 0 && k % 2 == 0) _mm_prefetch(half + ahead, _MM_HINT_T0);
       all[k] = _mm256_or_si256(
           all[k], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(half)));
     }
