@@ -96,6 +96,12 @@ absl::StatusOr<std::unique_ptr<Aggregator>> MakeAggregator(
     const Spec& spec, const AggregatorOptions& options) {
   ABSL_RETURN_IF_ERROR(ResolveInstructionSet(options.instruction_set).status());
   ABSL_RETURN_IF_ERROR(CheckArithmetic(spec.fedavg()));
+  if (spec.has_server_optimizer() && spec.server_optimizer().kind_case() ==
+                                         v1::ServerOptimizer::KIND_NOT_SET) {
+    return absl::InvalidArgumentError(
+        "aggregation.server_optimizer is empty or unknown, expected fedavgm, "
+        "fedadagrad, fedadam, fedyogi or diloco");
+  }
   if (spec.fedavg().arithmetic() == Spec::FedAvg::FIXED_POINT) {
     ABSL_RETURN_IF_ERROR(
         CheckMaxWeight(spec, "fedavg", !spec.fedavg().uniform()));

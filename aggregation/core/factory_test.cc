@@ -228,6 +228,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"pre_aggregation { nearest_neighbour_mixing { f_fraction: 0.5 } }",
          "aggregation.pre_aggregation[0].nearest_neighbour_mixing.f_fraction",
          "[0, 0.5)"},
+        {"server_optimizer {}", "aggregation.server_optimizer is empty",
+         "expected fedavgm"},
         {"pre_aggregation { bucketing {} }",
          "aggregation.pre_aggregation[0].bucketing.size is 0", "expected 2"},
         {"pre_aggregation { bucketing { size: 1 } }",

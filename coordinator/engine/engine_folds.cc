@@ -137,6 +137,7 @@ void Engine::StartFold(Job* job) {
   input.from = sum->row;
   input.check_digest = sum->check_digest;
   input.to = sum->spares.back();
+  input.instruction_set = options_.publish.aggregator.instruction_set;
   Trial trial(*job);
   double total = TotalWeight(*job);
   std::deque<Waiting> later;

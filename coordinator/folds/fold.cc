@@ -76,8 +76,9 @@ absl::Status SumReader::Check() {
 }
 
 absl::StatusOr<Digest> AddToSum(Spool* spool, const FoldInput& input) {
-  const aggregation::InstructionSet instruction_set =
-      *aggregation::ResolveInstructionSet(aggregation::InstructionSet::kBest);
+  ABSL_ASSIGN_OR_RETURN(
+      const aggregation::InstructionSet instruction_set,
+      aggregation::ResolveInstructionSet(input.instruction_set));
   const Sources open = Open(*spool, input.updates);
   const size_t elements = input.layout.total_elements();
   std::vector<int64_t> block(std::min(elements, kFixedPointBlock));

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "aggregation/core/fixed_point.h"
+#include "aggregation/core/instruction_set.h"
 #include "base/digest.h"
 #include "base/ids.h"
 #include "base/model_layout.h"
@@ -50,6 +51,8 @@ struct FoldInput {
   bool check_digest = false;
   SpoolExtent to;  // of SumBytes
   std::vector<FoldUpdate> updates;
+  aggregation::InstructionSet instruction_set =
+      aggregation::InstructionSet::kBest;
 };
 
 // Writes to `to` the sum `from` and all updates; returns the digest of what was
@@ -59,7 +62,8 @@ struct FoldInput {
 // Errors: one that blames a worker (BlamedWorker) for an update that cannot be
 // read or has a value beyond the range; DATA_LOSS, blaming nobody, if `from`
 // cannot be read or is not what its digest says; RESOURCE_EXHAUSTED if the disk
-// is full; the spool's other ones. After an error `to` holds nothing of use,
+// is full; FAILED_PRECONDITION for an instruction set that the processor lacks;
+// the spool's other ones. After an error `to` holds nothing of use,
 // and all else is as it was.
 absl::StatusOr<Digest> AddToSum(Spool* spool, const FoldInput& input);
 

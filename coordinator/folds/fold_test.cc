@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "aggregation/core/instruction_set.h"
 #include "aggregation/core/update_set.h"
 #include "base/random.h"
 #include "base/status_matchers.h"
@@ -102,6 +103,17 @@ TEST_F(FoldTest, AnyOrderInAnyBatches_GivesTheSameDigest) {
     }
     EXPECT_EQ(sum->digest, whole.digest) << "seed " << seed;
     spool_->Release(sum->extent);
+  }
+}
+
+TEST_F(FoldTest, AnyInstructionSet_GivesTheSameDigest) {
+  const std::vector<FoldUpdate> updates = PutMany(5);
+  const FoldRow best = Fold(Input(updates));
+  for (const auto set : aggregation::SupportedInstructionSets()) {
+    FoldInput input = Input(updates);
+    input.instruction_set = set;
+    EXPECT_EQ(Fold(input).digest, best.digest)
+        << aggregation::InstructionSetName(set);
   }
 }
 
