@@ -2,6 +2,7 @@
 #define KOINON_BASE_TLS_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -9,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "base/env.h"
+#include "base/node_identity.h"
 
 namespace grpc {
 class AuthContext;
@@ -44,14 +46,29 @@ MakeChannelCredentials(Env* env, const TlsFiles& files, absl::Time now);
 std::shared_ptr<grpc::ServerCredentials> MakeInsecureServerCredentials();
 std::shared_ptr<grpc::ChannelCredentials> MakeInsecureChannelCredentials();
 
-// Who a peer is, from the URI in its verified certificate:
-// "koinon://FEDERATION/worker/NAME" or "koinon://FEDERATION/client/NAME".
+// Credentials for calls to nodes of the DHT. Their certificates carry the DNS
+// name kNodeDnsName instead of where they happen to be reached; who answered is
+// in the call's AuthContext (PeerIdentityOf), and the caller checks it.
+inline constexpr char kNodeDnsName[] = "node.koinon.internal";
+
+// Who a peer is, from the URIs in its verified certificate:
+// "koinon://FEDERATION/ROLE/NAME", and the node's if it has one.
 struct PeerIdentity {
-  enum class Role { kAnonymous /* plaintext */, kWorker, kClient, kServer };
+  enum class Role {
+    kAnonymous /* plaintext */,
+    kWorker,
+    kClient,
+    kServer,
+    kNode /* koinon-dht */
+  };
   Role role = Role::kAnonymous;
   std::string federation;
   std::string name;
+  std::optional<NodeIdentity> node;
 };
+// "server", "worker/NAME", "client/NAME", "node/NAME": who may write which
+// records. Empty for anonymous peers.
+std::string OwnerOf(const PeerIdentity& identity);
 // UNAUTHENTICATED if the peer used TLS but its certificate carries no such URI.
 absl::StatusOr<PeerIdentity> PeerIdentityOf(const grpc::AuthContext& context);
 absl::StatusOr<PeerIdentity> ParseIdentityUri(absl::string_view uri);

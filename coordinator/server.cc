@@ -18,7 +18,7 @@
 #include "coordinator/engine/engine.h"
 #include "coordinator/models/catalog.h"
 #include "coordinator/models/model_store.h"
-#include "coordinator/net/acceptor.h"
+#include "base/acceptor.h"
 #include "coordinator/service/client_service.h"
 #include "coordinator/service/model_chunks.h"
 #include "coordinator/service/worker_service.h"

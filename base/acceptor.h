@@ -1,5 +1,5 @@
-#ifndef KOINON_COORDINATOR_NET_ACCEPTOR_H_
-#define KOINON_COORDINATOR_NET_ACCEPTOR_H_
+#ifndef KOINON_BASE_ACCEPTOR_H_
+#define KOINON_BASE_ACCEPTOR_H_
 
 #include <atomic>
 #include <cstdint>
@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-namespace koinon::coordinator {
+namespace koinon {
 
 // Listens and hands accepted connections on, in place of gRPC's own listener:
 // gRPC 1.51 never accepts again once accept() has failed for want of a file
@@ -77,6 +77,6 @@ absl::StatusOr<std::pair<std::string, int>> ParseHostPort(
 // True for 127.0.0.0/8, ::1 and "localhost".
 bool IsLoopback(absl::string_view host);
 
-}  // namespace koinon::coordinator
+}  // namespace koinon
 
-#endif  // KOINON_COORDINATOR_NET_ACCEPTOR_H_
+#endif  // KOINON_BASE_ACCEPTOR_H_

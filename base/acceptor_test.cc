@@ -1,4 +1,4 @@
-#include "coordinator/net/acceptor.h"
+#include "base/acceptor.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 #include "base/mutex.h"
 #include "base/status_matchers.h"
 
-namespace koinon::coordinator {
+namespace koinon {
 namespace {
 
 using ::testing::HasSubstr;
@@ -174,4 +174,4 @@ TEST(IsLoopbackTest, OnlyLoopbackAddresses) {
 }
 
 }  // namespace
-}  // namespace koinon::coordinator
+}  // namespace koinon

@@ -1,4 +1,4 @@
-#include "coordinator/net/acceptor.h"
+#include "base/acceptor.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 
-namespace koinon::coordinator {
+namespace koinon {
 namespace {
 
 constexpr int kBacklog = 1024;
@@ -202,4 +202,4 @@ bool IsLoopback(absl::string_view host) {
          IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
-}  // namespace koinon::coordinator
+}  // namespace koinon

@@ -1,0 +1,108 @@
+#ifndef KOINON_DHT_STORE_RECORD_STORE_H_
+#define KOINON_DHT_STORE_RECORD_STORE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/env.h"
+#include "dht/key.h"
+#include "dht/records/rejection.h"
+#include "dht/records/signed.h"
+#include "proto/dht.pb.h"
+
+namespace koinon::dht {
+
+// What a node keeps for others: records, on disk, and who provides what, in
+// memory. Everything is verified before it is kept and bounded in bytes and
+// keys, in total and for each writer; a writer over its quota is refused and
+// nobody else notices. What has expired is never given out. Not thread-safe:
+// the node's one thread owns it.
+//
+// A writer is whoever's channel the record came by (a node id). A record that
+// another holder hands on counts for the one that hands it on only if it is new
+// here.
+class RecordStore {
+ public:
+  struct Options {
+    size_t max_keys = 65'536;
+    size_t max_bytes = 64 << 20;
+    size_t max_keys_per_writer = 4'096;
+    size_t max_bytes_per_writer = 8 << 20;
+    size_t max_provider_keys = 65'536;
+    size_t max_providers_per_key = 64;
+    size_t max_provider_keys_per_writer = 1'024;
+    // A record that nobody has stored again for so long is forgotten.
+    absl::Duration lifetime = absl::Hours(24);
+    absl::Duration provider_lifetime = absl::Minutes(10);
+    absl::Duration republish = absl::Hours(1);
+  };
+
+  // Records are kept as files in `dir`, which belongs to this store alone: one
+  // for each key, written atomically and not synced (others hold copies); what
+  // a crash or a bad disk has left of one is found by its signature or hash
+  // when it is read back, and removed. Empty: in memory only. `trust` is
+  // copied.
+  static absl::StatusOr<std::unique_ptr<RecordStore>> Open(
+      Env* env, const std::string& dir, Options options, RecordTrust trust,
+      absl::Time now);
+  ~RecordStore();
+
+  // Keeps the record for `options.lifetime` or until its own expiry, whichever
+  // comes first; the same one again begins its lifetime anew. RejectedErrors,
+  // counted: whatever OpenRecord refuses, kRolledBack, kEquivocation (the first
+  // stays), kQuota. Other errors: the disk's; the record is not kept.
+  absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
+                   absl::Time now);
+
+  struct Stored {
+    v1::Record record;
+    OpenedRecord opened;
+  };
+  std::optional<Stored> Get(const Key& key, absl::Time now) const;
+
+  // `provider` provides the content `key` for `options.provider_lifetime`; the
+  // caller has checked that it announced itself. kQuota, counted.
+  absl::Status AddProvider(const Key& key, const Contact& provider,
+                           absl::Time now);
+  void RemoveProvider(const Key& key, const Key& provider);
+  struct ProviderUntil {
+    Contact contact;
+    absl::Time expires;
+  };
+  // The last announced first; at most `count`.
+  std::vector<ProviderUntil> Providers(const Key& key, size_t count,
+                                       absl::Time now) const;
+
+  // Forgets what has expired. Returns how many records and providers.
+  size_t Sweep(absl::Time now);
+  // Records that were not stored by anybody for `options.republish`, at most
+  // `count`; each is given out once in that time.
+  std::vector<Key> ToRepublish(absl::Time now, size_t count);
+  std::vector<Key> All() const;  // of records, ascending
+
+  struct Totals {
+    size_t records = 0;
+    size_t record_bytes = 0;
+    size_t provider_keys = 0;
+    size_t providers = 0;
+    size_t writers = 0;
+  };
+  Totals totals() const;
+  const RejectionCounts& rejections() const;
+
+ private:
+  struct State;
+  explicit RecordStore(std::unique_ptr<State> state);
+  const std::unique_ptr<State> state_;
+};
+
+}  // namespace koinon::dht
+
+#endif  // KOINON_DHT_STORE_RECORD_STORE_H_

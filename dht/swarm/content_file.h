@@ -1,0 +1,103 @@
+#ifndef KOINON_DHT_SWARM_CONTENT_FILE_H_
+#define KOINON_DHT_SWARM_CONTENT_FILE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/digest.h"
+#include "base/env.h"
+#include "base/mutex.h"
+#include "dht/swarm/bitmap.h"
+#include "dht/swarm/merkle.h"
+#include "proto/model.pb.h"
+
+namespace koinon::dht {
+
+// A content on disk, whole or growing: its bytes, which pieces are there, and
+// the hashes to serve them with. Nothing is in it that was not verified against
+// the root. Thread-safe.
+class ContentFile {
+ public:
+  // What a fetch keeps beside PATH (the bytes): PATH.pieces, the bitmap and the
+  // piece layer, and PATH.leaves, the leaves' hashes.
+  //
+  // Takes up what an earlier fetch of the same content left at `path`, or
+  // begins anew, with the disk's room reserved. Pieces that the synced bitmap
+  // names are believed; what came after the last sync is fetched again.
+  // RESOURCE_EXHAUSTED when the disk is full.
+  static absl::StatusOr<std::shared_ptr<ContentFile>> Resume(
+      Env* env, const std::string& path, const v1::Content& content);
+
+  // A whole one that this process, or an earlier one, has verified or written.
+  // `leaves`: DATA_LOSS unless the tree over them has the content's root.
+  static absl::StatusOr<std::shared_ptr<ContentFile>> OpenWhole(
+      Env* env, const std::string& path, const v1::Content& content,
+      std::vector<Digest> leaves);
+  // The leaves' hashes as a file keeps them: 32 bytes each, nothing else.
+  static absl::StatusOr<std::vector<Digest>> ReadLeaves(
+      Env* env, const std::string& path);
+  static absl::Status WriteLeaves(Env* env, const std::string& path,
+                                  absl::Span<const Digest> leaves);
+
+  ~ContentFile();
+
+  const v1::Content& content() const;
+  const PieceMap& map() const;
+  const std::string& path() const;
+  Bitmap have() const;
+  bool Has(uint32_t piece) const;
+  bool complete() const;
+
+  // The piece layer (a hash for each piece): empty until it is known.
+  std::vector<Digest> piece_layer() const;
+  // DATA_LOSS unless it has the content's root.
+  absl::Status SetPieceLayer(std::vector<Digest> layer);
+
+  // --- Serving ---
+  // NOT_FOUND if the piece is not there.
+  absl::StatusOr<std::vector<Digest>> LeavesOf(uint32_t piece) const;
+  absl::Status Read(uint32_t piece, uint32_t offset, size_t size,
+                    void* data) const;
+
+  // --- Growing ---
+  // One piece on its way; discarded unless it is finished. One thread.
+  class Incoming {
+   public:
+    virtual ~Incoming() = default;
+    // Whole leaves, in order; each is checked before it is written. DATA_LOSS,
+    // naming the leaf, if it is not the content's.
+    virtual absl::Status Append(absl::Span<const uint8_t> leaves) = 0;
+    // Leaves still missing.
+    virtual uint32_t left() const = 0;
+    // After the last leaf: the piece is there, and may be served. False: it
+    // was there already.
+    virtual absl::StatusOr<bool> Finish() = 0;
+  };
+  // DATA_LOSS if `leaves` are not those of the piece (its hash in the layer);
+  // FAILED_PRECONDITION without a layer.
+  absl::StatusOr<std::unique_ptr<Incoming>> Begin(uint32_t piece,
+                                                  std::vector<Digest> leaves);
+  // Of whole contents that come by another way (a delta applied): the next
+  // bytes, from the beginning, without hashes to go by; FinishWhole compares
+  // the root: DATA_LOSS, and nothing is kept, if it differs.
+  absl::Status AppendWhole(absl::Span<const uint8_t> bytes);
+  absl::Status FinishWhole();
+
+  // Makes what is there durable; runs by itself every 64 MiB.
+  absl::Status Sync();
+
+ private:
+  struct State;
+  explicit ContentFile(std::unique_ptr<State> state);
+  const std::unique_ptr<State> state_;
+};
+
+}  // namespace koinon::dht
+
+#endif  // KOINON_DHT_SWARM_CONTENT_FILE_H_

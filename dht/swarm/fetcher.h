@@ -1,0 +1,73 @@
+#ifndef KOINON_DHT_SWARM_FETCHER_H_
+#define KOINON_DHT_SWARM_FETCHER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/digest.h"
+#include "dht/key.h"
+#include "dht/peer.h"
+#include "dht/swarm/content_file.h"
+#include "dht/swarm/piece_picker.h"
+#include "proto/dht.pb.h"
+#include "proto/model.pb.h"
+
+namespace koinon::dht {
+
+// Fetches one content into a file from whoever has it, and serves what it has
+// got meanwhile: by Fetch streams to the peers it was told of, to those that
+// these name, and to the providers that the DHT knows. A peer that sends a
+// wrong leaf is banned; one that stays silent is dropped. The origin gives what
+// nobody else has.
+//
+//   SwarmFetch fetch(peer, options);
+//   ABSL_RETURN_IF_ERROR(fetch.Run(&cancelled));
+//
+// Memory: at most 64 MiB. One thread runs it; it may be cancelled from another.
+class SwarmFetch {
+ public:
+  struct Options {
+    v1::Content content;
+    Digest file_digest;  // for the DHT's providers
+    std::shared_ptr<ContentFile> file;
+    std::vector<Contact> peers;     // without the origin
+    std::optional<Contact> origin;  // the coordinator
+    size_t max_sources = 10;
+    PiecePicker::Options picker;  // pieces and seed are filled in
+    // Nothing has come from anybody for so long: given up, UNAVAILABLE.
+    absl::Duration patience = absl::Seconds(60);
+    // Asks the DHT for more sources this often while there are too few.
+    absl::Duration rediscover = absl::Seconds(5);
+    // Called with the bytes that are there, and of how many; from its threads.
+    std::function<void(int64_t have, int64_t size)> on_progress;
+  };
+
+  SwarmFetch(Peer* peer, Options options);
+  ~SwarmFetch();
+
+  // Until every piece is there. UNAVAILABLE, saying who was asked and why
+  // nothing came; RESOURCE_EXHAUSTED when the disk is full; CANCELLED. What has
+  // come stays in the file and is served for as long as it is on the board.
+  absl::Status Run();
+  void Cancel();
+
+  // What has moved, and who lied: by node id, in hex.
+  v1::SwarmTraffic traffic() const;
+  std::vector<std::string> liars() const;
+
+ private:
+  struct State;
+  const std::unique_ptr<State> state_;
+};
+
+}  // namespace koinon::dht
+
+#endif  // KOINON_DHT_SWARM_FETCHER_H_

@@ -1,0 +1,83 @@
+#ifndef KOINON_DHT_SWARM_PIECE_PICKER_H_
+#define KOINON_DHT_SWARM_PIECE_PICKER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "dht/swarm/bitmap.h"
+
+namespace koinon::dht {
+
+// Which piece to fetch from whom: rarest first (ties drawn by seed, so that
+// peers do not all want the same), a bounded number in flight from each source,
+// and an endgame in which the last pieces are asked of several. Pure: told
+// `now`; the same calls give the same choices. Not thread-safe.
+//
+// Sources are numbers that the caller gives out. The origin chooses what it
+// sends, so that its copies are few: it is asked for "any", in numbers.
+class PiecePicker {
+ public:
+  struct Options {
+    size_t pieces = 0;
+    uint64_t seed = 0;
+    size_t in_flight_per_source = 4;
+    size_t endgame_pieces = 3;  // missing; then each may be asked of several
+    size_t endgame_copies = 2;
+    // A piece that has not come for so long may be asked of another too.
+    absl::Duration piece_patience = absl::Seconds(8);
+    // The origin is asked for a certain piece when no source has had it for so
+    // long, and for anything when nothing at all has come for as long.
+    absl::Duration last_resort_patience = absl::Seconds(2);
+    absl::Duration ban = absl::Seconds(30);
+    int strikes = 3;  // bans before a source is never asked again
+  };
+  using Source = uint64_t;
+
+  PiecePicker(Options options, Bitmap have, absl::Time now);
+  ~PiecePicker();
+
+  void AddSource(Source source, bool origin);
+  // Gone: what was in flight from it is wanted again.
+  void RemoveSource(Source source);
+  void OnHave(Source source, const Bitmap& have);
+  void OnHave(Source source, uint32_t piece);
+
+  // What to ask of `source` now. Empty: nothing.
+  struct Wants {
+    std::vector<uint32_t> pieces;
+    bool last_resort = false;      // of an origin: these pieces and no others
+    uint32_t any = 0;              // of an origin: so many of its choice
+    std::vector<uint32_t> cancel;  // came from elsewhere
+  };
+  Wants Next(Source source, absl::Time now);
+
+  // The piece is here, verified. False: it was here before (wasted).
+  bool OnPiece(Source source, uint32_t piece, absl::Time now);
+  // An origin's own choice begins to arrive: nobody else need be asked.
+  void OnStarted(Source source, uint32_t piece, absl::Time now);
+  // The source will not send it, or the transfer broke off.
+  void OnRefused(Source source, uint32_t piece, absl::Time now);
+  // The origin gives out no more for now.
+  void OnNoneForYou(Source source, absl::Time now);
+  // It sent bytes that are not the piece's: banned for a while.
+  void OnLied(Source source, absl::Time now);
+  bool banned(Source source, absl::Time now) const;
+  bool banned_for_good(Source source) const;
+
+  const Bitmap& have() const;
+  bool done() const { return have().full(); }
+  // When Next may answer differently though nothing was reported.
+  absl::Time next_deadline(absl::Time now) const;
+
+ private:
+  struct State;
+  const std::unique_ptr<State> state_;
+};
+
+}  // namespace koinon::dht
+
+#endif  // KOINON_DHT_SWARM_PIECE_PICKER_H_

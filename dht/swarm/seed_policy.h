@@ -1,0 +1,63 @@
+#ifndef KOINON_DHT_SWARM_SEED_POLICY_H_
+#define KOINON_DHT_SWARM_SEED_POLICY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dht/swarm/bitmap.h"
+
+namespace koinon::dht {
+
+// Which piece an origin gives to whom: the one that it has given out least
+// (ties drawn by seed), and none more than `copies` times while peers can pass
+// it on. So what leaves the origin does not grow with the number of workers.
+// Pure. Not thread-safe. One for each content.
+//
+// Copies count within an island: the peers that may serve each other. A site
+// whose workers do not exchange with others is an island of its own; a peer
+// that serves nobody counts for nobody, and gets pieces from its island like
+// all.
+class SeedPolicy {
+ public:
+  struct Options {
+    size_t pieces = 0;
+    size_t copies = 2;
+    uint64_t seed = 0;
+  };
+  using Peer = uint64_t;
+
+  explicit SeedPolicy(Options options);
+  ~SeedPolicy();
+
+  // `serves`: others can fetch from it.
+  void AddPeer(Peer peer, std::string island, bool serves, const Bitmap& have);
+  // It has gone, and with it, if `lost`, what it had: those copies do not count
+  // any more. A peer that finished and still serves is not lost.
+  void RemovePeer(Peer peer, bool lost);
+  void OnHave(Peer peer, uint32_t piece);
+
+  // A piece for `peer`, counted as given; none if every piece that it lacks is
+  // held, or on its way to, `copies` serving peers of its island.
+  std::optional<uint32_t> Choose(Peer peer);
+  // `peer` asks for this very piece as its last resort: given, and counted
+  // apart. False if it has it already.
+  bool Grant(Peer peer, uint32_t piece);
+  // The piece did not get there.
+  void OnBroken(Peer peer, uint32_t piece);
+
+  // Pieces that Choose gave out, and that Grant did.
+  int64_t chosen() const;
+  int64_t granted() const;
+
+ private:
+  struct State;
+  const std::unique_ptr<State> state_;
+};
+
+}  // namespace koinon::dht
+
+#endif  // KOINON_DHT_SWARM_SEED_POLICY_H_

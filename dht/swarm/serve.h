@@ -1,0 +1,53 @@
+#ifndef KOINON_DHT_SWARM_SERVE_H_
+#define KOINON_DHT_SWARM_SERVE_H_
+
+#include <cstddef>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "dht/key.h"
+#include "dht/swarm/content_board.h"
+#include "grpcpp/grpcpp.h"
+#include "proto/dht.pb.h"
+
+namespace koinon::dht {
+
+// Serves what is on a board: the other end of SwarmFetch. As an origin it gives
+// out few copies of each piece (SeedPolicy). Thread-safe.
+class Seeder {
+ public:
+  struct Options {
+    bool is_origin = false;
+    size_t copies = 2;        // of each piece, of an origin
+    size_t max_streams = 64;  // more: RESOURCE_EXHAUSTED
+    size_t max_wants = 64;    // pieces asked for and not sent, on a stream
+    size_t block_bytes = 256 << 10;
+  };
+  Seeder(ContentBoard* board, Options options);
+  // No stream may be open any more.
+  ~Seeder();
+
+  // Fetch. `allowed`: what the policy says of the caller. `caller`: what its
+  // certificate says; the address is its own claim, in OpenContent. `island`:
+  // whom it can exchange with (SeedPolicy). The reactor deletes itself.
+  grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply>* Serve(
+      const absl::Status& allowed, Contact caller, std::string island);
+  // Ends the streams that are open.
+  void Stop();
+
+  struct Counts {
+    int64_t streams = 0;  // open
+    int64_t pieces = 0;   // sent whole
+    int64_t last_resort = 0;
+    int64_t refused = 0;
+  };
+  Counts counts() const;
+
+ private:
+  struct State;
+  const std::shared_ptr<State> state_;  // second owners: the streams
+};
+
+}  // namespace koinon::dht
+
+#endif  // KOINON_DHT_SWARM_SERVE_H_
