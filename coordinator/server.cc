@@ -12,44 +12,27 @@
 
 #include "absl/strings/str_cat.h"
 #include "aggregation/core/instruction_set.h"
+#include "base/acceptor.h"
 #include "base/ids.h"
 #include "base/log.h"
+#include "base/rpc_server.h"
 #include "base/status_macros.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/models/catalog.h"
 #include "coordinator/models/model_store.h"
-#include "base/acceptor.h"
 #include "coordinator/service/client_service.h"
 #include "coordinator/service/model_chunks.h"
 #include "coordinator/service/worker_service.h"
 #include "coordinator/spool/spool.h"
 #include "coordinator/uploads/upload_desk.h"
-#include "grpc/impl/codegen/grpc_types.h"
-#include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
-#include "grpcpp/health_check_service_interface.h"
-#include "grpcpp/impl/server_builder_option.h"
-#include "grpcpp/impl/server_builder_plugin.h"
 
 namespace koinon::coordinator {
 namespace {
 
 // Beside a chunk's data, a message holds its offset and a few tags; a submitted
 // job or a Hello with many held updates is smaller than this too.
-constexpr int kMessageOverheadBytes = 1 << 20;
-constexpr int kMaxMetadataBytes = 16 << 10;
-// What one stream's sender may have under way without our reading it. The
-// default of 64 KiB is slow over long links; bandwidth probing instead makes
-// gRPC buffer megabytes for each upload.
-constexpr int kStreamLookaheadBytes = 256 << 10;
-// gRPC lets a connection's read buffer grow to as much as ever came at once,
-// and keeps it while the connection is idle, unless its memory quota is short.
-// So the quota is: what the uploads in the window may take, and a small share
-// for each open connection (an idle one takes less than half of it).
-constexpr size_t kTransportBytes = size_t{64} << 20;
-constexpr size_t kTransportBytesPerConnection = size_t{64} << 10;
-// HTTP/2 frames of the default 16 KiB make a chunk arrive in 64 pieces.
-constexpr int kMaxFrameBytes = 1 << 20;
+constexpr size_t kMessageOverheadBytes = 1 << 20;
 constexpr uint64_t kStreamChargeBytes = uint64_t{2} << 20;
 constexpr absl::Duration kGrpcShutdown = absl::Seconds(2);
 
@@ -64,19 +47,6 @@ uint64_t DrawSeed() {
   }
   return seed;
 }
-
-// gRPC's reflection library puts itself into every server of a program that it
-// is linked into. This takes it out again.
-class WithoutReflection final : public grpc::ServerBuilderOption {
- public:
-  void UpdateArguments(grpc::ChannelArguments*) override {}
-  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>*
-                         plugins) override {
-    std::erase_if(*plugins, [](const auto& plugin) {
-      return plugin->name() == "proto_server_reflection";
-    });
-  }
-};
 
 // An exclusive lock on the state directory for as long as this lives.
 class DirLock {
@@ -208,16 +178,12 @@ struct Server::State {
   std::unique_ptr<Engine> engine;
   std::unique_ptr<WorkerServiceImpl> worker_service;
   std::unique_ptr<ClientServiceImpl> client_service;
-  std::unique_ptr<Acceptor> acceptor;
-  grpc::ResourceQuota quota{"koinon"};
-  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections;
-  std::unique_ptr<grpc::Server> grpc_server;
+  std::unique_ptr<RpcServer> rpc;
   bool stopped = false;
 
   absl::Status OpenState();
   absl::Status StartEngine(const JournalContents& contents);
-  absl::Status StartGrpc(
-      const std::shared_ptr<grpc::ServerCredentials>& credentials);
+  absl::Status Serve(std::shared_ptr<grpc::ServerCredentials> credentials);
   void Stop();
 };
 
@@ -270,84 +236,38 @@ absl::Status Server::State::StartEngine(const JournalContents& contents) {
   return engine->Start(contents);
 }
 
-absl::Status Server::State::StartGrpc(
-    const std::shared_ptr<grpc::ServerCredentials>& credentials) {
-  ABSL_ASSIGN_OR_RETURN(const auto address, ParseHostPort(spec.listen));
-  ABSL_ASSIGN_OR_RETURN(
-      acceptor, Acceptor::Listen({.host = address.first,
-                                  .port = address.second,
-                                  .max_connections = spec.max_connections}));
+absl::Status Server::State::Serve(
+    std::shared_ptr<grpc::ServerCredentials> credentials) {
   policy = std::make_unique<AccessPolicy>(spec.federation, !spec.insecure);
   worker_service = std::make_unique<WorkerServiceImpl>(
       engine.get(), desk.get(), &catalog, chunks.get(), options.clock,
       policy.get());
   client_service = std::make_unique<ClientServiceImpl>(
       engine.get(), &catalog, chunks.get(), policy.get());
-
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::ServerBuilder builder;
-  if (spec.reflection || IsLoopback(address.first)) {
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  } else {
-    builder.SetOption(std::make_unique<WithoutReflection>());
-  }
-  connections = builder.experimental().AddExternalConnectionAcceptor(
-      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      credentials);
-  builder.RegisterService(worker_service.get());
-  builder.RegisterService(client_service.get());
-  builder.SetMaxReceiveMessageSize(static_cast<int>(spec.chunk_bytes) +
-                                   kMessageOverheadBytes);
-  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
-                             static_cast<int>(spec.max_streams_per_connection));
-  builder.AddChannelArgument(
-      GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
-      static_cast<int>(absl::ToInt64Milliseconds(spec.handshake_timeout)));
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kMaxFrameBytes);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES,
-                             kStreamLookaheadBytes);
-  // A peer that vanished without closing is noticed within two leases.
-  builder.AddChannelArgument(
-      GRPC_ARG_KEEPALIVE_TIME_MS,
-      static_cast<int>(absl::ToInt64Milliseconds(spec.lease)));
-  builder.AddChannelArgument(
-      GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
-      static_cast<int>(absl::ToInt64Milliseconds(spec.lease)));
-  builder.AddChannelArgument(
-      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
-  quota.Resize(kTransportBytes);
-  builder.SetResourceQuota(quota);
-  grpc_server = builder.BuildAndStart();
-  if (grpc_server == nullptr) {
-    return absl::InternalError("gRPC cannot start a server");
-  }
-  for (const char* service : {v1::WorkerService::service_full_name(),
-                              v1::ClientService::service_full_name()}) {
-    grpc_server->GetHealthCheckService()->SetServingStatus(service, true);
-  }
-  acceptor->Start([this](int listener_fd, int fd, size_t open) {
-    quota.Resize(kTransportBytes + open * kTransportBytesPerConnection);
-    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters p;
-    p.listener_fd = listener_fd;
-    p.fd = fd;
-    connections->HandleNewConnection(&p);
-  });
+  RpcServer::Options rpc_options;
+  rpc_options.listen = spec.listen;
+  rpc_options.credentials = std::move(credentials);
+  rpc_options.reflection = spec.reflection;
+  rpc_options.max_connections = spec.max_connections;
+  rpc_options.max_streams_per_connection = spec.max_streams_per_connection;
+  rpc_options.max_message_bytes =
+      static_cast<size_t>(spec.chunk_bytes) + kMessageOverheadBytes;
+  rpc_options.handshake_timeout = spec.handshake_timeout;
+  rpc_options.keepalive = spec.lease;
+  ABSL_ASSIGN_OR_RETURN(
+      rpc,
+      RpcServer::Start(
+          std::move(rpc_options),
+          {{worker_service.get(), v1::WorkerService::service_full_name()},
+           {client_service.get(), v1::ClientService::service_full_name()}}));
   return absl::OkStatus();
 }
 
 void Server::State::Stop() {
   if (std::exchange(stopped, true)) return;
-  if (grpc_server != nullptr) {
-    grpc_server->GetHealthCheckService()->SetServingStatus(false);
-  }
-  if (acceptor != nullptr) acceptor->Stop();
+  if (rpc != nullptr) rpc->Drain();
   if (engine != nullptr) engine->Stop(spec.drain_patience);
-  if (grpc_server != nullptr) {
-    grpc_server->Shutdown(absl::ToChronoTime(absl::Now() + kGrpcShutdown));
-    grpc_server->Wait();
-  }
+  if (rpc != nullptr) rpc->Stop(kGrpcShutdown);
 }
 
 // A coordinator with another's certificate would start, and refuse everybody.
@@ -385,7 +305,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Spec spec,
   }
   auto server = std::unique_ptr<Server>(new Server(std::move(state)));
   ABSL_RETURN_IF_ERROR(server->state_->OpenState());
-  ABSL_RETURN_IF_ERROR(server->state_->StartGrpc(credentials));
+  ABSL_RETURN_IF_ERROR(server->state_->Serve(std::move(credentials)));
   return server;
 }
 
@@ -393,7 +313,7 @@ Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Server::~Server() { Stop(); }
 
-int Server::port() const { return state_->acceptor->port(); }
+int Server::port() const { return state_->rpc->port(); }
 
 void Server::Stop() { state_->Stop(); }
 
