@@ -20,6 +20,7 @@
 #include "dht/records/signed.h"
 #include "dht/store/record_store.h"
 #include "dht/swarm/content_board.h"
+#include "dht/swarm/host.h"
 #include "proto/dht.pb.h"
 
 namespace grpc {
@@ -42,7 +43,7 @@ namespace koinon::dht {
 //   peer->Start("10.0.0.5:7171", {"10.0.0.1:7070"});
 //
 // Thread-safe. Blocking calls must not come from its own callbacks.
-class Peer {
+class Peer final : public SwarmHost {
  public:
   struct Options {
     // Who this is; owned.
@@ -77,7 +78,7 @@ class Peer {
 
   static absl::StatusOr<std::unique_ptr<Peer>> Create(Options options);
   // As Stop.
-  ~Peer();
+  ~Peer() override;
 
   // To be registered before the host's server starts; lives as long as this.
   grpc::Service* service();
@@ -90,10 +91,11 @@ class Peer {
   void Stop();
 
   // What this process has of versions, and serves.
-  ContentBoard* board();
+  ContentBoard* board() override;
 
   const LocalNode& local() const;
-  Contact self() const;
+  Contact self() const override;
+  const Clock& clock() const override;
   // Of manifests and records. AddPinned: the key of the coordinator that one is
   // connected to.
   RecordTrust trust() const;
@@ -109,9 +111,9 @@ class Peer {
                    std::function<void(absl::StatusOr<Node::Closest>)> done);
   void FindProviders(
       const Key& content, size_t count,
-      std::function<void(absl::StatusOr<std::vector<Contact>>)> done);
-  void Provide(const Key& content);
-  void StopProviding(const Key& content);
+      std::function<void(absl::StatusOr<std::vector<Contact>>)> done) override;
+  void Provide(const Key& content) override;
+  void StopProviding(const Key& content) override;
 
   // The same, waiting.
   absl::StatusOr<Node::PutResult> PutNow(const Key& key, v1::Record record);
@@ -126,11 +128,14 @@ class Peer {
 
   // A channel to a node, shared with the DHT's own questions; callers check who
   // answers (PeerIdentityOf) against the contact's id (NodeIdOf).
-  std::shared_ptr<grpc::Channel> ChannelTo(const std::string& address);
+  std::shared_ptr<grpc::Channel> ChannelTo(const std::string& address) override;
   // OK if the peer of this call is the contact; UNAUTHENTICATED otherwise. In
   // plaintext everybody is who they claim to be.
   absl::Status CheckIs(const Contact& contact,
-                       const grpc::AuthContext& context) const;
+                       const grpc::AuthContext& context) const override;
+  // PERMISSION_DENIED for a node of another site, unless cross_site is set; the
+  // coordinator is of every site.
+  absl::Status MayFetchFrom(const Contact& contact) const override;
 
   v1::NodeStatus status() const;
 

@@ -32,6 +32,7 @@ class ContentBoard {
   // `listener` is called, from any thread and under no lock, whenever a growing
   // content on the board has a new piece. One for each content and stream.
   using Listener = std::function<void(uint32_t piece)>;
+  // One that is running while it is taken off runs to its end.
   uint64_t Listen(const Digest& root, Listener listener);
   void Unlisten(uint64_t listener);
   // By whoever fetches.

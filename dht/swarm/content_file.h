@@ -22,6 +22,9 @@ namespace koinon::dht {
 // A content on disk, whole or growing: its bytes, which pieces are there, and
 // the hashes to serve them with. Nothing is in it that was not verified against
 // the root. Thread-safe.
+//
+// DATA_LOSS always means bytes or hashes that are not the content's; a disk
+// that fails is INTERNAL, a full one RESOURCE_EXHAUSTED.
 class ContentFile {
  public:
   // What a fetch keeps beside PATH (the bytes): PATH.pieces, the bitmap and the
@@ -49,7 +52,7 @@ class ContentFile {
 
   const v1::Content& content() const;
   const PieceMap& map() const;
-  const std::string& path() const;
+  std::string path() const;
   Bitmap have() const;
   bool Has(uint32_t piece) const;
   bool complete() const;
@@ -89,8 +92,13 @@ class ContentFile {
   absl::Status AppendWhole(absl::Span<const uint8_t> bytes);
   absl::Status FinishWhole();
 
-  // Makes what is there durable; runs by itself every 64 MiB.
+  // Makes what is there durable; runs by itself, so that a crash never loses
+  // more than 64 MiB of what has been appended.
   absl::Status Sync();
+  // Of a complete one, once: durable as `path` with its hashes in
+  // `leaves_path`, and nothing else. FAILED_PRECONDITION if it is not complete.
+  absl::Status MoveWhole(const std::string& path,
+                         const std::string& leaves_path);
 
  private:
   struct State;

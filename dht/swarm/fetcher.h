@@ -14,8 +14,8 @@
 #include "absl/time/time.h"
 #include "base/digest.h"
 #include "dht/key.h"
-#include "dht/peer.h"
 #include "dht/swarm/content_file.h"
+#include "dht/swarm/host.h"
 #include "dht/swarm/piece_picker.h"
 #include "proto/dht.pb.h"
 #include "proto/model.pb.h"
@@ -29,9 +29,11 @@ namespace koinon::dht {
 // nobody else has.
 //
 //   SwarmFetch fetch(peer, options);
-//   ABSL_RETURN_IF_ERROR(fetch.Run(&cancelled));
+//   ABSL_RETURN_IF_ERROR(fetch.Run());
 //
-// Memory: at most 64 MiB. One thread runs it; it may be cancelled from another.
+// Whoever calls puts the file on the board, so that it is served while it
+// grows. Memory: at most 64 MiB. One thread runs it; it may be cancelled from
+// another.
 class SwarmFetch {
  public:
   struct Options {
@@ -46,11 +48,19 @@ class SwarmFetch {
     absl::Duration patience = absl::Seconds(60);
     // Asks the DHT for more sources this often while there are too few.
     absl::Duration rediscover = absl::Seconds(5);
+    // A source that owes pieces and has sent nothing for so long is dropped.
+    absl::Duration silence = absl::Seconds(15);
+    // A source that failed is asked again after so long; twice as long each
+    // time.
+    absl::Duration retry = absl::Seconds(1);
     // Called with the bytes that are there, and of how many; from its threads.
     std::function<void(int64_t have, int64_t size)> on_progress;
+    // Asked now and then by Run; true ends it. May be empty.
+    std::function<bool()> cancelled;
   };
 
-  SwarmFetch(Peer* peer, Options options);
+  // `host` must outlive it.
+  SwarmFetch(SwarmHost* host, Options options);
   ~SwarmFetch();
 
   // Until every piece is there. UNAVAILABLE, saying who was asked and why
@@ -65,7 +75,7 @@ class SwarmFetch {
 
  private:
   struct State;
-  const std::unique_ptr<State> state_;
+  const std::shared_ptr<State> state_;  // second owners: the streams
 };
 
 }  // namespace koinon::dht

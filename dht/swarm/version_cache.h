@@ -16,9 +16,7 @@
 #include "base/digest.h"
 #include "base/env.h"
 #include "base/mutex.h"
-#include "dht/peer.h"
-#include "dht/records/signed.h"
-#include "dht/swarm/content_file.h"
+#include "dht/swarm/host.h"
 #include "dht/swarm/retention.h"
 #include "proto/model.pb.h"
 
@@ -62,10 +60,11 @@ class VersionCache {
     const std::string path_;
   };
 
-  // Opens or creates `dir`, which belongs to this cache alone; puts what is
-  // there on the peer's board and announces it. `peer` must outlive the cache.
+  // Opens or creates `dir`, which belongs to this cache alone. What is there is
+  // checked in the background, newest first, and then put on the peer's board
+  // and announced. `peer` must outlive the cache.
   static absl::StatusOr<std::unique_ptr<VersionCache>> Open(
-      Env* env, const std::string& dir, Options options, Peer* peer);
+      Env* env, const std::string& dir, Options options, SwarmHost* peer);
   ~VersionCache();
 
   // Null if it is not there, whole and verified.
@@ -91,6 +90,13 @@ class VersionCache {
 
   // What is here: of a manifest whose version is whole.
   std::vector<v1::VersionManifest> List() const;
+
+  struct Counts {
+    int64_t deltas_applied = 0;
+    // Fetched and not of use: the version then came whole.
+    int64_t deltas_failed = 0;
+  };
+  Counts counts() const;
 
  private:
   struct State;
