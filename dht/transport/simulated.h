@@ -45,11 +45,12 @@ class SimulatedNetwork {
     // Until it is set, and after a crash, nothing answers.
     virtual void Serve(Answer answer) = 0;
     // From now on nothing it sends arrives, nothing is answered, and none of
-    // its timers run. For ever.
+    // its timers run. For ever: who comes back is another host.
     virtual void Crash() = 0;
     virtual bool crashed() const = 0;
   };
-  // `self.address` must be free.
+  // `self.address` must be free (a crashed host's is) or empty: a client, which
+  // asks and cannot be asked.
   Host* AddHost(const Contact& self);
 
   // Hosts of different groups hear nothing of each other; zero for all: healed.
@@ -66,7 +67,7 @@ class SimulatedNetwork {
   // Runs on no host's loop: for the simulation's own script.
   void After(absl::Duration delay, std::function<void()> run);
 
-  int64_t messages() const;
+  int64_t messages() const;        // sent so far: questions and answers
   std::string log_digest() const;  // SHA-256 over every event so far, in hex
 
  private:

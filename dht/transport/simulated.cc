@@ -1,0 +1,311 @@
+#include "dht/transport/simulated.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/digest.h"
+#include "base/random.h"
+
+namespace koinon::dht {
+namespace {
+
+// What is written into the event log.
+enum class EventKind : uint64_t {
+  kQuestionSent = 1,
+  kQuestionLost = 2,
+  kQuestionArrived = 3,
+  kAnswerSent = 4,
+  kAnswerLost = 5,
+  kAnswerArrived = 6,
+  kTimedOut = 7,
+  kTimer = 8,
+  kCrash = 9,
+  kGroup = 10,
+};
+
+// A hash over records of numbers, taken block by block, so that the digest so
+// far can be read at any time.
+class EventLog {
+ public:
+  void Add(absl::Time now, EventKind kind, uint64_t a, uint64_t b, uint64_t c) {
+    for (uint64_t value : {static_cast<uint64_t>(absl::ToUnixNanos(now)),
+                           static_cast<uint64_t>(kind), a, b, c}) {
+      for (int i = 0; i < 8; ++i) {
+        block_.push_back(static_cast<char>(value >> (8 * i)));
+      }
+    }
+    if (block_.size() < kBlockBytes) return;
+    so_far_ = DigestSoFar();
+    block_.clear();
+  }
+  Digest DigestSoFar() const {
+    return Sha256Of(absl::StrCat(so_far_.ToBytes(), block_));
+  }
+
+ private:
+  static constexpr size_t kBlockBytes = 40'000;
+  Digest so_far_;
+  std::string block_;
+};
+
+struct Event {
+  absl::Time when;
+  uint64_t order;  // of those at the same time: the first made
+  std::function<void()> run;
+};
+struct Later {
+  bool operator()(const Event& a, const Event& b) const {
+    return a.when != b.when ? a.when > b.when : a.order > b.order;
+  }
+};
+
+}  // namespace
+
+struct SimulatedNetwork::State {
+  class SimulatedHost;
+
+  // A question that is out.
+  struct Call {
+    SimulatedHost* asker;
+    Transport::Done done;
+  };
+
+  explicit State(Options options) : options(options), random(options.seed) {}
+
+  void Schedule(absl::Duration delay, std::function<void()> run) {
+    events.push_back({now + std::max(delay, absl::ZeroDuration()), next_order++,
+                      std::move(run)});
+    std::push_heap(events.begin(), events.end(), Later());
+  }
+  void RunNext() {
+    std::pop_heap(events.begin(), events.end(), Later());
+    Event event = std::move(events.back());
+    events.pop_back();
+    now = event.when;
+    event.run();
+  }
+  // A message's way: how long it takes, or nullopt if it gets lost.
+  std::optional<absl::Duration> Way() {
+    ++messages;
+    // Both are drawn for each message, so that what is lost does not change
+    // when the others arrive.
+    const double lost = random.NextDouble();
+    const double time = -std::log1p(-random.NextDouble());
+    if (lost < options.loss) return std::nullopt;
+    return options.min_delay + time * options.mean_delay;
+  }
+  void Finish(uint64_t call, absl::StatusOr<v1::AskReply> reply);
+  void Arrive(uint64_t call, SimulatedHost* from, const Contact& to,
+              const v1::AskRequest& question);
+  void SendBack(uint64_t call, SimulatedHost* from, SimulatedHost* to,
+                absl::StatusOr<v1::AskReply> reply);
+
+  const Options options;
+  Random random;
+  absl::Time now = absl::FromUnixSeconds(1'700'000'000);
+  std::vector<Event> events;  // a heap
+  uint64_t next_order = 0;
+  std::vector<std::unique_ptr<SimulatedHost>> hosts;
+  std::unordered_map<std::string, SimulatedHost*> at;  // by address
+  std::unordered_map<uint64_t, Call> calls;
+  uint64_t next_call = 0;
+  int64_t messages = 0;
+  EventLog log;
+};
+
+class SimulatedNetwork::State::SimulatedHost final : public Host,
+                                                     public Loop,
+                                                     public Transport {
+ public:
+  SimulatedHost(State* network, Contact contact, uint64_t index)
+      : network_(network), contact_(std::move(contact)), index_(index) {}
+
+  Loop* loop() override { return this; }
+  Transport* transport() override { return this; }
+  const Contact& contact() const override { return contact_; }
+  void Serve(Answer answer) override { answer_ = std::move(answer); }
+  void Crash() override {
+    network_->log.Add(network_->now, EventKind::kCrash, index_, 0, 0);
+    crashed_ = true;
+    answer_ = nullptr;
+  }
+  bool crashed() const override { return crashed_; }
+
+  absl::Time Now() const override { return network_->now; }
+  void After(absl::Duration delay, std::function<void()> run) override {
+    if (crashed_) return;
+    network_->Schedule(delay, [this, run = std::move(run)] {
+      if (crashed_) return;
+      network_->log.Add(network_->now, EventKind::kTimer, index_, 0, 0);
+      run();
+    });
+  }
+
+  void Ask(const Contact& to, v1::AskRequest question, absl::Duration deadline,
+           Done done) override {
+    if (crashed_) return;
+    *question.mutable_sender() = ContactToProto(contact_);
+    const uint64_t call = network_->next_call++;
+    network_->calls.emplace(call, Call{this, std::move(done)});
+    network_->Schedule(deadline, [network = network_, call] {
+      network->Finish(call, absl::DeadlineExceededError("no answer in time"));
+    });
+    network_->log.Add(network_->now, EventKind::kQuestionSent, index_, call,
+                      question.ByteSizeLong());
+    const std::optional<absl::Duration> way = network_->Way();
+    if (!way.has_value()) {
+      network_->log.Add(network_->now, EventKind::kQuestionLost, index_, call,
+                        0);
+      return;
+    }
+    network_->Schedule(*way, [this, call, to, question = std::move(question)] {
+      network_->Arrive(call, this, to, question);
+    });
+  }
+
+  uint64_t index() const { return index_; }
+  int group() const { return group_; }
+  void set_group(int group) { group_ = group; }
+  bool serves() const { return answer_ != nullptr; }
+  absl::StatusOr<v1::AskReply> AnswerTo(const Contact& from,
+                                        const v1::AskRequest& question) {
+    // A copy: answering may crash this host, and end the function it runs in.
+    const Answer answer = answer_;
+    return answer(from, question);
+  }
+
+ private:
+  State* const network_;
+  const Contact contact_;
+  const uint64_t index_;
+  Answer answer_;
+  bool crashed_ = false;
+  int group_ = 0;
+};
+
+void SimulatedNetwork::State::Arrive(uint64_t call, SimulatedHost* from,
+                                     const Contact& to,
+                                     const v1::AskRequest& question) {
+  const auto found = at.find(to.address);
+  SimulatedHost* host = found == at.end() ? nullptr : found->second;
+  // Silence, rather than a refused connection: the harder case, that of a
+  // machine that has gone.
+  if (host == nullptr || !host->serves() || from->crashed() ||
+      from->group() != host->group()) {
+    log.Add(now, EventKind::kQuestionLost, from->index(), call, 0);
+    return;
+  }
+  log.Add(now, EventKind::kQuestionArrived, host->index(), call, 0);
+  if (!to.id.IsZero() && to.id != host->contact().id) {
+    SendBack(call, host, from,
+             absl::UnauthenticatedError(absl::StrCat(
+                 to.address, " is node ", host->contact().id.ToShortHex(),
+                 ", not ", to.id.ToShortHex())));
+    return;
+  }
+  SendBack(call, host, from, host->AnswerTo(from->contact(), question));
+}
+
+void SimulatedNetwork::State::SendBack(uint64_t call, SimulatedHost* from,
+                                       SimulatedHost* to,
+                                       absl::StatusOr<v1::AskReply> reply) {
+  if (from->crashed()) return;
+  if (reply.ok()) *reply->mutable_sender() = ContactToProto(from->contact());
+  log.Add(now, EventKind::kAnswerSent, from->index(), call,
+          reply.ok() ? reply->ByteSizeLong() : 0);
+  const std::optional<absl::Duration> way = Way();
+  if (!way.has_value()) {
+    log.Add(now, EventKind::kAnswerLost, from->index(), call, 0);
+    return;
+  }
+  Schedule(*way, [this, call, from, to, reply = std::move(reply)]() mutable {
+    if (from->group() != to->group()) {
+      log.Add(now, EventKind::kAnswerLost, from->index(), call, 0);
+      return;
+    }
+    Finish(call, std::move(reply));
+  });
+}
+
+void SimulatedNetwork::State::Finish(uint64_t call,
+                                     absl::StatusOr<v1::AskReply> reply) {
+  const auto found = calls.find(call);
+  if (found == calls.end()) return;  // it has ended already
+  const Call ended = std::move(found->second);
+  calls.erase(found);
+  if (ended.asker->crashed()) return;
+  log.Add(now,
+          absl::IsDeadlineExceeded(reply.status()) ? EventKind::kTimedOut
+                                                   : EventKind::kAnswerArrived,
+          ended.asker->index(), call,
+          static_cast<uint64_t>(reply.status().code()));
+  ended.done(std::move(reply));
+}
+
+SimulatedNetwork::SimulatedNetwork(Options options)
+    : state_(std::make_unique<State>(options)) {
+  KOINON_CHECK(options.loss >= 0 && options.loss < 1);
+}
+
+SimulatedNetwork::~SimulatedNetwork() = default;
+
+SimulatedNetwork::Host* SimulatedNetwork::AddHost(const Contact& self) {
+  state_->hosts.push_back(std::make_unique<State::SimulatedHost>(
+      state_.get(), self, state_->hosts.size()));
+  State::SimulatedHost* host = state_->hosts.back().get();
+  if (!self.address.empty()) {
+    State::SimulatedHost*& place = state_->at[self.address];
+    KOINON_CHECK(place == nullptr || place->crashed());
+    place = host;
+  }
+  return host;
+}
+
+void SimulatedNetwork::SetGroup(Host* host, int group) {
+  auto* simulated = static_cast<State::SimulatedHost*>(host);
+  state_->log.Add(state_->now, EventKind::kGroup, simulated->index(),
+                  static_cast<uint64_t>(group), 0);
+  simulated->set_group(group);
+}
+
+absl::Time SimulatedNetwork::Now() const { return state_->now; }
+
+void SimulatedNetwork::RunUntil(absl::Time until) {
+  while (!state_->events.empty() && state_->events.front().when <= until) {
+    state_->RunNext();
+  }
+  state_->now = std::max(state_->now, until);
+}
+
+bool SimulatedNetwork::RunUntilTrue(const std::function<bool()>& done,
+                                    absl::Duration limit) {
+  const absl::Time until = state_->now + limit;
+  while (!done()) {
+    if (state_->events.empty() || state_->events.front().when > until) {
+      state_->now = until;
+      return done();
+    }
+    state_->RunNext();
+  }
+  return true;
+}
+
+void SimulatedNetwork::After(absl::Duration delay, std::function<void()> run) {
+  state_->Schedule(delay, std::move(run));
+}
+
+int64_t SimulatedNetwork::messages() const { return state_->messages; }
+
+std::string SimulatedNetwork::log_digest() const {
+  return state_->log.DigestSoFar().ToHex();
+}
+
+}  // namespace koinon::dht
