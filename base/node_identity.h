@@ -35,8 +35,8 @@ std::string NodeIdentityUri(const NodeIdentity& node);
 absl::StatusOr<NodeIdentity> ParseNodeIdentityUri(absl::string_view uri);
 inline constexpr char kNodeIdentityScheme[] = "koinon-node:";
 
-// For a federation without TLS: the node draws its nonce itself, and nobody can
-// check it.
+// For a federation without TLS: the nonce follows from the key, so that the id
+// stays as long as the key does. Nobody can check it.
 NodeIdentity SelfMadeIdentity(const PublicKey& key, std::string site);
 
 }  // namespace koinon

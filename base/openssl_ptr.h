@@ -17,8 +17,8 @@
 
 namespace koinon {
 
-// OpenSSL's objects with an owner. An inner part of base/tls.h and
-// base/certs.h.
+// OpenSSL's objects with an owner. An inner part of base/tls.h, base/certs.h,
+// base/signing.h and what stands on them.
 template <auto Free>
 struct OpenSslFree {
   template <typename T>
@@ -31,6 +31,7 @@ using OpenSslPtr = std::unique_ptr<T, OpenSslFree<Free>>;
 
 using BioPtr = OpenSslPtr<BIO, BIO_free_all>;
 using BignumPtr = OpenSslPtr<BIGNUM, BN_free>;
+using EvpMdCtxPtr = OpenSslPtr<EVP_MD_CTX, EVP_MD_CTX_free>;
 using EvpPkeyPtr = OpenSslPtr<EVP_PKEY, EVP_PKEY_free>;
 using GeneralNamesPtr = OpenSslPtr<GENERAL_NAMES, GENERAL_NAMES_free>;
 using X509Ptr = OpenSslPtr<X509, X509_free>;
