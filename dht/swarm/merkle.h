@@ -15,16 +15,19 @@ namespace koinon::dht {
 // The tree over a content's bytes (docs/formats/manifest.md; the shape of
 // BEP 52): leaves are the SHA-256 of 16 KiB each, the last one of what is left;
 // a missing leaf is 32 zero bytes; a node is the SHA-256 of its two children,
-// up to a power of two of leaves. A content of no bytes has one zero leaf.
+// up to a power of two of leaves, and at least a whole piece of them. A content
+// of no bytes has no leaves and no pieces; its root is that of a piece of
+// missing leaves.
 inline constexpr int64_t kLeafBytes = 16 << 10;
 inline constexpr int64_t kMaxPieceBytes = 4 << 20;
 inline constexpr int64_t kMinPieceBytes = 64 << 10;
 
-// A power of two in [kMinPieceBytes, kMaxPieceBytes], so that there are about
-// 256 pieces.
+// A power of two in [kMinPieceBytes, kMaxPieceBytes], so that there are between
+// 128 and 256 pieces where those bounds allow it.
 int64_t PieceSizeFor(int64_t size_bytes);
 
-// How a content divides. A value.
+// How a content divides. A value. Its methods ask for sizes that CheckContent
+// has passed, and for a piece that is one.
 struct PieceMap {
   int64_t size_bytes = 0;
   int64_t piece_size_bytes = 0;
@@ -34,7 +37,9 @@ struct PieceMap {
   int64_t PieceBytes(uint32_t piece) const;  // the last one may be short
   uint32_t LeavesIn(uint32_t piece) const;
   uint64_t leaves() const;
+  uint32_t LeavesPerPiece() const;  // of a whole one
 };
+
 // INVALID_ARGUMENT for sizes that are none: negative, a piece size that is no
 // power of two or outside [kLeafBytes, kMaxPieceBytes], more than 2^31 pieces,
 // or a root that is not 32 bytes long.
@@ -45,20 +50,20 @@ Digest LeafHash(absl::Span<const uint8_t> leaf);
 // Of one piece: over its leaves, padded with zero leaves to a full piece (of
 // `leaves_per_piece`, a power of two).
 Digest PieceHash(absl::Span<const Digest> leaves, size_t leaves_per_piece);
-// Over the pieces' hashes, padded with what a piece of zero leaves hashes to.
-// One piece is its own root.
+// Over the pieces' hashes, padded to a power of two with what a piece of zero
+// leaves hashes to. One piece is its own root.
 Digest RootHash(absl::Span<const Digest> pieces, size_t leaves_per_piece);
 
 // Hashes bytes as they are written. Not thread-safe.
 class MerkleBuilder {
  public:
-  MerkleBuilder();
   void Append(const void* data, size_t size);
   // Once: all leaves, in order.
   std::vector<Digest> Finish();
 
  private:
-  std::vector<uint8_t> pending_;
+  Sha256 leaf_;
+  size_t in_leaf_ = 0;  // bytes of the leaf that is not whole yet
   std::vector<Digest> leaves_;
 };
 
@@ -68,6 +73,7 @@ struct MerkleTree {
   std::vector<Digest> leaves;
   std::vector<Digest> pieces;
 };
+// `leaves`: all of a content of `size_bytes`.
 MerkleTree TreeOf(std::vector<Digest> leaves, int64_t size_bytes,
                   int64_t piece_size_bytes);
 
