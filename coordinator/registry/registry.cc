@@ -41,6 +41,7 @@ absl::Status Registry::Join(absl::Time now, Worker worker) {
   by_lease_end_.emplace(worker.lease_ends, worker.id);
   const WorkerId id = worker.id;
   workers_.emplace(id, std::move(worker));
+  ++generation_;
   return absl::OkStatus();
 }
 
@@ -55,6 +56,7 @@ bool Registry::Disconnect(const WorkerId& id, uint64_t session) {
   Worker* worker = Current(id, session);
   if (worker == nullptr || !worker->connected) return false;
   worker->connected = false;
+  ++generation_;
   return true;
 }
 
@@ -104,6 +106,7 @@ void Registry::SetLeaseEnd(Worker* worker, absl::Time lease_ends) {
 void Registry::Forget(std::map<WorkerId, Worker>::iterator worker) {
   by_lease_end_.erase({worker->second.lease_ends, worker->first});
   workers_.erase(worker);
+  ++generation_;
 }
 
 Registry::Worker* Registry::Current(const WorkerId& id, uint64_t session) {

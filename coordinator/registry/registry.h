@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/ids.h"
+#include "dht/key.h"
 #include "proto/job.pb.h"
 #include "proto/worker.pb.h"
 
@@ -33,6 +35,8 @@ class Registry {
     v1::Capabilities capabilities;
     std::string software_version;
     std::string address;
+    // Its node, for others that fetch what it has; none: it takes no part.
+    std::optional<dht::Contact> peer;
     absl::Time lease_ends;
     // Which of its streams is the current one: a newer one supersedes.
     uint64_t session = 0;
@@ -52,6 +56,9 @@ class Registry {
   std::vector<WorkerId> Expire(absl::Time now);
   absl::Time next_expiry() const;
 
+  // Changes whenever workers() does in more than a lease.
+  uint64_t generation() const { return generation_; }
+
   const Worker* Find(const WorkerId& id) const;
   const std::map<WorkerId, Worker>& workers() const { return workers_; }
 
@@ -67,6 +74,7 @@ class Registry {
 
   const Options options_;
   std::map<WorkerId, Worker> workers_;
+  uint64_t generation_ = 0;
   // Each worker once, by the end of its lease.
   std::set<std::pair<absl::Time, WorkerId>> by_lease_end_;
 };
