@@ -3,8 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
-#include <optional>
+#include <memory>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -12,7 +11,7 @@
 
 namespace koinon::dht {
 
-// Which nodes a node knows: 256 buckets by common prefix, each with the nodes
+// Which nodes a node knows: a bucket for each common prefix, with the nodes
 // that answered and a cache of others that would take their places, and the
 // sibling list, the nodes nearest to itself whatever their bucket (S/Kademlia,
 // Baumgart and Mies 2007, section 4.1). Pure: told `now`, asks for pings in
@@ -20,16 +19,21 @@ namespace koinon::dht {
 //
 // A node enters once it has answered (checking before adding); it leaves after
 // `max_failures` failed questions in a row, and never while it is alive: a full
-// bucket keeps what it has, because long-lived nodes live on.
+// bucket keeps what it has, because long-lived nodes live on. Only a sibling
+// that nearer ones displace, and whose bucket is full, becomes a replacement.
+// Those that left are remembered among the replacements for a while, so that
+// the halves of a network that was split find each other again.
 //
 // As long as all nodes known are at most `full_table`, buckets have no bound:
-// small fleets know everybody, and find the closest in one step.
+// small fleets know everybody, and find the closest in one step. Once there are
+// more, the oldest of each bucket stay, and it has a bound from then on.
 class RoutingTable {
  public:
   struct Options {
-    size_t bucket_size = 20;   // k
-    size_t siblings = 40;      // 2k
-    size_t replacements = 20;  // of each bucket
+    size_t bucket_size = 20;  // k
+    size_t siblings = 40;     // 2k
+    // Of each bucket; as many of them may be checked at the same time.
+    size_t replacements = 20;
     int max_failures = 2;
     size_t full_table = 2'048;  // 0: never
     absl::Duration refresh = absl::Minutes(10);
@@ -37,14 +41,21 @@ class RoutingTable {
     absl::Duration sibling_silence = absl::Seconds(30);
     // Other nodes: as long as this.
     absl::Duration silence = absl::Minutes(10);
+    // A node that left or did not answer is pinged again after so long if there
+    // is still place for it, and after three times, nine times, ... as long,
+    // `retries` times.
+    absl::Duration retry = absl::Minutes(5);
+    int retries = 2;
   };
 
   RoutingTable(const Key& self, Options options);
 
-  // Somebody was heard of: by its own question, or in another's answer. True if
-  // it is new and there is place for it: ping it, and say OnAnswered or
-  // OnFailed. Ignores the node itself and contacts without an address.
-  bool OnHeard(const Contact& contact, absl::Time now);
+  // Somebody was heard of: in another's answer, or, `itself`, by its own
+  // question. True if it is not known and there is place for it: ping it, and
+  // say OnAnswered or OnFailed. Ignores the node itself and contacts without an
+  // address. Of those that do not answer, only their own question makes it true
+  // again before `retry` has passed.
+  bool OnHeard(const Contact& contact, absl::Time now, bool itself = false);
   // It answered a question. True if it has entered the table by this. A known
   // node that answers from another address moves there.
   bool OnAnswered(const Contact& contact, absl::Time now);
@@ -62,35 +73,80 @@ class RoutingTable {
   size_t size() const { return alive_.size(); }
   std::vector<Contact> All() const;  // alive, in the order of their ids
 
-  // Nodes to ping now: silent siblings, silent nodes, nodes that failed once,
-  // replacements for those that left; at most `count`. Each is given out once
+  // Nodes to ping now: nodes that failed once, silent siblings, silent nodes,
+  // replacements where there is place; at most `count`. Each is given out once
   // until its OnAnswered or OnFailed.
   std::vector<Contact> ToPing(absl::Time now, size_t count);
-  // A place in each bucket to look up now, because nobody in it was heard of
-  // for `refresh`: the buckets up to the one after the last that has nodes.
-  // Marks them as refreshed. `seed` draws the places.
+  // A place to look up now in each bucket that was not refreshed for `refresh`:
+  // the buckets up to the one after the last that has nodes. Marks them as
+  // refreshed. `seed` draws the places.
   std::vector<Key> ToRefresh(absl::Time now, uint64_t seed);
-  // When ToPing or ToRefresh may have something to say.
+  // Before this neither ToPing nor ToRefresh has anything to say, unless
+  // something else is called first.
   absl::Time next_deadline() const;
 
  private:
   struct Entry {
     Contact contact;
-    absl::Time added;
     absl::Time answered;  // last
+    uint64_t order = 0;   // smaller: has been here for longer
     int failures = 0;
+    bool pinging = false;
+    bool in_bucket = false;  // else here as a sibling only
+    bool sibling = false;
+  };
+  struct Waiting {
+    Contact contact;
+    absl::Time not_before = absl::InfinitePast();
+    int failures = 0;  // since it left the table
     bool pinging = false;
   };
   struct Bucket {
-    std::vector<Key> alive;        // oldest first
-    std::vector<Contact> waiting;  // replacements, newest last
+    size_t alive = 0;              // entries with in_bucket
+    std::vector<Waiting> waiting;  // newest last
     absl::Time refreshed = absl::InfinitePast();
   };
-  // The implementation owns what follows; it may be changed freely.
+  // By id: the nodes that share a prefix lie side by side, so that a walk over
+  // the halves visits them in the order of their distance to any target.
+  using Entries = std::vector<std::unique_ptr<Entry>>;
+
+  Entries::const_iterator LowerBound(const Key& id) const;
+  Entry* Find(const Key& id) const;
+  size_t BucketOf(const Key& id) const;
+  Bucket& GrowTo(size_t bucket);
+  Waiting* FindWaiting(Bucket& bucket, const Key& id) const;
+  void Forget(Bucket& bucket, Waiting* waiting);
+  void FailWaiting(Bucket& bucket, const Key& id, absl::Time now);
+  bool WouldBeSibling(const Key& id) const;
+  bool HasPlace(size_t bucket, const Key& id) const;
+  // Null if all that wait there are being pinged.
+  Waiting* Wait(Bucket& bucket, Waiting waiting);
+  void Enter(const Contact& contact, absl::Time now);
+  void Leave(const Key& id, absl::Time now, bool remember);
+  void FillPlace(size_t bucket);
+  void JoinSiblings(Entry* entry);
+  void FindSiblings();
+  void Demote(Entry* entry);
+  void ShrinkToBuckets();
+  absl::Time DueAt(const Entry& entry) const;
+  void Collect(Entries::const_iterator begin, Entries::const_iterator end,
+               const Key& target, size_t count,
+               std::vector<Entry*>* nearest) const;
+  std::vector<Entry*> Nearest(const Key& target, size_t count) const;
+  void PingSilent(absl::Time now, size_t count, std::vector<Contact>* pings);
+  void PingWaiting(absl::Time now, size_t count, std::vector<Contact>* pings);
+  absl::Time FindNextPing() const;
+  size_t RefreshedBuckets() const;
+
   const Key self_;
   const Options options_;
-  std::map<Key, Entry> alive_;
-  std::vector<Bucket> buckets_;
+  Entries alive_;
+  std::vector<Entry*> siblings_;  // nearest first
+  std::vector<Bucket> buckets_;   // as many as were ever needed
+  bool full_;                     // buckets have no bound yet
+  uint64_t next_order_ = 0;
+  // Nothing is to be pinged before; what makes pings due lowers it.
+  absl::Time next_ping_ = absl::InfiniteFuture();
 };
 
 }  // namespace koinon::dht
