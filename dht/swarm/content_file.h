@@ -88,7 +88,9 @@ class ContentFile {
                                                   std::vector<Digest> leaves);
   // Of whole contents that come by another way (a delta applied): the next
   // bytes, from the beginning, without hashes to go by; FinishWhole compares
-  // the root: DATA_LOSS, and nothing is kept, if it differs.
+  // the root: DATA_LOSS, and nothing of them is kept, if it differs. Pieces
+  // that are there already stay as they are. From one thread, and not while
+  // pieces come in.
   absl::Status AppendWhole(absl::Span<const uint8_t> bytes);
   absl::Status FinishWhole();
 
@@ -102,8 +104,9 @@ class ContentFile {
 
  private:
   struct State;
-  explicit ContentFile(std::unique_ptr<State> state);
-  const std::unique_ptr<State> state_;
+  class IncomingPiece;
+  explicit ContentFile(std::shared_ptr<State> state);
+  const std::shared_ptr<State> state_;  // second owners: incoming pieces
 };
 
 }  // namespace koinon::dht

@@ -1,0 +1,605 @@
+#include "dht/swarm/content_file.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "dht/swarm/saved_pieces.h"
+
+namespace koinon::dht {
+namespace {
+
+// What a crash may lose at most: pieces that are finished and not synced, and
+// those that are half there.
+constexpr int64_t kAtRiskBytes = int64_t{64} << 20;
+// A sync begins so early that those which go on meanwhile need not wait...
+constexpr int64_t kSyncAtBytes = int64_t{48} << 20;
+// ... and not for less than this, however much is half there.
+constexpr int64_t kLeastSyncBytes = int64_t{8} << 20;
+
+constexpr size_t kMaxLeavesBytes = size_t{256} << 20;
+
+std::string SavedPathOf(const std::string& path) { return path + ".pieces"; }
+std::string LeavesPathOf(const std::string& path) { return path + ".leaves"; }
+
+// DATA_LOSS is kept for what others sent.
+absl::Status OwnDisk(const absl::Status& status) {
+  if (status.ok() || absl::IsResourceExhausted(status)) return status;
+  return absl::InternalError(status.message());
+}
+
+void AppendHashes(absl::Span<const Digest> hashes, std::string* out) {
+  out->reserve(out->size() + hashes.size() * Digest::kSizeBytes);
+  for (const Digest& hash : hashes) {
+    out->append(reinterpret_cast<const char*>(hash.bytes().data()),
+                Digest::kSizeBytes);
+  }
+}
+
+absl::StatusOr<std::vector<Digest>> HashesFrom(absl::string_view bytes) {
+  if (bytes.size() % Digest::kSizeBytes != 0) {
+    return absl::DataLossError(absl::StrCat("hashes of ", Digest::kSizeBytes,
+                                            " bytes each expected, found ",
+                                            bytes.size(), " bytes"));
+  }
+  std::vector<Digest> hashes;
+  hashes.reserve(bytes.size() / Digest::kSizeBytes);
+  for (size_t at = 0; at < bytes.size(); at += Digest::kSizeBytes) {
+    hashes.push_back(*Digest::FromBytes(bytes.substr(at, Digest::kSizeBytes)));
+  }
+  return hashes;
+}
+
+bool HasRoot(const v1::Content& content, absl::Span<const Digest> layer) {
+  const PieceMap map = MapOf(content);
+  return layer.size() == map.pieces() &&
+         RootHash(layer, map.LeavesPerPiece()).ToBytes() == content.root();
+}
+
+}  // namespace
+
+struct ContentFile::State {
+  State(Env* env, std::string path, const v1::Content& content)
+      : env(env),
+        content(content),
+        map(MapOf(content)),
+        have(map.pieces()),
+        path(std::move(path)) {}
+
+  absl::Status OpenOld();
+  absl::Status OpenNew();
+  absl::Status SavePieces(const SavedPieces& saved);
+  void DropPiecesWithoutLeaves();
+  absl::StatusOr<std::vector<Digest>> ReadLeavesOf(uint32_t piece) const;
+  absl::Status WriteLeavesOf(uint32_t piece, absl::Span<const Digest> leaves);
+
+  absl::Status Reserve(int64_t bytes);
+  void GiveUp(int64_t bytes);
+  absl::Status Sync();
+
+  Env* const env;
+  const v1::Content content;
+  const PieceMap map;
+  // Of a whole content: all leaves. Otherwise they are in leaves_file.
+  std::vector<Digest> leaves;
+  std::unique_ptr<File> file;
+  std::unique_ptr<File> leaves_file;
+
+  // AppendWhole's: one thread.
+  std::optional<MerkleBuilder> builder;
+  int64_t appended = 0;
+
+  mutable Mutex mutex;
+  CondVar synced;
+  Bitmap have ABSL_GUARDED_BY(mutex);
+  std::vector<Digest> layer ABSL_GUARDED_BY(mutex);
+  std::string path ABSL_GUARDED_BY(mutex);
+  bool growing ABSL_GUARDED_BY(mutex) = true;
+  bool dirty ABSL_GUARDED_BY(mutex) = false;  // since the last sync began
+  bool syncing ABSL_GUARDED_BY(mutex) = false;
+  int64_t unsynced ABSL_GUARDED_BY(mutex) = 0;  // of finished pieces
+  int64_t partial ABSL_GUARDED_BY(mutex) = 0;   // of unfinished ones
+  absl::Status broken ABSL_GUARDED_BY(mutex);   // a sync that failed
+};
+
+// ---- Opening ----
+
+absl::StatusOr<std::shared_ptr<ContentFile>> ContentFile::Resume(
+    Env* env, const std::string& path, const v1::Content& content) {
+  ABSL_RETURN_IF_ERROR(CheckContent(content));
+  auto state = std::make_shared<State>(env, path, content);
+  if (state->map.pieces() <= 1) {
+    MutexLock lock(&state->mutex);
+    std::vector<Digest> layer;
+    if (state->map.pieces() == 1) {
+      layer.push_back(*Digest::FromBytes(content.root()));
+    }
+    if (!HasRoot(content, layer)) {
+      return absl::DataLossError("no bytes have another root");
+    }
+    state->layer = std::move(layer);
+  }
+  const absl::Status old = state->OpenOld();
+  if (!old.ok()) {
+    if (!absl::IsNotFound(old)) {
+      LogWarning("what an earlier fetch left is of no use; it begins anew",
+                 {{"path", path}, {"reason", old}});
+    }
+    ABSL_RETURN_IF_ERROR(OwnDisk(state->OpenNew()));
+  }
+  return std::shared_ptr<ContentFile>(new ContentFile(std::move(state)));
+}
+
+absl::Status ContentFile::State::OpenOld() {
+  MutexLock lock(&mutex);
+  if (!env->Exists(SavedPathOf(path))) return absl::NotFoundError(path);
+  ABSL_ASSIGN_OR_RETURN(
+      const std::string bytes,
+      ReadFile(env, SavedPathOf(path), MaxSavedPiecesBytes(content)));
+  ABSL_ASSIGN_OR_RETURN(SavedPieces saved, DecodeSavedPieces(content, bytes));
+  ABSL_ASSIGN_OR_RETURN(file, env->Open(path, Env::OpenMode::kReadWrite));
+  ABSL_ASSIGN_OR_RETURN(
+      leaves_file, env->Open(LeavesPathOf(path), Env::OpenMode::kReadWrite));
+  ABSL_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+  ABSL_ASSIGN_OR_RETURN(const uint64_t leaves_size, leaves_file->Size());
+  if (size != static_cast<uint64_t>(map.size_bytes) ||
+      leaves_size != map.leaves() * Digest::kSizeBytes) {
+    return absl::DataLossError(
+        absl::StrCat(path, ": ", map.size_bytes, " bytes and ", map.leaves(),
+                     " leaves expected, found ", size, " bytes and ",
+                     leaves_size / Digest::kSizeBytes, " leaves"));
+  }
+  if (layer.empty()) layer = std::move(saved.layer);
+  have = std::move(saved.have);
+  DropPiecesWithoutLeaves();
+  return absl::OkStatus();
+}
+
+// Their hashes are small beside the pieces: they are compared with the layer,
+// which has the root.
+void ContentFile::State::DropPiecesWithoutLeaves()
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+  Bitmap sound(map.pieces());
+  for (uint32_t piece = 0; piece < map.pieces(); ++piece) {
+    if (!have.Has(piece)) continue;
+    const auto hashes = ReadLeavesOf(piece);
+    if (hashes.ok() &&
+        PieceHash(*hashes, map.LeavesPerPiece()) == layer[piece]) {
+      sound.Set(piece);
+    }
+  }
+  if (sound.count() != have.count()) {
+    LogWarning("hashes of pieces are damaged; these are fetched again",
+               {{"path", path}, {"pieces", have.count() - sound.count()}});
+  }
+  have = std::move(sound);
+}
+
+absl::Status ContentFile::State::OpenNew() {
+  std::string at;
+  SavedPieces saved{.layer = {}, .have = Bitmap(map.pieces())};
+  {
+    MutexLock lock(&mutex);
+    at = path;
+    have = saved.have;
+    saved.layer = layer;
+  }
+  // An old bitmap must not be believed of the new file.
+  if (env->Exists(SavedPathOf(at))) {
+    ABSL_RETURN_IF_ERROR(env->Remove(SavedPathOf(at)));
+    ABSL_RETURN_IF_ERROR(env->SyncDir(DirectoryOf(at)));
+  }
+  const auto open = [&]() -> absl::Status {
+    ABSL_ASSIGN_OR_RETURN(file, env->Open(at, Env::OpenMode::kCreate));
+    ABSL_ASSIGN_OR_RETURN(leaves_file,
+                          env->Open(LeavesPathOf(at), Env::OpenMode::kCreate));
+    ABSL_RETURN_IF_ERROR(file->Resize(map.size_bytes));
+    ABSL_RETURN_IF_ERROR(
+        leaves_file->Resize(map.leaves() * Digest::kSizeBytes));
+    return SavePieces(saved);
+  };
+  const absl::Status status = open();
+  if (!status.ok()) {  // give the room back
+    (void)env->Remove(at);
+    (void)env->Remove(LeavesPathOf(at));
+  }
+  return status;
+}
+
+absl::StatusOr<std::shared_ptr<ContentFile>> ContentFile::OpenWhole(
+    Env* env, const std::string& path, const v1::Content& content,
+    std::vector<Digest> leaves) {
+  ABSL_RETURN_IF_ERROR(CheckContent(content));
+  auto state = std::make_shared<State>(env, path, content);
+  if (leaves.size() != state->map.leaves()) {
+    return absl::DataLossError(absl::StrCat(path, ": ", state->map.leaves(),
+                                            " leaves expected, found ",
+                                            leaves.size()));
+  }
+  MerkleTree tree = TreeOf(std::move(leaves), content.size_bytes(),
+                           content.piece_size_bytes());
+  if (tree.content.root() != content.root()) {
+    return absl::DataLossError(
+        absl::StrCat(path, ": its leaves have another root"));
+  }
+  ABSL_ASSIGN_OR_RETURN(state->file, env->Open(path, Env::OpenMode::kRead));
+  ABSL_ASSIGN_OR_RETURN(const uint64_t size, state->file->Size());
+  if (size != static_cast<uint64_t>(content.size_bytes())) {
+    return absl::DataLossError(absl::StrCat(path, ": ", content.size_bytes(),
+                                            " bytes expected, found ", size));
+  }
+  state->leaves = std::move(tree.leaves);
+  MutexLock lock(&state->mutex);
+  state->layer = std::move(tree.pieces);
+  for (uint32_t i = 0; i < state->map.pieces(); ++i) state->have.Set(i);
+  state->growing = false;
+  return std::shared_ptr<ContentFile>(new ContentFile(state));
+}
+
+absl::StatusOr<std::vector<Digest>> ContentFile::ReadLeaves(
+    Env* env, const std::string& path) {
+  ABSL_ASSIGN_OR_RETURN(const std::string bytes,
+                        ReadFile(env, path, kMaxLeavesBytes));
+  auto hashes = HashesFrom(bytes);
+  if (!hashes.ok()) {
+    return absl::DataLossError(
+        absl::StrCat(path, ": ", hashes.status().message()));
+  }
+  return hashes;
+}
+
+absl::Status ContentFile::WriteLeaves(Env* env, const std::string& path,
+                                      absl::Span<const Digest> leaves) {
+  std::string bytes;
+  AppendHashes(leaves, &bytes);
+  return WriteFileAtomically(env, path, bytes);
+}
+
+ContentFile::ContentFile(std::shared_ptr<State> state)
+    : state_(std::move(state)) {}
+ContentFile::~ContentFile() = default;
+
+// ---- What is there ----
+
+const v1::Content& ContentFile::content() const { return state_->content; }
+const PieceMap& ContentFile::map() const { return state_->map; }
+
+std::string ContentFile::path() const {
+  MutexLock lock(&state_->mutex);
+  return state_->path;
+}
+
+Bitmap ContentFile::have() const {
+  MutexLock lock(&state_->mutex);
+  return state_->have;
+}
+
+bool ContentFile::Has(uint32_t piece) const {
+  MutexLock lock(&state_->mutex);
+  return piece < state_->have.size() && state_->have.Has(piece);
+}
+
+bool ContentFile::complete() const {
+  MutexLock lock(&state_->mutex);
+  return state_->have.full();
+}
+
+std::vector<Digest> ContentFile::piece_layer() const {
+  MutexLock lock(&state_->mutex);
+  return state_->layer;
+}
+
+absl::Status ContentFile::SetPieceLayer(std::vector<Digest> layer) {
+  if (!HasRoot(state_->content, layer)) {
+    return absl::DataLossError(
+        absl::StrCat("a piece layer of ", layer.size(),
+                     " hashes that has not the content's root; ",
+                     state_->map.pieces(), " pieces expected"));
+  }
+  MutexLock lock(&state_->mutex);
+  state_->layer = std::move(layer);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<Digest>> ContentFile::LeavesOf(
+    uint32_t piece) const {
+  if (!Has(piece)) {
+    return absl::NotFoundError(absl::StrCat("piece ", piece, " is not here"));
+  }
+  return state_->ReadLeavesOf(piece);
+}
+
+absl::StatusOr<std::vector<Digest>> ContentFile::State::ReadLeavesOf(
+    uint32_t piece) const {
+  const uint64_t first = uint64_t{piece} * map.LeavesPerPiece();
+  const uint32_t count = map.LeavesIn(piece);
+  if (leaves_file == nullptr) {
+    return std::vector<Digest>(leaves.begin() + first,
+                               leaves.begin() + first + count);
+  }
+  std::string bytes(count * Digest::kSizeBytes, '\0');
+  ABSL_RETURN_IF_ERROR(OwnDisk(leaves_file->ReadAt(
+      first * Digest::kSizeBytes, bytes.size(), bytes.data())));
+  return HashesFrom(bytes);
+}
+
+absl::Status ContentFile::State::WriteLeavesOf(
+    uint32_t piece, absl::Span<const Digest> hashes) {
+  std::string bytes;
+  AppendHashes(hashes, &bytes);
+  const uint64_t first = uint64_t{piece} * map.LeavesPerPiece();
+  return OwnDisk(leaves_file->WriteAt(first * Digest::kSizeBytes, bytes.data(),
+                                      bytes.size()));
+}
+
+absl::Status ContentFile::Read(uint32_t piece, uint32_t offset, size_t size,
+                               void* data) const {
+  if (!Has(piece)) {
+    return absl::NotFoundError(absl::StrCat("piece ", piece, " is not here"));
+  }
+  const PieceMap& map = state_->map;
+  if (uint64_t{offset} + size > static_cast<uint64_t>(map.PieceBytes(piece))) {
+    return absl::OutOfRangeError(
+        absl::StrCat("piece ", piece, " has ", map.PieceBytes(piece),
+                     " bytes, not ", uint64_t{offset} + size));
+  }
+  return OwnDisk(
+      state_->file->ReadAt(map.PieceOffset(piece) + offset, size, data));
+}
+
+// ---- Growing ----
+
+// Counts bytes that a crash would lose, and waits while there are too many and
+// a sync is under way.
+absl::Status ContentFile::State::Reserve(int64_t bytes) {
+  MutexLock lock(&mutex);
+  while (syncing && unsynced + partial + bytes > kAtRiskBytes) {
+    synced.Wait(&mutex);
+  }
+  if (!broken.ok()) return broken;
+  partial += bytes;
+  return absl::OkStatus();
+}
+
+void ContentFile::State::GiveUp(int64_t bytes) {
+  MutexLock lock(&mutex);
+  partial -= bytes;
+}
+
+namespace {
+
+// Compares the leaves of one piece as they come.
+class LeafCheck {
+ public:
+  LeafCheck(const PieceMap& map, uint32_t piece, std::vector<Digest> leaves)
+      : piece_(piece),
+        bytes_(map.PieceBytes(piece)),
+        leaves_(std::move(leaves)) {}
+
+  int64_t checked() const { return checked_; }
+  uint32_t left() const {
+    return static_cast<uint32_t>(leaves_.size() - next_);
+  }
+  const std::vector<Digest>& leaves() const { return leaves_; }
+
+  absl::Status Check(absl::Span<const uint8_t> data) {
+    int64_t at = checked_;
+    size_t next = next_;
+    while (!data.empty()) {
+      const size_t size = std::min(kLeafBytes, bytes_ - at);
+      if (size == 0 || data.size() < size) {
+        return absl::DataLossError(
+            absl::StrCat("piece ", piece_, ": whole leaves expected, of ",
+                         bytes_, " bytes; found ", data.size(), " at ", at));
+      }
+      if (LeafHash(data.subspan(0, size)) != leaves_[next]) {
+        return absl::DataLossError(absl::StrCat("piece ", piece_, ": leaf ",
+                                                next, " has another hash"));
+      }
+      data.remove_prefix(size);
+      at += size;
+      ++next;
+    }
+    checked_ = at;
+    next_ = next;
+    return absl::OkStatus();
+  }
+
+ private:
+  const uint32_t piece_;
+  const int64_t bytes_;
+  const std::vector<Digest> leaves_;
+  int64_t checked_ = 0;
+  size_t next_ = 0;
+};
+
+}  // namespace
+
+class ContentFile::IncomingPiece final : public ContentFile::Incoming {
+ public:
+  IncomingPiece(std::shared_ptr<State> state, uint32_t piece,
+                std::vector<Digest> leaves)
+      : state_(std::move(state)),
+        piece_(piece),
+        check_(state_->map, piece, std::move(leaves)) {}
+
+  ~IncomingPiece() override { state_->GiveUp(written_); }
+
+  absl::Status Append(absl::Span<const uint8_t> leaves) override {
+    const int64_t at = state_->map.PieceOffset(piece_) + check_.checked();
+    ABSL_RETURN_IF_ERROR(check_.Check(leaves));
+    ABSL_RETURN_IF_ERROR(state_->Reserve(leaves.size()));
+    written_ += leaves.size();
+    return OwnDisk(state_->file->WriteAt(at, leaves.data(), leaves.size()));
+  }
+
+  uint32_t left() const override { return check_.left(); }
+
+  absl::StatusOr<bool> Finish() override {
+    if (check_.left() > 0) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "piece ", piece_, " still lacks ", check_.left(), " leaves"));
+    }
+    ABSL_RETURN_IF_ERROR(state_->WriteLeavesOf(piece_, check_.leaves()));
+    bool sync = false;
+    {
+      MutexLock lock(&state_->mutex);
+      if (state_->have.Has(piece_)) return false;
+      state_->have.Set(piece_);
+      state_->dirty = true;
+      state_->unsynced += written_;
+      state_->partial -= written_;
+      written_ = 0;
+      sync = !state_->syncing && state_->unsynced >= kLeastSyncBytes &&
+             state_->unsynced + state_->partial >= kSyncAtBytes;
+    }
+    if (sync) ABSL_RETURN_IF_ERROR(state_->Sync());
+    return true;
+  }
+
+ private:
+  const std::shared_ptr<State> state_;
+  const uint32_t piece_;
+  LeafCheck check_;
+  int64_t written_ = 0;
+};
+
+absl::StatusOr<std::unique_ptr<ContentFile::Incoming>> ContentFile::Begin(
+    uint32_t piece, std::vector<Digest> leaves) {
+  const PieceMap& map = state_->map;
+  if (piece >= map.pieces() || leaves.size() != map.LeavesIn(piece)) {
+    return absl::DataLossError(
+        absl::StrCat("piece ", piece, " of ", map.pieces(), " with ",
+                     leaves.size(), " leaves is none of this content"));
+  }
+  Digest expected;
+  {
+    MutexLock lock(&state_->mutex);
+    if (state_->layer.empty() || !state_->growing) {
+      return absl::FailedPreconditionError(
+          "the piece layer is not known yet, or the content is whole");
+    }
+    expected = state_->layer[piece];
+  }
+  if (PieceHash(leaves, map.LeavesPerPiece()) != expected) {
+    return absl::DataLossError(
+        absl::StrCat("piece ", piece, ": its leaves have another hash"));
+  }
+  return std::make_unique<IncomingPiece>(state_, piece, std::move(leaves));
+}
+
+absl::Status ContentFile::AppendWhole(absl::Span<const uint8_t> bytes) {
+  State& state = *state_;
+  if (!state.builder.has_value()) state.builder.emplace();
+  if (bytes.size() > static_cast<uint64_t>(state.map.size_bytes) -
+                         static_cast<uint64_t>(state.appended)) {
+    return absl::DataLossError(absl::StrCat("more than ", state.map.size_bytes,
+                                            " bytes for the content"));
+  }
+  state.builder->Append(bytes.data(), bytes.size());
+  while (!bytes.empty()) {
+    const uint32_t piece =
+        static_cast<uint32_t>(state.appended / state.map.piece_size_bytes);
+    const int64_t end =
+        state.map.PieceOffset(piece) + state.map.PieceBytes(piece);
+    const size_t part = std::min<uint64_t>(bytes.size(), end - state.appended);
+    if (!Has(piece)) {  // what was verified stays
+      ABSL_RETURN_IF_ERROR(
+          OwnDisk(state.file->WriteAt(state.appended, bytes.data(), part)));
+    }
+    bytes.remove_prefix(part);
+    state.appended += part;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ContentFile::FinishWhole() {
+  State& state = *state_;
+  const int64_t size = std::exchange(state.appended, 0);
+  std::optional<MerkleBuilder> builder = std::exchange(state.builder, {});
+  if (size != state.map.size_bytes) {
+    return absl::DataLossError(
+        absl::StrCat(state.map.size_bytes, " bytes expected, found ", size));
+  }
+  if (!builder.has_value()) builder.emplace();
+  const MerkleTree tree =
+      TreeOf(builder->Finish(), size, state.map.piece_size_bytes);
+  if (tree.content.root() != state.content.root()) {
+    return absl::DataLossError("the bytes have another root than the content");
+  }
+  std::string hashes;
+  AppendHashes(tree.leaves, &hashes);
+  ABSL_RETURN_IF_ERROR(
+      OwnDisk(state.leaves_file->WriteAt(0, hashes.data(), hashes.size())));
+  MutexLock lock(&state.mutex);
+  state.layer = tree.pieces;
+  for (uint32_t i = 0; i < state.map.pieces(); ++i) state.have.Set(i);
+  state.dirty = true;
+  return absl::OkStatus();
+}
+
+// ---- Durability ----
+
+absl::Status ContentFile::State::SavePieces(const SavedPieces& saved) {
+  std::string at;
+  {
+    MutexLock lock(&mutex);
+    at = path;
+  }
+  return OwnDisk(WriteFileAtomically(env, SavedPathOf(at),
+                                     EncodeSavedPieces(content, saved)));
+}
+
+// The bytes first, then the word that they are there.
+absl::Status ContentFile::State::Sync() {
+  SavedPieces saved;
+  int64_t bytes = 0;
+  {
+    MutexLock lock(&mutex);
+    while (syncing) synced.Wait(&mutex);
+    if (!broken.ok()) return broken;
+    if (!growing || !dirty) return absl::OkStatus();
+    syncing = true;
+    dirty = false;
+    saved = {.layer = layer, .have = have};
+    bytes = unsynced;
+  }
+  absl::Status status = OwnDisk(file->Sync());
+  if (status.ok()) status = OwnDisk(leaves_file->Sync());
+  if (status.ok()) status = SavePieces(saved);
+  MutexLock lock(&mutex);
+  syncing = false;
+  unsynced -= bytes;
+  if (!status.ok()) broken = status;  // a sync is never tried again
+  synced.SignalAll();
+  return status;
+}
+
+absl::Status ContentFile::Sync() { return state_->Sync(); }
+
+absl::Status ContentFile::MoveWhole(const std::string& path,
+                                    const std::string& leaves_path) {
+  if (!complete()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(this->path(), " is not complete"));
+  }
+  ABSL_RETURN_IF_ERROR(state_->Sync());
+  const std::string from = this->path();
+  Env* const env = state_->env;
+  // In this order: a file without its hashes can be hashed, hashes without a
+  // file are nothing.
+  ABSL_RETURN_IF_ERROR(OwnDisk(env->Rename(LeavesPathOf(from), leaves_path)));
+  ABSL_RETURN_IF_ERROR(OwnDisk(env->Rename(from, path)));
+  {
+    MutexLock lock(&state_->mutex);
+    state_->path = path;
+    state_->growing = false;
+  }
+  ABSL_RETURN_IF_ERROR(OwnDisk(env->Remove(SavedPathOf(from))));
+  return OwnDisk(env->SyncDir(DirectoryOf(path)));
+}
+
+}  // namespace koinon::dht
