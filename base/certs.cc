@@ -1,15 +1,20 @@
 #include "base/certs.h"
 
+#include <openssl/rand.h>
+
 #include <ctime>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "base/check.h"
 #include "base/ids.h"
 #include "base/openssl_ptr.h"
+#include "base/signing.h"
 #include "base/status_macros.h"
 
 namespace koinon {
@@ -35,17 +40,29 @@ absl::Status ValidateDnsName(absl::string_view name) {
   for (const char c : name) {
     valid = valid && (absl::ascii_isalnum(c) || c == '-' || c == '.');
   }
-  if (valid) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("'", absl::CHexEscape(name.substr(0, kMaxDnsNameBytes)),
-                   "' is not a DNS name of letters, digits, '-' and '.'"));
+  if (!valid) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", absl::CHexEscape(name.substr(0, kMaxDnsNameBytes)),
+                     "' is not a DNS name of letters, digits, '-' and '.'"));
+  }
+  // Under this name any node could pass for the server.
+  if (absl::EqualsIgnoreCase(absl::StripSuffix(name, "."), kNodeDnsName)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kNodeDnsName,
+                     " stands in every node's certificate, no server can be "
+                     "called so"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ValidateSubject(const CertificateSubject& subject) {
   ABSL_RETURN_IF_ERROR(ValidateId("name", subject.name));
   if (subject.role == PeerIdentity::Role::kAnonymous) {
     return absl::InvalidArgumentError(
-        "a certificate is for a server, a worker or a client");
+        "a certificate is for a server, a worker, a client or a node");
+  }
+  if (!subject.site.empty()) {
+    ABSL_RETURN_IF_ERROR(ValidateId("site", subject.site));
   }
   const bool has_hosts =
       !subject.dns_names.empty() || !subject.ip_addresses.empty();
@@ -84,10 +101,13 @@ bool AppendText(int type, absl::string_view text, GENERAL_NAMES* names) {
 // Built as objects and not as OpenSSL's configuration text, where a name could
 // smuggle in others.
 absl::StatusOr<GeneralNamesPtr> MakeNames(absl::string_view uri,
+                                          absl::string_view node_uri,
                                           const CertificateSubject& subject) {
   GeneralNamesPtr names(sk_GENERAL_NAME_new_null());
   KOINON_CHECK(names != nullptr);
-  bool appended = AppendText(GEN_URI, uri, names.get());
+  bool appended = AppendText(GEN_URI, uri, names.get()) &&
+                  AppendText(GEN_URI, node_uri, names.get()) &&
+                  AppendText(GEN_DNS, kNodeDnsName, names.get());
   for (const std::string& name : subject.dns_names) {
     appended = appended && AppendText(GEN_DNS, name, names.get());
   }
@@ -192,6 +212,19 @@ absl::StatusOr<EvpPkeyPtr> MakeKey() {
   return key;
 }
 
+// The authority draws the nonce, not who will be the node.
+absl::StatusOr<NodeIdentity> DrawIdentity(const PublicKey& key,
+                                          const std::string& site) {
+  NodeIdentity node{.key = key,
+                    .nonce = std::string(NodeIdentity::kNonceBytes, '\0'),
+                    .site = site};
+  if (RAND_bytes(reinterpret_cast<unsigned char*>(node.nonce.data()),
+                 static_cast<int>(node.nonce.size())) != 1) {
+    return OpenSslFailure("draw a node's nonce");
+  }
+  return node;
+}
+
 // An authority as read back from PEM.
 struct Authority {
   X509Ptr certificate;
@@ -240,6 +273,23 @@ absl::Status CheckAuthorityLasts(const Authority& ca, int days,
       ", before a certificate of ", days, " days does"));
 }
 
+// Adds what all certificates but the authority's have.
+absl::Status Extend(const GeneralNamesPtr& names, PeerIdentity::Role role,
+                    X509* issuer, X509* certificate) {
+  const char* const uses = role == PeerIdentity::Role::kClient
+                               ? "clientAuth"
+                               : "serverAuth,clientAuth";
+  const bool extended =
+      AddExtension(NID_basic_constraints, "critical,CA:FALSE", issuer,
+                   certificate) &&
+      AddExtension(NID_key_usage, "critical,digitalSignature", issuer,
+                   certificate) &&
+      AddExtension(NID_ext_key_usage, uses, issuer, certificate) &&
+      X509_add1_ext_i2d(certificate, NID_subject_alt_name, names.get(), 0,
+                        X509V3_ADD_DEFAULT) == 1;
+  return extended ? absl::OkStatus() : OpenSslFailure("extend a certificate");
+}
+
 }  // namespace
 
 absl::StatusOr<CertificateAndKey> MakeCertificateAuthority(
@@ -267,31 +317,27 @@ absl::StatusOr<CertificateAndKey> IssueCertificate(
   ABSL_RETURN_IF_ERROR(ValidateDays(days));
   ABSL_ASSIGN_OR_RETURN(const Authority ca, ReadAuthority(authority));
   ABSL_RETURN_IF_ERROR(CheckAuthorityLasts(ca, days, now));
+  const SigningKey node_key = SigningKey::Generate();
+  ABSL_ASSIGN_OR_RETURN(const NodeIdentity node,
+                        DrawIdentity(node_key.public_key(), subject.site));
   const std::string role_and_name =
       absl::StrCat(RoleName(subject.role), "/", subject.name);
   ABSL_ASSIGN_OR_RETURN(
       const GeneralNamesPtr names,
       MakeNames(absl::StrCat("koinon://", ca.federation, "/", role_and_name),
-                subject));
+                NodeIdentityUri(node), subject));
   ABSL_ASSIGN_OR_RETURN(const EvpPkeyPtr key, MakeKey());
   ABSL_ASSIGN_OR_RETURN(
       const X509Ptr certificate,
       Draft(ca.federation, role_and_name, key.get(), days, now));
-  X509* const issuer = ca.certificate.get();
-  const char* const uses = subject.role == PeerIdentity::Role::kServer
-                               ? "serverAuth,clientAuth"
-                               : "clientAuth";
-  const bool extended =
-      AddExtension(NID_basic_constraints, "critical,CA:FALSE", issuer,
-                   certificate.get()) &&
-      AddExtension(NID_key_usage, "critical,digitalSignature", issuer,
-                   certificate.get()) &&
-      AddExtension(NID_ext_key_usage, uses, issuer, certificate.get()) &&
-      X509_add1_ext_i2d(certificate.get(), NID_subject_alt_name, names.get(), 0,
-                        X509V3_ADD_DEFAULT) == 1;
-  if (!extended) return OpenSslFailure("extend a certificate");
-  ABSL_RETURN_IF_ERROR(Sign(issuer, ca.key.get(), certificate.get()));
-  return ToPem(certificate.get(), key.get());
+  ABSL_RETURN_IF_ERROR(
+      Extend(names, subject.role, ca.certificate.get(), certificate.get()));
+  ABSL_RETURN_IF_ERROR(
+      Sign(ca.certificate.get(), ca.key.get(), certificate.get()));
+  ABSL_ASSIGN_OR_RETURN(CertificateAndKey pem,
+                        ToPem(certificate.get(), key.get()));
+  pem.key_pem += node_key.ToPem();
+  return pem;
 }
 
 }  // namespace koinon

@@ -8,7 +8,9 @@
 #include <string>
 
 #include "base/openssl_ptr.h"
+#include "base/signing.h"
 #include "base/status_matchers.h"
+#include "base/x509_identity.h"
 
 namespace koinon {
 namespace {
@@ -70,7 +72,8 @@ TEST_F(CertsTest, Issue_Server_HasUriAndHosts) {
                        30, kNow));
   EXPECT_THAT(
       Describe(server),
-      AllOf(HasSubstr("URI:koinon://north/server/main, DNS:koinon.example, "
+      AllOf(HasSubstr("URI:koinon://north/server/main, URI:koinon-node:1:"),
+            HasSubstr("DNS:node.koinon.internal, DNS:koinon.example, "
                       "DNS:localhost, IP Address:127.0.0.1, "
                       "IP Address:0:0:0:0:0:0:0:1"),
             HasSubstr("TLS Web Server Authentication, "
@@ -78,15 +81,66 @@ TEST_F(CertsTest, Issue_Server_HasUriAndHosts) {
             HasSubstr("CA:FALSE"), HasSubstr("Digital Signature")));
 }
 
-TEST_F(CertsTest, Issue_Worker_IsGoodForClientsOnly) {
+TEST_F(CertsTest, Issue_WorkerAndNode_AreGoodForBothEndsUnderTheNodesName) {
+  for (const Role role : {Role::kWorker, Role::kNode}) {
+    ASSERT_OK_AND_ASSIGN(
+        const CertificateAndKey made,
+        IssueCertificate(ca_, {.role = role, .name = "n1"}, 30, kNow));
+    const std::string who = std::string(RoleName(role));
+    EXPECT_THAT(Describe(made),
+                AllOf(HasSubstr("URI:koinon://north/" + who + "/n1"),
+                      HasSubstr("DNS:node.koinon.internal\n"),
+                      HasSubstr("TLS Web Server Authentication, "
+                                "TLS Web Client Authentication"),
+                      HasSubstr("CN=" + who + "\\/n1")));
+  }
+}
+
+TEST_F(CertsTest, Issue_Client_IsGoodForClientsOnly) {
+  ASSERT_OK_AND_ASSIGN(
+      const CertificateAndKey client,
+      IssueCertificate(ca_, {.role = Role::kClient, .name = "ann"}, 30, kNow));
+  const std::string text = Describe(client);
+  EXPECT_THAT(text, AllOf(HasSubstr("URI:koinon://north/client/ann"),
+                          HasSubstr("TLS Web Client Authentication")));
+  EXPECT_THAT(text, testing::Not(HasSubstr("Server Authentication")));
+}
+
+TEST_F(CertsTest, Issue_EveryRole_CarriesANodeOfItsOwn) {
+  std::set<std::string> nonces;
+  std::set<PublicKey> keys;
+  for (const Role role :
+       {Role::kServer, Role::kWorker, Role::kClient, Role::kNode}) {
+    CertificateSubject subject = {.role = role, .name = "n", .site = "lab"};
+    if (role == Role::kServer) subject.dns_names = {"localhost"};
+    ASSERT_OK_AND_ASSIGN(const CertificateAndKey made,
+                         IssueCertificate(ca_, subject, 30, kNow));
+    ASSERT_OK_AND_ASSIGN(const PeerIdentity peer,
+                         IdentityOfX509(Parse(made).get()));
+    EXPECT_EQ(peer.role, role);
+    EXPECT_EQ(peer.federation, "north");
+    ASSERT_TRUE(peer.node.has_value());
+    EXPECT_EQ(peer.node->site, "lab");
+    ASSERT_OK_AND_ASSIGN(const SigningKey key,
+                         SigningKey::FromPem(made.key_pem));
+    EXPECT_EQ(peer.node->key, key.public_key());
+    nonces.insert(peer.node->nonce);
+    keys.insert(peer.node->key);
+  }
+  EXPECT_EQ(nonces.size(), 4u);
+  EXPECT_EQ(keys.size(), 4u);
+}
+
+TEST_F(CertsTest, Issue_KeyFile_HasTheCertificatesKeyFirst) {
   ASSERT_OK_AND_ASSIGN(
       const CertificateAndKey worker,
       IssueCertificate(ca_, {.role = Role::kWorker, .name = "w1"}, 30, kNow));
-  const std::string text = Describe(worker);
-  EXPECT_THAT(text, AllOf(HasSubstr("URI:koinon://north/worker/w1"),
-                          HasSubstr("TLS Web Client Authentication"),
-                          HasSubstr("CN=worker\\/w1")));
-  EXPECT_THAT(text, testing::Not(HasSubstr("Server Authentication")));
+  const EvpPkeyPtr first = ReadKey(ReadOnlyBio(worker.key_pem).get());
+  ASSERT_NE(first, nullptr);
+  EXPECT_EQ(EVP_PKEY_id(first.get()), EVP_PKEY_EC);
+  EXPECT_EQ(X509_check_private_key(Parse(worker).get(), first.get()), 1);
+  EXPECT_THAT(SigningKey::FromPem(ca_.key_pem),
+              StatusIs(absl::StatusCode::kNotFound));
 }
 
 TEST_F(CertsTest, Issue_Validity_IsFiveMinutesBackAndTheDays) {
@@ -120,13 +174,22 @@ TEST_F(CertsTest, Issue_BadSubjects_InvalidArgument) {
     std::string message;
   } cases[] = {
       {{.role = Role::kWorker, .name = "W 1"}, "name"},
-      {{.role = Role::kAnonymous, .name = "w"}, "server, a worker or a client"},
+      {{.role = Role::kAnonymous, .name = "w"},
+       "server, a worker, a client or a node"},
       {{.role = Role::kServer, .name = "s"}, "needs a DNS name"},
       {{.role = Role::kWorker, .name = "w", .dns_names = {"a"}}, "cannot have"},
       {{.role = Role::kServer, .name = "s", .dns_names = {"a,DNS:b"}},
        "not a DNS name"},
       {{.role = Role::kServer, .name = "s", .dns_names = {""}},
        "not a DNS name"},
+      {{.role = Role::kServer, .name = "s", .dns_names = {kNodeDnsName}},
+       "no server can be called so"},
+      {{.role = Role::kServer,
+        .name = "s",
+        .dns_names = {"a", "Node.Koinon.Internal."}},
+       "no server can be called so"},
+      {{.role = Role::kNode, .name = "n", .dns_names = {"a"}}, "cannot have"},
+      {{.role = Role::kWorker, .name = "w", .site = "North Wing"}, "site"},
       {{.role = Role::kServer, .name = "s", .ip_addresses = {"1.2.3"}},
        "not an IP address"},
   };

@@ -5,25 +5,19 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/security/server_credentials.h>
 
-#include <optional>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
-#include "base/ids.h"
 #include "base/openssl_ptr.h"
 #include "base/status_macros.h"
+#include "base/x509_identity.h"
 
 namespace koinon {
 namespace {
 
 // Generous: a chain of certificates takes some kilobytes.
 constexpr size_t kMaxPemBytes = 1u << 20;
-constexpr absl::string_view kUriScheme = "koinon://";
 
 // The files' contents, once they have been checked.
 struct TlsMaterial {
@@ -125,13 +119,6 @@ absl::StatusOr<TlsMaterial> LoadTlsFiles(Env* env, const TlsFiles& files,
   return material;
 }
 
-std::optional<PeerIdentity::Role> RoleFromName(absl::string_view name) {
-  if (name == "worker") return PeerIdentity::Role::kWorker;
-  if (name == "client") return PeerIdentity::Role::kClient;
-  if (name == "server") return PeerIdentity::Role::kServer;
-  return std::nullopt;
-}
-
 bool IsPlaintext(const grpc::AuthContext& context) {
   const std::vector<grpc::string_ref> types =
       context.FindPropertyValues(GRPC_TRANSPORT_SECURITY_TYPE_PROPERTY_NAME);
@@ -182,51 +169,12 @@ absl::StatusOr<PeerIdentity> PeerIdentityOf(const grpc::AuthContext& context) {
   std::vector<std::string> uris;
   for (const grpc::string_ref& value :
        context.FindPropertyValues(GRPC_PEER_URI_PROPERTY_NAME)) {
-    std::string uri(value.data(), value.size());
-    if (absl::StartsWith(uri, kUriScheme)) uris.push_back(std::move(uri));
+    uris.emplace_back(value.data(), value.size());
   }
-  if (uris.size() != 1) {
-    return absl::UnauthenticatedError(absl::StrCat(
-        "expected one koinon:// URI in the peer's certificate, found ",
-        uris.size()));
-  }
-  absl::StatusOr<PeerIdentity> identity = ParseIdentityUri(uris[0]);
+  absl::StatusOr<PeerIdentity> identity = IdentityFromUris(uris);
   if (identity.ok()) return identity;
   return absl::UnauthenticatedError(
       absl::StrCat("in the peer's certificate: ", identity.status().message()));
-}
-
-absl::StatusOr<PeerIdentity> ParseIdentityUri(absl::string_view uri) {
-  absl::string_view rest = uri;
-  const std::vector<absl::string_view> parts =
-      absl::ConsumePrefix(&rest, kUriScheme)
-          ? std::vector<absl::string_view>(absl::StrSplit(rest, '/'))
-          : std::vector<absl::string_view>();
-  const std::optional<PeerIdentity::Role> role =
-      parts.size() == 3 ? RoleFromName(parts[1]) : std::nullopt;
-  if (!role.has_value()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "expected koinon://FEDERATION/ROLE/NAME with the role worker, client "
-        "or server, found '",
-        absl::CHexEscape(uri.substr(0, 256)), "'"));
-  }
-  ABSL_RETURN_IF_ERROR(ValidateId("federation", parts[0]));
-  ABSL_RETURN_IF_ERROR(ValidateId("name", parts[2]));
-  return PeerIdentity{*role, std::string(parts[0]), std::string(parts[2])};
-}
-
-absl::string_view RoleName(PeerIdentity::Role role) {
-  switch (role) {
-    case PeerIdentity::Role::kWorker:
-      return "worker";
-    case PeerIdentity::Role::kClient:
-      return "client";
-    case PeerIdentity::Role::kServer:
-      return "server";
-    case PeerIdentity::Role::kAnonymous:
-      break;
-  }
-  return "anonymous";
 }
 
 absl::StatusOr<PeerIdentity> IdentityOfCertificate(Env* env,
@@ -235,20 +183,10 @@ absl::StatusOr<PeerIdentity> IdentityOfCertificate(Env* env,
                         ReadPem(env, "certificate", path));
   ABSL_ASSIGN_OR_RETURN(const std::vector<X509Ptr> chain,
                         ParseCertificates(path, pem));
-  const GeneralNamesPtr names(static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(
-      chain[0].get(), NID_subject_alt_name, nullptr, nullptr)));
-  for (int i = 0; i < sk_GENERAL_NAME_num(names.get()); ++i) {
-    const GENERAL_NAME* name = sk_GENERAL_NAME_value(names.get(), i);
-    if (name->type != GEN_URI) continue;
-    const ASN1_IA5STRING* uri = name->d.uniformResourceIdentifier;
-    const absl::string_view text(
-        reinterpret_cast<const char*>(ASN1_STRING_get0_data(uri)),
-        static_cast<size_t>(ASN1_STRING_length(uri)));
-    if (absl::StartsWith(text, kUriScheme)) return ParseIdentityUri(text);
-  }
-  ERR_clear_error();
-  return absl::NotFoundError(
-      absl::StrCat(path, ": the certificate carries no koinon:// URI"));
+  absl::StatusOr<PeerIdentity> identity = IdentityOfX509(chain[0].get());
+  if (identity.ok()) return identity;
+  return absl::Status(identity.status().code(),
+                      absl::StrCat(path, ": ", identity.status().message()));
 }
 
 }  // namespace koinon

@@ -2,15 +2,13 @@
 #define KOINON_BASE_TLS_H_
 
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "base/env.h"
-#include "base/node_identity.h"
+#include "base/peer_identity.h"
 
 namespace grpc {
 class AuthContext;
@@ -46,36 +44,17 @@ MakeChannelCredentials(Env* env, const TlsFiles& files, absl::Time now);
 std::shared_ptr<grpc::ServerCredentials> MakeInsecureServerCredentials();
 std::shared_ptr<grpc::ChannelCredentials> MakeInsecureChannelCredentials();
 
-// Credentials for calls to nodes of the DHT. Their certificates carry the DNS
-// name kNodeDnsName instead of where they happen to be reached; who answered is
-// in the call's AuthContext (PeerIdentityOf), and the caller checks it.
+// What the certificate of each node of the DHT carries as a DNS name instead of
+// where the node happens to be reached: whoever calls a node overrides the name
+// that TLS looks for with it. Who answered is in the call's AuthContext
+// (PeerIdentityOf), and the caller checks it. No server is ever called so.
 inline constexpr char kNodeDnsName[] = "node.koinon.internal";
 
-// Who a peer is, from the URIs in its verified certificate:
-// "koinon://FEDERATION/ROLE/NAME", and the node's if it has one.
-struct PeerIdentity {
-  enum class Role {
-    kAnonymous /* plaintext */,
-    kWorker,
-    kClient,
-    kServer,
-    kNode /* koinon-dht */
-  };
-  Role role = Role::kAnonymous;
-  std::string federation;
-  std::string name;
-  std::optional<NodeIdentity> node;
-};
-// "server", "worker/NAME", "client/NAME", "node/NAME": who may write which
-// records. Empty for anonymous peers.
-std::string OwnerOf(const PeerIdentity& identity);
-// UNAUTHENTICATED if the peer used TLS but its certificate carries no such URI.
+// Who is at the other end of a call. UNAUTHENTICATED if the peer used TLS but
+// its certificate carries no koinon:// URI, or a malformed one of ours.
 absl::StatusOr<PeerIdentity> PeerIdentityOf(const grpc::AuthContext& context);
-absl::StatusOr<PeerIdentity> ParseIdentityUri(absl::string_view uri);
-// "worker", "client", "server"; "anonymous".
-absl::string_view RoleName(PeerIdentity::Role role);
 // Of the certificate in a PEM file (the first, of a chain). NOT_FOUND if it
-// carries no koinon:// URI; otherwise as CheckTlsFiles and ParseIdentityUri.
+// carries no koinon:// URI; otherwise as CheckTlsFiles and IdentityFromUris.
 absl::StatusOr<PeerIdentity> IdentityOfCertificate(Env* env,
                                                    const std::string& path);
 

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/certs.h"
+#include "base/signing.h"
 #include "base/status_matchers.h"
 #include "base/testing_env.h"
 
@@ -80,7 +81,7 @@ class CheckTlsFilesTest : public testing::Test {
 
 TEST_F(CheckTlsFilesTest, IssuedCertificates_EveryRole_Ok) {
   EXPECT_OK(Check());
-  for (const Role role : {Role::kServer, Role::kClient}) {
+  for (const Role role : {Role::kServer, Role::kClient, Role::kNode}) {
     files_ = folder_.Write("other", folder_.Issue(ca_, role, "o"), ca_);
     EXPECT_OK(Check());
   }
@@ -157,32 +158,6 @@ TEST_F(CheckTlsFilesTest, Credentials_BadFiles_AreNotMade) {
               StatusIs(kPrecondition));
 }
 
-TEST(ParseIdentityUriTest, Roles_AreRead) {
-  ASSERT_OK_AND_ASSIGN(const PeerIdentity worker,
-                       ParseIdentityUri("koinon://north/worker/w-1"));
-  EXPECT_EQ(worker.role, Role::kWorker);
-  EXPECT_EQ(worker.federation, "north");
-  EXPECT_EQ(worker.name, "w-1");
-  ASSERT_OK_AND_ASSIGN(const PeerIdentity client,
-                       ParseIdentityUri("koinon://north/client/ann"));
-  EXPECT_EQ(client.role, Role::kClient);
-  ASSERT_OK_AND_ASSIGN(const PeerIdentity server,
-                       ParseIdentityUri("koinon://north/server/main"));
-  EXPECT_EQ(server.role, Role::kServer);
-}
-
-TEST(ParseIdentityUriTest, AnythingElse_InvalidArgument) {
-  for (const std::string& uri :
-       {std::string(), std::string("koinon://"), std::string("koinon://a/b"),
-        std::string("koinon://a/worker/b/c"), std::string("koinon://a/worker/"),
-        std::string("koinon:///worker/b"), std::string("koinon://a/root/b"),
-        std::string("http://a/worker/b"), std::string("koinon://A/worker/b"),
-        std::string("koinon://a/worker/b\0", 20),
-        std::string("koinon://a/worker/..%2f")}) {
-    EXPECT_THAT(ParseIdentityUri(uri), StatusIs(kInvalid)) << uri;
-  }
-}
-
 // gRPC lets only its own classes make one.
 struct Nothing : grpc::AuthPropertyIterator {};
 
@@ -236,6 +211,7 @@ TEST(PeerIdentityOfTest, NoneOrSeveralOrBrokenUris_Unauthenticated) {
       {{"https://example"}, "found 0"},
       {{"koinon://a/worker/x", "koinon://a/worker/y"}, "found 2"},
       {{"koinon://a/king/x"}, "koinon://a/king/x"},
+      {{"koinon://a/worker/x", "koinon-node:1"}, "koinon-node:1"},
   };
   for (const auto& c : cases) {
     EXPECT_THAT(
@@ -256,10 +232,13 @@ TEST(PeerIdentityOfTest, TlsWithoutVerifiedCertificate_Unauthenticated) {
 // protocol is needed to shake hands.
 class HandshakeTest : public testing::Test {
  protected:
-  // What the server saw of a caller, or nothing if the call did not get in.
+  // What the server saw of a caller, or nothing if the call did not get in. The
+  // caller looks for `name` in the server's certificate, if it is not empty,
+  // instead of the address.
   std::optional<absl::StatusOr<PeerIdentity>> Call(
       std::shared_ptr<grpc::ServerCredentials> server_credentials,
-      std::shared_ptr<grpc::ChannelCredentials> channel_credentials) {
+      std::shared_ptr<grpc::ChannelCredentials> channel_credentials,
+      const std::string& name = "") {
     int port = 0;
     std::optional<absl::StatusOr<PeerIdentity>> seen;
     EchoService echo(&seen);
@@ -268,7 +247,7 @@ class HandshakeTest : public testing::Test {
     builder.RegisterCallbackGenericService(&echo);
     const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
     if (server == nullptr) return std::nullopt;
-    CallOnce(absl::StrCat("127.0.0.1:", port), channel_credentials);
+    CallOnce(absl::StrCat("127.0.0.1:", port), channel_credentials, name);
     server->Shutdown();
     return seen;
   }
@@ -299,8 +278,12 @@ class HandshakeTest : public testing::Test {
   };
 
   void CallOnce(const std::string& target,
-                std::shared_ptr<grpc::ChannelCredentials> credentials) {
-    grpc::GenericStub stub(grpc::CreateChannel(target, credentials));
+                std::shared_ptr<grpc::ChannelCredentials> credentials,
+                const std::string& name) {
+    grpc::ChannelArguments arguments;
+    if (!name.empty()) arguments.SetSslTargetNameOverride(name);
+    grpc::GenericStub stub(
+        grpc::CreateCustomChannel(target, credentials, arguments));
     grpc::ClientContext context;
     // Only a hang would make it that long.
     context.set_deadline(std::chrono::system_clock::now() +
@@ -317,15 +300,18 @@ class HandshakeTest : public testing::Test {
     queue.Shutdown();
     while (queue.Next(&tag, &ok)) {
     }
+    if (call_status_.ok()) answerer_ = PeerIdentityOf(*context.auth_context());
   }
 
  protected:
   grpc::Status call_status_;
+  // What the caller saw of the server, once a call got in.
+  std::optional<absl::StatusOr<PeerIdentity>> answerer_;
 };
 
 TEST_F(HandshakeTest, WorkerOfTheFederation_IsSeenAsThatWorker) {
-  const TlsFiles worker =
-      folder_.Write("w1", folder_.Issue(ca_, Role::kWorker, "w1"), ca_);
+  const CertificateAndKey issued = folder_.Issue(ca_, Role::kWorker, "w1");
+  const TlsFiles worker = folder_.Write("w1", issued, ca_);
   ASSERT_OK_AND_ASSIGN(
       auto server, MakeServerCredentials(&folder_.env, server_, absl::Now()));
   ASSERT_OK_AND_ASSIGN(
@@ -336,6 +322,42 @@ TEST_F(HandshakeTest, WorkerOfTheFederation_IsSeenAsThatWorker) {
   EXPECT_EQ((*seen)->role, Role::kWorker);
   EXPECT_EQ((*seen)->federation, "north");
   EXPECT_EQ((*seen)->name, "w1");
+  // Both sides had key files of two keys, and TLS took the first of each: the
+  // second is the node's, which the other side was told.
+  ASSERT_TRUE((*seen)->node.has_value());
+  ASSERT_OK_AND_ASSIGN(const SigningKey key,
+                       SigningKey::FromPem(issued.key_pem));
+  EXPECT_EQ((*seen)->node->key, key.public_key());
+}
+
+TEST_F(HandshakeTest, NodesName_EveryRoleThatServesAnswersToIt) {
+  const TlsFiles caller =
+      folder_.Write("c", folder_.Issue(ca_, Role::kClient, "c"), ca_);
+  ASSERT_OK_AND_ASSIGN(
+      auto channel, MakeChannelCredentials(&folder_.env, caller, absl::Now()));
+  for (const Role role : {Role::kWorker, Role::kNode, Role::kServer}) {
+    const TlsFiles files =
+        folder_.Write("n", folder_.Issue(ca_, role, "n"), ca_);
+    ASSERT_OK_AND_ASSIGN(
+        auto server, MakeServerCredentials(&folder_.env, files, absl::Now()));
+    answerer_.reset();
+    ASSERT_TRUE(Call(server, channel, kNodeDnsName).has_value())
+        << call_status_.error_message();
+    ASSERT_TRUE(answerer_.has_value());
+    ASSERT_OK(*answerer_);
+    EXPECT_EQ((*answerer_)->role, role);
+    EXPECT_TRUE((*answerer_)->node.has_value());
+  }
+}
+
+TEST_F(HandshakeTest, ClientInANodesPlace_IsRefused) {
+  const TlsFiles client =
+      folder_.Write("c", folder_.Issue(ca_, Role::kClient, "c"), ca_);
+  ASSERT_OK_AND_ASSIGN(
+      auto server, MakeServerCredentials(&folder_.env, client, absl::Now()));
+  ASSERT_OK_AND_ASSIGN(
+      auto channel, MakeChannelCredentials(&folder_.env, client, absl::Now()));
+  EXPECT_FALSE(Call(server, channel, kNodeDnsName).has_value());
 }
 
 TEST_F(HandshakeTest, WorkerOfAnotherAuthority_IsRefused) {
@@ -382,14 +404,21 @@ TEST_F(HandshakeTest, ServerOfAnotherAuthority_IsRefusedByTheWorker) {
   EXPECT_FALSE(Call(server, channel).has_value());
 }
 
-TEST_F(HandshakeTest, WorkerInTheServersPlace_IsRefused) {
-  const TlsFiles worker =
-      folder_.Write("w1", folder_.Issue(ca_, Role::kWorker, "w1"), ca_);
-  ASSERT_OK_AND_ASSIGN(
-      auto server, MakeServerCredentials(&folder_.env, worker, absl::Now()));
-  ASSERT_OK_AND_ASSIGN(
-      auto channel, MakeChannelCredentials(&folder_.env, worker, absl::Now()));
-  EXPECT_FALSE(Call(server, channel).has_value());
+// A worker's certificate serves under the nodes' name, and under no other: not
+// at the address, and not under the coordinator's name.
+TEST_F(HandshakeTest, WorkerOrNodeInTheServersPlace_IsRefused) {
+  for (const Role role : {Role::kWorker, Role::kNode}) {
+    const TlsFiles files =
+        folder_.Write("w1", folder_.Issue(ca_, role, "w1"), ca_);
+    ASSERT_OK_AND_ASSIGN(
+        auto server, MakeServerCredentials(&folder_.env, files, absl::Now()));
+    ASSERT_OK_AND_ASSIGN(
+        auto channel, MakeChannelCredentials(&folder_.env, files, absl::Now()));
+    for (const char* name : {"", "coordinator.lab", "w1"}) {
+      EXPECT_FALSE(Call(server, channel, name).has_value());
+    }
+    EXPECT_TRUE(Call(server, channel, kNodeDnsName).has_value());
+  }
 }
 
 TEST_F(HandshakeTest, TheAuthorityItself_IsRefusedAsAPeer) {

@@ -7,7 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "base/tls.h"
+#include "base/peer_identity.h"
 
 namespace koinon {
 
