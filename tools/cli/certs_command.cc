@@ -19,6 +19,12 @@ struct Options {
   int workers = 0;
 };
 
+// "1 worker", "3 workers".
+std::string CountOf(const std::vector<std::string>& names,
+                    absl::string_view what) {
+  return absl::StrCat(names.size(), " ", what, names.size() == 1 ? "" : "s");
+}
+
 ExitCode RunCerts(Options options) {
   CertsPlan& plan = options.plan;
   for (int i = 1; i <= options.workers; ++i) {
@@ -28,19 +34,21 @@ ExitCode RunCerts(Options options) {
     if (plan.hosts.empty()) plan.hosts = {"localhost", "127.0.0.1", "::1"};
     if (plan.clients.empty()) plan.clients = {"operator"};
   }
-  if (plan.hosts.empty() && plan.workers.empty() && plan.clients.empty()) {
+  if (plan.hosts.empty() && plan.workers.empty() && plan.nodes.empty() &&
+      plan.clients.empty()) {
     return Report(absl::InvalidArgumentError(
-        "nothing to add: give --worker, --client or --host"));
+        "nothing to add: give --worker, --node, --client or --host"));
   }
   const absl::Status status =
       MakeCertsFolder(RealEnv(), plan, RealClock().Now());
   if (!status.ok()) return Report(status);
-  std::printf("%s: %s%zu worker%s, %zu client%s\n", plan.dir.c_str(),
+  std::printf("%s: %s%s, %s, %s\n", plan.dir.c_str(),
               plan.extend          ? ""
               : plan.hosts.empty() ? "authority, "
                                    : "authority, server, ",
-              plan.workers.size(), plan.workers.size() == 1 ? "" : "s",
-              plan.clients.size(), plan.clients.size() == 1 ? "" : "s");
+              CountOf(plan.workers, "worker").c_str(),
+              CountOf(plan.nodes, "node").c_str(),
+              CountOf(plan.clients, "client").c_str());
   return ExitCode::kOk;
 }
 
@@ -68,7 +76,13 @@ void AddCertsCommand(CLI::App* app, ExitCode* exit_code) {
       ->add_option("--workers", options->workers,
                    "So many workers, worker-1 to worker-N")
       ->check(CLI::Range(0, 100'000));
-  command->add_option("--worker", plan.workers, "One worker; repeatable")
+  command
+      ->add_option("--worker", plan.workers,
+                   "One worker, as NAME or NAME@SITE; repeatable")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--node", plan.nodes,
+                   "One koinon-dht, as NAME or NAME@SITE; repeatable")
       ->allow_extra_args(false);
   command
       ->add_option("--client", plan.clients,
@@ -87,10 +101,16 @@ void AddCertsCommand(CLI::App* app, ExitCode* exit_code) {
                     "Add to DIR under the authority that lies there");
   command->footer(
       "Nothing is ever overwritten. Keys (*.key) can be read by their owner\n"
-      "only; ca.key signs everything: keep it, and hand out the rest.\n"
+      "only; ca.key signs everything: keep it, and hand out the rest. Each\n"
+      "certificate says which node of the model distribution its owner is, "
+      "and\n"
+      "in which SITE: models go from a site to another only where both allow "
+      "it\n"
+      "(--cross-site).\n"
       "Examples:\n"
       "  koinon certs certs --host fl.lab --worker ward-a --worker ward-b\n"
-      "  koinon certs certs --extend --worker ward-c --client alice");
+      "  koinon certs certs --extend --worker ward-c@east --client alice\n"
+      "  koinon certs certs --extend --node storage-1@north");
   command->callback([options, exit_code] { *exit_code = RunCerts(*options); });
 }
 

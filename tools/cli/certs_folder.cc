@@ -2,8 +2,10 @@
 
 #include <arpa/inet.h>
 
+#include <set>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/certs.h"
 #include "base/status_macros.h"
@@ -24,30 +26,65 @@ struct Member {
   CertificateSubject subject;
 };
 
-std::vector<Member> MembersOf(const CertsPlan& plan) {
-  std::vector<Member> members;
-  if (!plan.hosts.empty()) {
-    CertificateSubject server{.role = PeerIdentity::Role::kServer,
-                              .name = "coordinator",
-                              .dns_names = {},
-                              .ip_addresses = {}};
-    for (const std::string& host : plan.hosts) {
-      (IsIpAddress(host) ? server.ip_addresses : server.dns_names)
-          .push_back(host);
-    }
-    members.push_back({"server", std::move(server)});
+CertificateSubject ServerOf(const std::vector<std::string>& hosts) {
+  CertificateSubject server{.role = PeerIdentity::Role::kServer,
+                            .name = "coordinator"};
+  for (const std::string& host : hosts) {
+    (IsIpAddress(host) ? server.ip_addresses : server.dns_names)
+        .push_back(host);
   }
-  const auto add = [&](const std::vector<std::string>& names,
-                       PeerIdentity::Role role, const char* kind) {
-    for (const std::string& name : names) {
-      members.push_back(
-          {absl::StrCat(kind, "-", name),
-           {.role = role, .name = name, .dns_names = {}, .ip_addresses = {}}});
-    }
+  return server;
+}
+
+// Of NAME or NAME@SITE.
+absl::StatusOr<CertificateSubject> SubjectOf(PeerIdentity::Role role,
+                                             const std::string& name_and_site) {
+  const size_t at = name_and_site.find('@');
+  CertificateSubject subject{.role = role, .name = name_and_site.substr(0, at)};
+  if (at == std::string::npos) return subject;
+  subject.site = name_and_site.substr(at + 1);
+  if (subject.site.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected ", RoleName(role), " NAME or NAME@SITE, found '",
+                     absl::CHexEscape(name_and_site), "'"));
+  }
+  return subject;
+}
+
+absl::StatusOr<std::vector<Member>> MembersOf(const CertsPlan& plan) {
+  std::vector<Member> members;
+  if (!plan.hosts.empty()) members.push_back({"server", ServerOf(plan.hosts)});
+  const auto add = [&](PeerIdentity::Role role,
+                       const std::string& name_and_site) -> absl::Status {
+    ABSL_ASSIGN_OR_RETURN(CertificateSubject subject,
+                          SubjectOf(role, name_and_site));
+    std::string stem = absl::StrCat(RoleName(role), "-", subject.name);
+    members.push_back({std::move(stem), std::move(subject)});
+    return absl::OkStatus();
   };
-  add(plan.workers, PeerIdentity::Role::kWorker, "worker");
-  add(plan.clients, PeerIdentity::Role::kClient, "client");
+  for (const std::string& worker : plan.workers) {
+    ABSL_RETURN_IF_ERROR(add(PeerIdentity::Role::kWorker, worker));
+  }
+  for (const std::string& node : plan.nodes) {
+    ABSL_RETURN_IF_ERROR(add(PeerIdentity::Role::kNode, node));
+  }
+  // Clients are in no site.
+  for (const std::string& client : plan.clients) {
+    members.push_back({"client-" + client,
+                       {.role = PeerIdentity::Role::kClient, .name = client}});
+  }
   return members;
+}
+
+absl::Status RefuseTwice(const std::vector<Member>& members) {
+  std::set<absl::string_view> stems;
+  for (const Member& member : members) {
+    if (!stems.insert(member.stem).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(member.stem, ": is asked for twice"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<CertificateAndKey> ReadAuthority(Env* env,
@@ -90,7 +127,8 @@ TlsFiles FilesInCertsFolder(const std::string& dir, const std::string& stem) {
 }
 
 absl::Status MakeCertsFolder(Env* env, const CertsPlan& plan, absl::Time now) {
-  const std::vector<Member> members = MembersOf(plan);
+  ABSL_ASSIGN_OR_RETURN(const std::vector<Member> members, MembersOf(plan));
+  ABSL_RETURN_IF_ERROR(RefuseTwice(members));
   if (!plan.extend) {
     ABSL_RETURN_IF_ERROR(RefuseToOverwrite(env, plan.dir, "ca"));
   }
