@@ -4,8 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <set>
-#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -26,7 +24,8 @@ namespace koinon::dht {
 //
 // With more than one path, each walks on its own: an answer feeds the path that
 // asked, and no node is asked by two (S/Kademlia, section 4.4). The walk is
-// done when every path is. Not thread-safe.
+// done when every path is; answers that come later still count as answers, but
+// nobody is asked any more. Not thread-safe.
 class Lookup {
  public:
   struct Options {
@@ -36,7 +35,9 @@ class Lookup {
     // have answered. k: all (for stores); fewer is faster, and finds fewer.
     size_t beta = 20;
     size_t paths = 1;
-    size_t max_candidates = 256;                  // of each path
+    // Of each path. Somebody nearer takes the place of the farthest that was
+    // not asked yet.
+    size_t max_candidates = 256;
     size_t max_questions = 64;                    // of each path
     absl::Duration deadline = absl::Seconds(10);  // of the whole walk
     // A question out for so long no longer counts as in flight: another is
@@ -46,27 +47,32 @@ class Lookup {
   // What ended the walk before its time; counted.
   enum Cap { kNone = 0, kCandidates = 1, kQuestions = 2, kDeadline = 4 };
 
+  // The seeds are dealt to the paths in turn, the closest first. Requires
+  // alpha, beta and paths over zero.
   Lookup(const Key& target, const Key& self, absl::Span<const Contact> seeds,
          Options options, absl::Time now);
 
   // Whom to ask now. Each node is named once in the whole walk.
   std::vector<Contact> Next(absl::Time now);
-  // `closer`: what the node named. Longer lists than k, the node itself, the
+  // `closer`: what the node named. What is over k of them, the node itself, the
   // asker, and contacts without an address are ignored, as are answers of nodes
-  // that were not asked. An answer after its failure was reported counts again.
+  // that were not asked. An answer after its failure was reported counts again;
+  // a failure after the answer does not.
   void OnAnswer(const Key& id, absl::Span<const Contact> closer,
                 absl::Time now);
   void OnFailure(const Key& id, absl::Time now);
   // What was looked for is found: nothing more is asked.
   void Stop() { stopped_ = true; }
 
+  // True at once if there are no seeds.
   bool done() const;
   // When to call Next again though nothing was reported. Infinite if done.
   absl::Time next_deadline() const;
 
   // The closest that answered, closest first, at most k.
   std::vector<Contact> Closest() const;
-  // The closest that were heard of and have not failed, answered or not.
+  // The closest that were heard of and have not failed, answered or not, at
+  // most k.
   std::vector<Contact> Heard() const;
 
   // How the walk went, for people and for measurements: in the order of asking.
@@ -85,11 +91,37 @@ class Lookup {
   unsigned caps() const { return caps_; }
 
  private:
-  // The implementation owns what follows; it may be changed freely.
+  // Somebody who was heard of. What is nearer to the target comes first in
+  // candidates_, which has them by their distance to it.
+  struct Candidate {
+    Contact contact;
+    size_t path = 0;
+    size_t depth = 1;
+    enum State { kHeard, kWaiting, kAnswered, kFailed } state = kHeard;
+    bool slow = false;  // out for longer than `hedge`
+    size_t step = 0;    // in steps_, once asked
+  };
+  struct Path {
+    size_t candidates = 0;
+    size_t questions = 0;
+    bool done = false;
+  };
+
+  Candidate* FindAsked(const Key& id);
+  bool Hear(const Contact& contact, size_t path, size_t depth);
+  // Makes place for somebody at `distance` on a path that has all it may have.
+  bool DropFarther(const Key& distance, size_t path);
+  void MarkSlow(absl::Time now);
+  void AskOnPath(size_t path, absl::Time now, std::vector<Contact>* asked);
+  void FinishPaths();
+  bool IsOver(size_t path);
+
   const Key target_;
   const Key self_;
   const Options options_;
   const absl::Time started_;
+  std::map<Key, Candidate> candidates_;
+  std::vector<Path> paths_;
   std::vector<Step> steps_;
   unsigned caps_ = kNone;
   bool stopped_ = false;
