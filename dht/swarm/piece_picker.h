@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <vector>
 
@@ -18,37 +17,50 @@ namespace koinon::dht {
 // `now`; the same calls give the same choices. Not thread-safe.
 //
 // Sources are numbers that the caller gives out. The origin chooses what it
-// sends, so that its copies are few: it is asked for "any", in numbers.
+// sends, so that its copies are few: it is asked for "any", in numbers. Once it
+// gives out no more, it is asked again only by who gets nothing from anybody:
+// first for any, then, as a last resort, for one certain piece, and, where that
+// was all that came, for more and more of them.
+//
+// A call costs time in the order of the pieces, divided by 64 where the source
+// has none that is wanted.
 class PiecePicker {
  public:
   struct Options {
     size_t pieces = 0;
     uint64_t seed = 0;
+    // From a source that is slow, fewer.
     size_t in_flight_per_source = 4;
     size_t endgame_pieces = 3;  // missing; then each may be asked of several
     size_t endgame_copies = 2;
-    // A piece that has not come for so long may be asked of another too.
+    // A piece that has not come for so long may be asked of another too; sooner
+    // where pieces use to come much faster.
     absl::Duration piece_patience = absl::Seconds(8);
-    // The origin is asked for a certain piece when no source has had it for so
-    // long, and for anything when nothing at all has come for as long.
+    // The origin has said that it gives out no more: it is asked again when
+    // nothing was on its way, and nothing came, for so long; longer after each
+    // refusal.
     absl::Duration last_resort_patience = absl::Seconds(2);
     absl::Duration ban = absl::Seconds(30);
     int strikes = 3;  // bans before a source is never asked again
   };
   using Source = uint64_t;
 
+  // `have`: of as many pieces as `options` says.
   PiecePicker(Options options, Bitmap have, absl::Time now);
   ~PiecePicker();
 
+  // A source that was banned stays so when it is removed and comes back.
   void AddSource(Source source, bool origin);
   // Gone: what was in flight from it is wanted again.
   void RemoveSource(Source source);
+  // Reports about sources that are not there, or pieces that are none, are
+  // ignored, here and below.
   void OnHave(Source source, const Bitmap& have);
   void OnHave(Source source, uint32_t piece);
 
-  // What to ask of `source` now. Empty: nothing.
+  // What to ask of `source` now; counted as asked. Empty: nothing.
   struct Wants {
-    std::vector<uint32_t> pieces;
+    std::vector<uint32_t> pieces;  // rarest first
     bool last_resort = false;      // of an origin: these pieces and no others
     uint32_t any = 0;              // of an origin: so many of its choice
     std::vector<uint32_t> cancel;  // came from elsewhere
@@ -57,11 +69,13 @@ class PiecePicker {
 
   // The piece is here, verified. False: it was here before (wasted).
   bool OnPiece(Source source, uint32_t piece, absl::Time now);
-  // An origin's own choice begins to arrive: nobody else need be asked.
+  // The piece begins to arrive: its patience begins anew. What an origin has
+  // chosen need not be asked of anybody else.
   void OnStarted(Source source, uint32_t piece, absl::Time now);
-  // The source will not send it, or the transfer broke off.
+  // The source will not send it, or the transfer broke off. It is not asked for
+  // this piece again before it says that it has it.
   void OnRefused(Source source, uint32_t piece, absl::Time now);
-  // The origin gives out no more for now.
+  // The origin gives out no more for now: no any that was asked is under way.
   void OnNoneForYou(Source source, absl::Time now);
   // It sent bytes that are not the piece's: banned for a while.
   void OnLied(Source source, absl::Time now);
@@ -70,7 +84,7 @@ class PiecePicker {
 
   const Bitmap& have() const;
   bool done() const { return have().full(); }
-  // When Next may answer differently though nothing was reported.
+  // When Next may answer differently though nothing was reported; after `now`.
   absl::Time next_deadline(absl::Time now) const;
 
  private:

@@ -1,0 +1,525 @@
+#include "dht/swarm/piece_picker.h"
+
+#include <algorithm>
+#include <bit>
+#include <deque>
+#include <map>
+#include <utility>
+
+#include "base/check.h"
+#include "base/random.h"
+
+namespace koinon::dht {
+namespace {
+
+// A request is late after so many times what pieces take, if that is sooner
+// than the patience that was configured; and never sooner than a fraction of
+// it: what takes milliseconds is not measured well.
+constexpr double kLateFactor = 4;
+constexpr double kLeastPatience = 1.0 / 16;
+// Weight of the newest piece in what pieces take.
+constexpr double kNewest = 0.2;
+// The wait before an origin is asked again grows to so many patiences.
+constexpr int kLongestWait = 8;
+
+using Words = std::vector<uint64_t>;
+
+bool Has(const Words& words, uint32_t i) {
+  return (words[i / 64] >> (i % 64)) & 1;
+}
+void Set(Words* words, uint32_t i) {
+  (*words)[i / 64] |= uint64_t{1} << (i % 64);
+}
+void Clear(Words* words, uint32_t i) {
+  (*words)[i / 64] &= ~(uint64_t{1} << (i % 64));
+}
+
+}  // namespace
+
+struct PiecePicker::State {
+  struct Request {
+    uint32_t piece = 0;
+    absl::Time asked;
+    bool late = false;  // others may be asked
+    bool last_resort = false;
+  };
+
+  struct SourceState {
+    bool origin = false;
+    Words has;  // not of an origin: it has all
+    std::vector<Request> requests;
+    std::vector<uint32_t> cancel;
+    size_t window = 0;  // requests that it may have
+
+    // Of an origin.
+    uint32_t any = 0;  // asked for and not begun
+    bool dry = false;  // gives out no more
+    bool probed = false;
+    absl::Duration wait;
+    absl::Time stepped;  // when it was last asked though dry, or answered that
+    size_t lonely = 0;   // last resorts at a time; none but it gives anything
+  };
+
+  // What is known of a source whether or not it is there.
+  struct Record {
+    int strikes = 0;
+    absl::Time until;
+  };
+
+  // A request that may become late; in the order of `asked`.
+  struct Watch {
+    Source source;
+    uint32_t piece;
+    absl::Time asked;
+  };
+
+  State(Options given, Bitmap given_have, absl::Time now)
+      : options(given),
+        have(std::move(given_have)),
+        missing(options.pieces / 64 + 1),
+        asked(options.pieces / 64 + 1),
+        availability(options.pieces),
+        tie(options.pieces),
+        on_time(options.pieces),
+        last_progress(now) {
+    KOINON_CHECK(have.size() == options.pieces);
+    for (uint32_t i = 0; i < options.pieces; ++i) {
+      if (!have.Has(i)) Set(&missing, i);
+      tie[i] = static_cast<uint32_t>(RandomAt(options.seed, i));
+    }
+  }
+
+  size_t Missing() const { return options.pieces - have.count(); }
+
+  // ---- Requests ----
+
+  absl::Duration Patience() const {
+    if (typical == absl::ZeroDuration()) return options.piece_patience;
+    return std::clamp(kLateFactor * typical,
+                      kLeastPatience * options.piece_patience,
+                      options.piece_patience);
+  }
+
+  void Ask(Source id, SourceState* source, uint32_t piece, absl::Time now,
+           bool last_resort) {
+    source->requests.push_back(
+        {.piece = piece, .asked = now, .last_resort = last_resort});
+    watches.push_back({id, piece, now});
+    if (on_time[piece]++ == 0) Set(&asked, piece);
+    ++on_time_total;
+  }
+
+  // One request fewer that is on its way and not late.
+  void NoLongerOnTime(uint32_t piece) {
+    if (--on_time[piece] == 0) Clear(&asked, piece);
+    --on_time_total;
+  }
+
+  Request* FindRequest(SourceState* source, uint32_t piece) {
+    for (Request& request : source->requests) {
+      if (request.piece == piece) return &request;
+    }
+    return nullptr;
+  }
+
+  // False if there was none.
+  bool Drop(SourceState* source, uint32_t piece) {
+    Request* request = FindRequest(source, piece);
+    if (request == nullptr) return false;
+    if (!request->late) NoLongerOnTime(piece);
+    source->requests.erase(source->requests.begin() +
+                           (request - source->requests.data()));
+    return true;
+  }
+
+  void DropAll(SourceState* source) {
+    while (!source->requests.empty()) {
+      Drop(source, source->requests.back().piece);
+    }
+    source->any = 0;
+    source->cancel.clear();
+  }
+
+  // The request that is watched, if it is still under way and on time.
+  Request* Watched(const Watch& watch) {
+    const auto it = sources.find(watch.source);
+    if (it == sources.end()) return nullptr;
+    Request* request = FindRequest(&it->second, watch.piece);
+    if (request == nullptr || request->late || request->asked != watch.asked) {
+      return nullptr;
+    }
+    return request;
+  }
+
+  // Requests that have become late; forgets those that have ended.
+  void Expire(absl::Time now) {
+    while (!watches.empty()) {
+      const Watch& watch = watches.front();
+      if (Request* request = Watched(watch); request != nullptr) {
+        if (now - watch.asked < Patience()) return;
+        request->late = true;
+        NoLongerOnTime(watch.piece);
+        sources.at(watch.source).window = 1;
+      }
+      watches.pop_front();
+    }
+  }
+
+  // ---- Choices ----
+
+  // Pieces that nobody has been asked for, or not lately, rarest first; of all
+  // pieces, or of those that `has` names; none that `source` was asked for.
+  std::vector<uint32_t> Rarest(const Words* has, const SourceState& source,
+                               size_t count) {
+    std::vector<std::pair<uint64_t, uint32_t>> best;  // ascending
+    if (count == 0) return {};
+    for (size_t w = 0; w < missing.size(); ++w) {
+      uint64_t word = missing[w] & ~asked[w];
+      if (has != nullptr) word &= (*has)[w];
+      for (; word != 0; word &= word - 1) {
+        const uint32_t piece =
+            static_cast<uint32_t>(64 * w + std::countr_zero(word));
+        const uint64_t rank = uint64_t{availability[piece]} << 32 | tie[piece];
+        if (best.size() == count && rank >= best.back().first) continue;
+        if (Asked(source, piece)) continue;
+        if (best.size() == count) best.pop_back();
+        best.insert(
+            std::upper_bound(best.begin(), best.end(), std::pair(rank, piece)),
+            {rank, piece});
+      }
+    }
+    std::vector<uint32_t> pieces;
+    for (const auto& [rank, piece] : best) pieces.push_back(piece);
+    return pieces;
+  }
+
+  bool Asked(const SourceState& source, uint32_t piece) const {
+    for (const Request& request : source.requests) {
+      if (request.piece == piece) return true;
+    }
+    return false;
+  }
+
+  // The last pieces, which others have been asked for already.
+  std::vector<uint32_t> Endgame(const SourceState& source, size_t count) {
+    std::vector<uint32_t> pieces;
+    if (Missing() > options.endgame_pieces) return pieces;
+    for (size_t w = 0; w < missing.size(); ++w) {
+      uint64_t word = missing[w] & asked[w] & source.has[w];
+      for (; word != 0 && pieces.size() < count; word &= word - 1) {
+        const uint32_t piece =
+            static_cast<uint32_t>(64 * w + std::countr_zero(word));
+        if (on_time[piece] < options.endgame_copies && !Asked(source, piece)) {
+          pieces.push_back(piece);
+        }
+      }
+    }
+    return pieces;
+  }
+
+  void AskPeer(Source id, SourceState* source, absl::Time now, Wants* wants) {
+    if (source->requests.size() >= source->window) return;
+    const size_t room = source->window - source->requests.size();
+    wants->pieces = Rarest(&source->has, *source, room);
+    for (uint32_t piece : wants->pieces) Ask(id, source, piece, now, false);
+    if (wants->pieces.size() == room) return;
+    for (uint32_t piece : Endgame(*source, room - wants->pieces.size())) {
+      Ask(id, source, piece, now, false);
+      wants->pieces.push_back(piece);
+    }
+  }
+
+  void AskOrigin(Source id, SourceState* source, absl::Time now, Wants* wants) {
+    const size_t under_way = source->any + source->requests.size();
+    if (under_way >= source->window) return;
+    if (!source->dry) {
+      const size_t unasked = Unasked();
+      if (source->any >= unasked) return;
+      wants->any = static_cast<uint32_t>(
+          std::min(source->window - under_way, unasked - source->any));
+      source->any += wants->any;
+      return;
+    }
+    if (source->lonely == 0 && !MayStep(*source, now)) return;
+    if (source->lonely == 0 && (!source->probed || !Starving(now))) {
+      source->probed = true;
+      source->stepped = now;
+      wants->any = source->any = 1;
+      return;
+    }
+    const size_t count = std::max<size_t>(source->lonely, 1);
+    if (under_way >= count) return;
+    wants->pieces = Rarest(nullptr, *source, count - under_way);
+    wants->last_resort = !wants->pieces.empty();
+    for (uint32_t piece : wants->pieces) Ask(id, source, piece, now, true);
+    source->stepped = now;
+  }
+
+  // Pieces that are missing and on their way from nobody.
+  size_t Unasked() const {
+    size_t count = 0;
+    for (size_t w = 0; w < missing.size(); ++w) {
+      count += std::popcount(missing[w] & ~asked[w]);
+    }
+    return count;
+  }
+
+  // ---- An origin that gives out no more ----
+
+  // Nothing is on its way.
+  bool Starving(absl::Time now) const {
+    return on_time_total == 0 &&
+           now - last_progress >= options.last_resort_patience;
+  }
+
+  bool NobodyHasOne() const {
+    for (size_t w = 0; w < missing.size(); ++w) {
+      for (uint64_t word = missing[w] & ~asked[w]; word != 0;
+           word &= word - 1) {
+        if (availability[64 * w + std::countr_zero(word)] == 0) return true;
+      }
+    }
+    return false;
+  }
+
+  // Whether an origin that is dry may be asked again.
+  bool MayStep(const SourceState& source, absl::Time now) const {
+    if (source.any > 0 || now - source.stepped < source.wait) return false;
+    return Starving(now) || NobodyHasOne();
+  }
+
+  void WaitLonger(SourceState* source, absl::Time now) {
+    source->lonely = 0;
+    source->stepped = now;
+    source->wait =
+        std::min(2 * source->wait, kLongestWait * options.last_resort_patience);
+  }
+
+  // A piece came; from an origin, or from a peer.
+  void EaseOrigins(Source from, bool last_resort) {
+    for (auto& [id, source] : sources) {
+      if (!source.origin) continue;
+      if (id != from) {
+        source.lonely = 0;
+        source.probed = false;
+        source.wait = options.last_resort_patience;
+      } else if (last_resort) {
+        source.lonely = std::min(source.lonely + 1, source.window);
+        source.wait = options.last_resort_patience;
+      }
+    }
+  }
+
+  // ---- Sources ----
+
+  SourceState* Find(Source id) {
+    const auto it = sources.find(id);
+    return it == sources.end() ? nullptr : &it->second;
+  }
+
+  // Whether what it has is counted among what can be fetched.
+  bool Counted(Source id) const {
+    const auto it = records.find(id);
+    return it == records.end() || it->second.strikes < options.strikes;
+  }
+
+  void Gains(Source id, SourceState* source, uint32_t piece) {
+    if (source->origin || piece >= options.pieces) return;
+    if (Has(source->has, piece)) return;
+    Set(&source->has, piece);
+    if (Counted(id)) ++availability[piece];
+  }
+
+  void Loses(Source id, SourceState* source, uint32_t piece) {
+    if (source->origin || piece >= options.pieces) return;
+    if (!Has(source->has, piece)) return;
+    Clear(&source->has, piece);
+    if (Counted(id)) --availability[piece];
+  }
+
+  void LosesAll(Source id, SourceState* source) {
+    if (source->origin) return;
+    for (uint32_t i = 0; i < options.pieces; ++i) Loses(id, source, i);
+  }
+
+  const Options options;
+  Bitmap have;
+  Words missing;
+  Words asked;                         // on its way, and not late
+  std::vector<uint32_t> availability;  // sources that have it, but origins
+  std::vector<uint32_t> tie;
+  std::vector<uint32_t> on_time;  // requests that are not late
+  size_t on_time_total = 0;
+  std::map<Source, SourceState> sources;
+  std::map<Source, Record> records;  // of liars
+  std::deque<Watch> watches;
+  absl::Duration typical;  // from request, or beginning, to arrival
+  absl::Time last_progress;
+};
+
+PiecePicker::PiecePicker(Options options, Bitmap have, absl::Time now)
+    : state_(std::make_unique<State>(options, std::move(have), now)) {}
+PiecePicker::~PiecePicker() = default;
+
+void PiecePicker::AddSource(Source id, bool origin) {
+  RemoveSource(id);
+  State::SourceState& source = state_->sources[id];
+  source.origin = origin;
+  if (!origin) source.has.resize(state_->missing.size());
+  source.window = state_->options.in_flight_per_source;
+  source.wait = state_->options.last_resort_patience;
+  source.stepped = absl::InfinitePast();
+}
+
+void PiecePicker::RemoveSource(Source id) {
+  State::SourceState* source = state_->Find(id);
+  if (source == nullptr) return;
+  state_->DropAll(source);
+  state_->LosesAll(id, source);
+  state_->sources.erase(id);
+}
+
+void PiecePicker::OnHave(Source id, const Bitmap& have) {
+  State::SourceState* source = state_->Find(id);
+  if (source == nullptr) return;
+  for (uint32_t i = 0; i < have.size(); ++i) {
+    if (have.Has(i)) state_->Gains(id, source, i);
+  }
+}
+
+void PiecePicker::OnHave(Source id, uint32_t piece) {
+  State::SourceState* source = state_->Find(id);
+  if (source != nullptr) state_->Gains(id, source, piece);
+}
+
+PiecePicker::Wants PiecePicker::Next(Source id, absl::Time now) {
+  Wants wants;
+  State::SourceState* source = state_->Find(id);
+  if (source == nullptr) return wants;
+  state_->Expire(now);
+  std::swap(wants.cancel, source->cancel);
+  if (done() || banned(id, now)) return wants;
+  if (source->origin) {
+    state_->AskOrigin(id, source, now, &wants);
+  } else {
+    state_->AskPeer(id, source, now, &wants);
+  }
+  return wants;
+}
+
+bool PiecePicker::OnPiece(Source id, uint32_t piece, absl::Time now) {
+  State& s = *state_;
+  if (piece >= s.options.pieces) return false;
+  State::SourceState* source = s.Find(id);
+  bool last_resort = false;
+  if (source != nullptr) {
+    if (State::Request* request = s.FindRequest(source, piece);
+        request != nullptr) {
+      last_resort = request->last_resort;
+      const absl::Duration took = now - request->asked;
+      s.typical = s.typical == absl::ZeroDuration()
+                      ? took
+                      : (1 - kNewest) * s.typical + kNewest * took;
+      s.Drop(source, piece);
+    } else if (source->any > 0) {
+      --source->any;  // it has not said that it began
+    }
+    source->window =
+        std::min(source->window + 1, s.options.in_flight_per_source);
+  }
+  if (s.have.Has(piece)) return false;
+  s.have.Set(piece);
+  Clear(&s.missing, piece);
+  s.last_progress = now;
+  s.EaseOrigins(id, last_resort);
+  for (auto& [other_id, other] : s.sources) {
+    if (s.Drop(&other, piece)) other.cancel.push_back(piece);
+  }
+  return true;
+}
+
+void PiecePicker::OnStarted(Source id, uint32_t piece, absl::Time now) {
+  State& s = *state_;
+  State::SourceState* source = s.Find(id);
+  if (source == nullptr || piece >= s.options.pieces) return;
+  if (State::Request* request = s.FindRequest(source, piece);
+      request != nullptr) {
+    const bool last_resort = request->last_resort;
+    s.Drop(source, piece);
+    s.Ask(id, source, piece, now, last_resort);
+    return;
+  }
+  if (source->any == 0) return;  // cancelled, or never asked for
+  --source->any;
+  source->dry = false;
+  if (!s.have.Has(piece)) s.Ask(id, source, piece, now, false);
+}
+
+void PiecePicker::OnRefused(Source id, uint32_t piece, absl::Time now) {
+  State::SourceState* source = state_->Find(id);
+  if (source == nullptr) return;
+  const bool asked = state_->Drop(source, piece);
+  if (source->origin) {
+    if (asked) state_->WaitLonger(source, now);
+  } else {
+    state_->Loses(id, source, piece);
+  }
+}
+
+void PiecePicker::OnNoneForYou(Source id, absl::Time now) {
+  State::SourceState* source = state_->Find(id);
+  if (source == nullptr || !source->origin) return;
+  if (source->dry) {
+    state_->WaitLonger(source, now);
+  }
+  source->any = 0;
+  source->dry = true;
+  source->stepped = now;
+}
+
+void PiecePicker::OnLied(Source id, absl::Time now) {
+  State& s = *state_;
+  State::SourceState* source = s.Find(id);
+  State::Record& record = s.records[id];
+  if (source != nullptr) s.DropAll(source);
+  ++record.strikes;
+  record.until = now + s.options.ban;
+  // What only it has counts as what nobody has from now on.
+  if (source == nullptr || source->origin) return;
+  if (record.strikes != s.options.strikes) return;
+  for (uint32_t i = 0; i < s.options.pieces; ++i) {
+    if (Has(source->has, i)) --s.availability[i];
+  }
+}
+
+bool PiecePicker::banned(Source id, absl::Time now) const {
+  const auto it = state_->records.find(id);
+  return it != state_->records.end() &&
+         (now < it->second.until || banned_for_good(id));
+}
+
+bool PiecePicker::banned_for_good(Source id) const {
+  const auto it = state_->records.find(id);
+  return it != state_->records.end() &&
+         it->second.strikes >= state_->options.strikes;
+}
+
+const Bitmap& PiecePicker::have() const { return state_->have; }
+
+absl::Time PiecePicker::next_deadline(absl::Time now) const {
+  const State& s = *state_;
+  absl::Time next = absl::InfiniteFuture();
+  const auto at = [&](absl::Time time) {
+    if (time > now) next = std::min(next, time);
+  };
+  if (!s.watches.empty()) at(s.watches.front().asked + s.Patience());
+  for (const auto& [id, source] : s.sources) {
+    if (!source.origin || !source.dry) continue;
+    at(source.stepped + source.wait);
+    at(s.last_progress + s.options.last_resort_patience);
+  }
+  for (const auto& [id, record] : s.records) at(record.until);
+  return next;
+}
+
+}  // namespace koinon::dht
