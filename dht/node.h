@@ -47,9 +47,11 @@ class Node {
     size_t k = 20;
     size_t store_alpha = 3;
     size_t get_alpha = 10;
+    // Where a few of the closest are enough: providers, and filling buckets.
     size_t get_beta = 3;
     // A Put has succeeded once so many have kept the record: k/2 + 1, or all
-    // there are if fewer. The others are still asked.
+    // there are if fewer; in the end a majority of those. The others are still
+    // asked.
     size_t write_quorum = 11;
     // A Get that finds nothing on one path tries again on so many disjoint
     // ones.
@@ -87,7 +89,8 @@ class Node {
   };
   // Stores at the k nodes closest to the key, this one included if it is one of
   // them. `done` runs when the quorum is reached: UNAVAILABLE, saying how many
-  // of how many, if it cannot be.
+  // of how many, if it cannot be; a RejectedError if that is because most
+  // refused the record, or if it does not verify in the first place.
   void Put(const Key& key, v1::Record record,
            std::function<void(absl::StatusOr<PutResult>)> done);
 
@@ -107,16 +110,18 @@ class Node {
   };
   // The record, verified; of mutable ones the newest that was found. A holder
   // that lacked it, or had an older one, is given it. NOT_FOUND after
-  // paths_on_miss disjoint paths; DATA_LOSS (kEquivocation) if two as new
-  // differ.
+  // paths_on_miss disjoint paths; UNAVAILABLE if no node answered; DATA_LOSS
+  // (kEquivocation) if two as new differ.
   void Get(const Key& key, GetOptions options,
            std::function<void(absl::StatusOr<GetResult>)> done);
 
   struct Closest {
     std::vector<Contact> nodes;  // at most k, closest first; without itself
     std::vector<Lookup::Step> path;
+    size_t depth = 0;  // of the nodes
     unsigned caps = Lookup::kNone;
   };
+  // UNAVAILABLE if no node answered.
   void FindClosest(const Key& target,
                    std::function<void(absl::StatusOr<Closest>)> done);
 
@@ -134,8 +139,11 @@ class Node {
     size_t nodes = 0;
     size_t providing = 0;
     RecordStore::Totals store;
-    // Rejections, caps of lookups, failed questions, republished and repaired
-    // records: since the start.
+    // Since the start: "refused_REASON" (records and providers that others sent
+    // here), "get_refused_REASON" (answers to Gets), "equivocations",
+    // "lookup_cap_candidates", "..._questions" and "..._deadline",
+    // "failed_questions", "malformed_contacts", "gets_escalated",
+    // "written_back", "repaired", "republished" and others.
     std::map<std::string, int64_t> counters;
   };
   Status status() const;

@@ -71,6 +71,8 @@ class RoutingTable {
   std::vector<Contact> Siblings() const;
   bool Contains(const Key& id) const;
   size_t size() const { return alive_.size(); }
+  // Whether buckets have no bound yet: all that ever answered are here.
+  bool full() const { return full_; }
   std::vector<Contact> All() const;  // alive, in the order of their ids
 
   // Nodes to ping now: nodes that failed once, silent siblings, silent nodes,

@@ -1,0 +1,168 @@
+#include "dht/node_get.h"
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "dht/records/rejection.h"
+
+namespace koinon::dht {
+
+void Get::Start(NodeCore* core, const Key& key, Node::GetOptions options,
+                Done done) {
+  auto get = std::make_shared<Get>(core, key, options, std::move(done));
+  if (get->TakeOwn() && !options.newest) {
+    core->After(absl::ZeroDuration(), [get] { get->Finish(); });
+  } else {
+    get->StartWalk(std::max<size_t>(1, options.paths));
+  }
+}
+
+Get::Get(NodeCore* core, const Key& key, Node::GetOptions options, Done done)
+    : core_(core), key_(key), options_(options), done_(std::move(done)) {}
+
+bool Get::TakeOwn() {
+  const auto own = core_->store().Get(key_, core_->Now());
+  if (!own.has_value()) return false;
+  Take(own->opened, own->record, core_->options().self);
+  return true;
+}
+
+void Get::StartWalk(size_t paths) {
+  const Node::Options& options = core_->options();
+  // Who knows everybody asks the closest at once, and a few of them are enough.
+  const size_t alpha = core_->knows_everybody() && !options_.newest
+                           ? options.store_alpha
+                           : options.get_alpha;
+  Walk::Plan plan;
+  plan.target = key_;
+  plan.options = core_->WalkOptions(alpha, options.k, paths);
+  plan.seeds = core_->table().Closest(key_, options.k * paths);
+  plan.question.mutable_get_record()->set_key(key_.ToBytes());
+  plan.on_answer = [get = shared_from_this()](const Contact& from,
+                                              const v1::AskReply& reply) {
+    return get->OnAnswer(from, reply);
+  };
+  plan.done = [get = shared_from_this()](const Lookup& lookup) {
+    get->OnWalked(lookup);
+  };
+  result_.paths = paths;
+  Walk::Start(core_, std::move(plan));
+}
+
+Walk::Verdict Get::OnAnswer(const Contact& from, const v1::AskReply& reply) {
+  answered_ = true;
+  if (!reply.has_record()) {
+    heard_.push_back({from, std::nullopt});
+    return Walk::Verdict::kGoOn;
+  }
+  const absl::StatusOr<OpenedRecord> opened =
+      OpenRecord(key_, reply.record(), core_->options().trust, core_->Now());
+  if (!opened.ok()) {
+    const auto reason = RejectionOf(opened.status());
+    const std::string name(reason.has_value() ? RejectionName(*reason)
+                                              : "unknown");
+    ++result_.rejections[name];
+    core_->Count(absl::StrCat("get_refused_", name));
+    // Clocks differ: what has just expired here may stand there.
+    if (reason != Rejection::kExpired) core_->table().Remove(from.id);
+    return Walk::Verdict::kDistrust;
+  }
+  heard_.push_back({from, *opened});
+  Take(*opened, reply.record(), from);
+  return opened->is_mutable && options_.newest ? Walk::Verdict::kGoOn
+                                               : Walk::Verdict::kStop;
+}
+
+void Get::Take(const OpenedRecord& opened, const v1::Record& record,
+               const Contact& from) {
+  const Newer newer = found_ ? Compare(opened, result_.opened) : Newer::kFirst;
+  if (newer == Newer::kConflict) conflict_ = true;
+  if (newer != Newer::kFirst) return;
+  found_ = true;
+  conflict_ = false;
+  result_.opened = opened;
+  result_.record = record;
+  result_.from = from;
+}
+
+void Get::OnWalked(const Lookup& lookup) {
+  result_.path.insert(result_.path.end(), lookup.steps().begin(),
+                      lookup.steps().end());
+  if (!found_ && result_.paths < core_->options().paths_on_miss) {
+    core_->Count("gets_escalated");
+    StartWalk(core_->options().paths_on_miss);
+    return;
+  }
+  // A walk that stopped early has not learnt who the closest are: what it heard
+  // of is as near as it knows.
+  std::set<Key> closest;
+  std::vector<Contact> candidates = lookup.Heard();
+  if (candidates.size() > core_->options().k) {
+    candidates.resize(core_->options().k);
+  }
+  for (const Contact& contact : candidates) closest.insert(contact.id);
+  std::erase_if(
+      heard_, [&](const Heard& h) { return !closest.contains(h.contact.id); });
+  Finish();
+}
+
+void Get::Finish() {
+  const Done done = std::move(done_);
+  if (!found_ && !answered_) {
+    done(absl::UnavailableError(
+        absl::StrCat("no node of the DHT answered (", result_.path.size(),
+                     " were asked for record ", key_.ToShortHex(), ")")));
+  } else if (!found_) {
+    done(absl::NotFoundError(
+        absl::StrCat("no node has a valid record ", key_.ToShortHex(), " (",
+                     result_.path.size(), " were asked)")));
+  } else if (conflict_) {
+    core_->Count("equivocations");
+    const std::string message = absl::StrCat(
+        "'", result_.opened.name, "' of ", result_.opened.owner, ", epoch ",
+        result_.opened.epoch, ", sequence ", result_.opened.sequence,
+        ": two different values are signed; the signer's key is misused");
+    LogError("equivocation", {{"key", key_.ToHex()},
+                              {"owner", result_.opened.owner},
+                              {"name", result_.opened.name}});
+    done(RejectedError(Rejection::kEquivocation, message));
+  } else {
+    WriteBack();
+    done(std::move(result_));
+  }
+}
+
+bool Get::LacksIt(const Heard& heard) const {
+  if (!heard.had.has_value()) return true;
+  return Compare(*heard.had, result_.opened) == Newer::kSecond;
+}
+
+void Get::WriteBack() {
+  std::vector<Contact> lacking;
+  for (const Heard& heard : heard_) {
+    if (LacksIt(heard)) lacking.push_back(heard.contact);
+  }
+  std::sort(lacking.begin(), lacking.end(),
+            [&](const Contact& a, const Contact& b) {
+              return Closer(key_, a.id, b.id);
+            });
+  if (!(result_.opened.is_mutable && options_.newest) && !lacking.empty()) {
+    // The closest one, and only if it should rather have it than the holder:
+    // records belong with the closest, and are not strewn along the way.
+    lacking.resize(1);
+    if (!Closer(key_, lacking[0].id, result_.from.id)) lacking.clear();
+  }
+  for (const Contact& contact : lacking) {
+    v1::AskRequest question;
+    question.mutable_put_record()->set_key(key_.ToBytes());
+    *question.mutable_put_record()->mutable_record() = result_.record;
+    core_->Count("written_back");
+    core_->Ask(contact, std::move(question), [](const auto&, const auto&) {});
+  }
+}
+
+}  // namespace koinon::dht

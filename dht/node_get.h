@@ -1,0 +1,75 @@
+#ifndef KOINON_DHT_NODE_GET_H_
+#define KOINON_DHT_NODE_GET_H_
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "dht/key.h"
+#include "dht/node.h"
+#include "dht/node_core.h"
+#include "dht/node_walk.h"
+#include "dht/query/lookup.h"
+#include "dht/records/signed.h"
+#include "proto/dht.pb.h"
+
+namespace koinon::dht {
+
+// Looks for a record: a walk whose questions are GetRecord, so that where the
+// closest are known (small fleets) it takes one step.
+//
+//  1. What this node holds itself will do, unless the newest is wanted.
+//  2. One walk. It ends with the first valid record, or, if the newest is
+//     wanted, when all of the k closest have answered. A record that does not
+//     verify counts as no answer, and who sent it leaves the table.
+//  3. If nothing was found: disjoint paths, so that liars who name only each
+//     other capture at most one of them.
+//  4. Who is closer than the holder, and lacked it, is given it; of mutable
+//     ones, all of the closest that had none or an older one.
+//
+// Even a miss hears all of the k closest, not only the first few: those may all
+// be liars. What is there is found long before.
+//
+// Owned by what waits for it.
+class Get : public std::enable_shared_from_this<Get> {
+ public:
+  using Done = std::function<void(absl::StatusOr<Node::GetResult>)>;
+  // `done`: once, never inside Start.
+  static void Start(NodeCore* core, const Key& key, Node::GetOptions options,
+                    Done done);
+
+  Get(NodeCore* core, const Key& key, Node::GetOptions options, Done done);
+
+ private:
+  // A node that answered, and what it had.
+  struct Heard {
+    Contact contact;
+    std::optional<OpenedRecord> had;
+  };
+  bool TakeOwn();
+  void StartWalk(size_t paths);
+  Walk::Verdict OnAnswer(const Contact& from, const v1::AskReply& reply);
+  // Keeps the better of it and the best so far.
+  void Take(const OpenedRecord& opened, const v1::Record& record,
+            const Contact& from);
+  void OnWalked(const Lookup& lookup);
+  void Finish();
+  void WriteBack();
+  bool LacksIt(const Heard& heard) const;
+
+  NodeCore* const core_;
+  const Key key_;
+  const Node::GetOptions options_;
+  Done done_;
+  Node::GetResult result_;
+  bool found_ = false;
+  bool answered_ = false;
+  bool conflict_ = false;  // two as new as the best differ
+  std::vector<Heard> heard_;
+};
+
+}  // namespace koinon::dht
+
+#endif  // KOINON_DHT_NODE_GET_H_

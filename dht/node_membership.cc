@@ -1,0 +1,253 @@
+#include "dht/node_membership.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "dht/node_walk.h"
+
+namespace koinon::dht {
+namespace {
+
+// A first contact may have to wait for a TLS handshake with a busy machine.
+constexpr absl::Duration kFirstPatience = absl::Seconds(5);
+constexpr absl::Duration kMaxBackOff = absl::Minutes(1);
+constexpr absl::Duration kMaxBootstrapInterval = absl::Minutes(10);
+constexpr size_t kRefreshesAtOnce = 3;
+constexpr size_t kMaxLost = 64;
+constexpr absl::Duration kLostInterval = absl::Seconds(5);
+constexpr absl::Duration kLookInterval = absl::Seconds(10);
+constexpr size_t kViews = 3;
+
+v1::AskRequest PingQuestion() {
+  v1::AskRequest question;
+  question.mutable_ping();
+  return question;
+}
+
+}  // namespace
+
+void Membership::Join(std::vector<std::string> addresses,
+                      std::function<void(absl::Status)> done) {
+  joined_ = std::move(done);
+  bootstraps_.clear();
+  for (std::string& address : addresses) {
+    if (address == core_->options().self.address) continue;
+    bootstraps_.push_back({std::move(address), Key()});
+  }
+  if (bootstraps_.empty()) {
+    core_->After(absl::ZeroDuration(),
+                 [this] { ConcludeJoin(absl::OkStatus()); });
+  } else {
+    Attempt();
+  }
+}
+
+void Membership::Attempt() {
+  waiting_ = bootstraps_.size();
+  own_ = 0;
+  reached_ = false;
+  for (size_t i = 0; i < bootstraps_.size(); ++i) {
+    core_->Ask(Contact{Key(), bootstraps_[i].address, ""}, PingQuestion(),
+               {.patience = kFirstPatience, .max_closer = 0},
+               [this, i](const auto& reply, const auto&) {
+                 OnFirstContact(i, reply);
+               });
+  }
+}
+
+void Membership::OnFirstContact(size_t bootstrap,
+                                const absl::StatusOr<v1::AskReply>& reply) {
+  --waiting_;
+  if (reply.ok()) {
+    // Its id was checked by whoever asked.
+    const Key id = *Key::FromBytes(reply->sender().node_id());
+    bootstraps_[bootstrap].id = id;
+    if (id == core_->self()) {
+      ++own_;
+    } else if (!reached_) {
+      reached_ = true;
+      back_off_ = absl::Seconds(1);
+      LookAround([this] { ConcludeJoin(absl::OkStatus()); });
+    }
+  }
+  if (waiting_ == 0) OnAttemptEnded();
+}
+
+void Membership::OnAttemptEnded() {
+  if (reached_) return;
+  next_attempt_ =
+      core_->Now() + (0.5 + core_->random().NextDouble()) * back_off_;
+  back_off_ = std::min(2 * back_off_, kMaxBackOff);
+  if (own_ == bootstraps_.size()) {
+    ConcludeJoin(absl::OkStatus());
+    return;
+  }
+  ConcludeJoin(absl::UnavailableError(absl::StrCat(
+      "no node answered at ",
+      absl::StrJoin(bootstraps_, ", ",
+                    [](std::string* out, const Bootstrap& bootstrap) {
+                      absl::StrAppend(out, bootstrap.address);
+                    }))));
+}
+
+void Membership::ConcludeJoin(absl::Status status) {
+  if (!joined_) return;
+  const auto joined = std::move(joined_);
+  joined_ = nullptr;
+  joined(std::move(status));
+}
+
+void Membership::OnEntered(const Contact& contact) {
+  const auto lost =
+      std::find_if(lost_.begin(), lost_.end(),
+                   [&](const Contact& c) { return c.id == contact.id; });
+  if (lost == lost_.end()) return;
+  lost_.erase(lost);
+  look_around_ = true;
+}
+
+void Membership::OnLeft(const Contact& contact) {
+  lost_.push_back(contact);
+  if (lost_.size() > kMaxLost) lost_.pop_front();
+}
+
+void Membership::Tick() {
+  const absl::Time now = core_->Now();
+  if (core_->table().size() == 0) {
+    if (!bootstraps_.empty() && waiting_ == 0 && now >= next_attempt_) {
+      Attempt();
+    }
+  } else {
+    RefreshBuckets([] {});
+    ViewTables();
+    AskBootstraps();
+  }
+  AskALostOne();
+  if (look_around_ && now >= next_look_) {
+    look_around_ = false;
+    next_look_ = now + kLookInterval;
+    next_view_ = now;
+    LookAround([] {});
+  }
+}
+
+void Membership::LookAround(std::function<void()> done) {
+  const Node::Options& options = core_->options();
+  Walk::Plan plan =
+      FindNodePlan(core_, core_->self(), options.store_alpha, options.k);
+  plan.done = [this, done = std::move(done)](const Lookup&) {
+    RefreshBuckets(done);
+  };
+  Walk::Start(core_, std::move(plan));
+}
+
+void Membership::RefreshBuckets(std::function<void()> done) {
+  if (core_->Now() >= core_->table().next_deadline()) {
+    for (const Key& place :
+         core_->table().ToRefresh(core_->Now(), core_->random().NextUint64())) {
+      to_refresh_.push_back(place);
+    }
+  }
+  if (refreshing_ == 0 && to_refresh_.empty()) {
+    done();
+    return;
+  }
+  refreshed_.push_back(std::move(done));
+  while (refreshing_ < kRefreshesAtOnce && !to_refresh_.empty()) RefreshNext();
+}
+
+void Membership::RefreshNext() {
+  // To hear of nodes, not to find the closest: a few answers are enough.
+  Walk::Plan plan =
+      FindNodePlan(core_, to_refresh_.front(), core_->options().store_alpha,
+                   core_->options().get_beta);
+  to_refresh_.pop_front();
+  ++refreshing_;
+  plan.done = [this](const Lookup&) {
+    --refreshing_;
+    if (!to_refresh_.empty()) {
+      RefreshNext();
+    } else if (refreshing_ == 0) {
+      const auto refreshed = std::move(refreshed_);
+      refreshed_.clear();
+      for (const auto& done : refreshed) {
+        if (!core_->stopped()) done();
+      }
+    }
+  };
+  Walk::Start(core_, std::move(plan));
+}
+
+// A small fleet's nodes know everybody: by asking a few, ever more rarely, for
+// their whole tables.
+void Membership::ViewTables() {
+  if (!core_->table().full()) return;
+  const absl::Time now = core_->Now();
+  if (viewing_ && core_->pings_waiting() == 0) {
+    viewing_ = false;
+    core_->MarkViewed();
+  }
+  if (now < next_view_) return;
+  next_view_ = now + view_interval_;
+  view_interval_ =
+      std::min(2 * view_interval_, core_->options().routing.refresh);
+  std::vector<Contact> known = core_->table().All();
+  core_->random().Shuffle(&known);
+  if (known.size() > kViews) known.resize(kViews);
+  for (const Contact& contact : known) {
+    v1::AskRequest question;
+    question.mutable_find_node()->set_target(core_->self().ToBytes());
+    question.mutable_find_node()->set_count(
+        static_cast<int32_t>(core_->options().routing.full_table));
+    core_->Ask(contact, std::move(question),
+               {.patience = kFirstPatience,
+                .max_closer = core_->options().routing.full_table},
+               [this](const auto& reply, const auto& closer) {
+                 if (!reply.ok()) return;
+                 for (const Contact& found : closer) core_->Check(found);
+                 viewing_ = true;
+               });
+  }
+}
+
+// Whoever is at an address to join by should be known, unless the table has no
+// place for it.
+void Membership::AskBootstraps() {
+  const absl::Time now = core_->Now();
+  if (bootstraps_.empty() || waiting_ > 0 || now < next_bootstrap_) return;
+  const bool first = next_bootstrap_ == absl::InfinitePast();
+  next_bootstrap_ = now + bootstrap_interval_;
+  bootstrap_interval_ =
+      std::min(2 * bootstrap_interval_, kMaxBootstrapInterval);
+  if (first) return;
+  for (size_t i = 0; i < bootstraps_.size(); ++i) {
+    const Bootstrap& bootstrap = bootstraps_[i];
+    if (bootstrap.id == core_->self()) continue;
+    if (core_->table().Contains(bootstrap.id)) continue;
+    core_->Ask(Contact{Key(), bootstrap.address, ""}, PingQuestion(),
+               {.patience = kFirstPatience, .max_closer = 0},
+               [this, i](const auto& reply, const auto&) {
+                 if (!reply.ok() || i >= bootstraps_.size()) return;
+                 const Key id = *Key::FromBytes(reply->sender().node_id());
+                 if (id != bootstraps_[i].id) look_around_ = true;
+                 bootstraps_[i].id = id;
+               });
+  }
+}
+
+void Membership::AskALostOne() {
+  const absl::Time now = core_->Now();
+  if (lost_.empty() || now < next_lost_) return;
+  next_lost_ = now + (0.8 + 0.4 * core_->random().NextDouble()) * kLostInterval;
+  // To the back: it is asked again when all others were, or forgotten once more
+  // have been lost. OnEntered takes it out.
+  const Contact lost = std::move(lost_.front());
+  lost_.pop_front();
+  lost_.push_back(lost);
+  core_->Check(lost);
+}
+
+}  // namespace koinon::dht

@@ -1,0 +1,90 @@
+#include "dht/node_repair.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace koinon::dht {
+namespace {
+
+constexpr size_t kExaminedAtOnce = 512;  // records, each tick
+constexpr size_t kSendingAtOnce = 32;
+constexpr int kAttempts = 3;
+
+}  // namespace
+
+void Repair::Tick() {
+  if (to_examine_.empty() && to_send_.empty()) BeginPass();
+  for (size_t i = 0; i < kExaminedAtOnce && !to_examine_.empty(); ++i) {
+    const Key key = to_examine_.front();
+    to_examine_.pop_front();
+    Examine(key);
+  }
+  SendSome();
+}
+
+void Repair::BeginPass() {
+  if (entered_.empty() && left_.empty()) return;
+  pass_entered_ = std::move(entered_);
+  pass_left_ = std::move(left_);
+  entered_.clear();
+  left_.clear();
+  std::sort(pass_entered_.begin(), pass_entered_.end());
+  if (core_->is_client()) return;
+  for (const Key& key : core_->store().All()) to_examine_.push_back(key);
+}
+
+void Repair::Examine(const Key& key) {
+  const size_t k = core_->options().k;
+  std::vector<Contact> others = core_->table().Closest(key, k);
+  const size_t rank =
+      std::count_if(others.begin(), others.end(), [&](const Contact& contact) {
+        return Closer(key, contact.id, core_->self());
+      });
+  if (rank >= std::min(kActing, k)) return;
+  if (others.size() == k) others.pop_back();  // this node is one of the k
+  if (others.empty()) return;
+  // As many have moved up as have left from among the closest.
+  const size_t moved_up = std::count_if(
+      pass_left_.begin(), pass_left_.end(),
+      [&](const Key& left) { return Closer(key, left, others.back().id); });
+  for (size_t i = 0; i < others.size(); ++i) {
+    const bool entered = std::binary_search(pass_entered_.begin(),
+                                            pass_entered_.end(), others[i].id);
+    if (entered || i + moved_up >= others.size()) {
+      to_send_.push_back({key, others[i]});
+    }
+  }
+}
+
+void Repair::SendSome() {
+  while (sending_ < kSendingAtOnce && !to_send_.empty()) {
+    HandOn next = std::move(to_send_.front());
+    to_send_.pop_front();
+    const auto stored = core_->store().Get(next.key, core_->Now());
+    // Expired, or they have gone as well: the next pass finds another.
+    if (!stored.has_value() || !core_->table().Contains(next.to.id)) continue;
+    v1::AskRequest question;
+    question.mutable_put_record()->set_key(next.key.ToBytes());
+    *question.mutable_put_record()->mutable_record() = stored->record;
+    ++sending_;
+    const Contact to = next.to;
+    core_->Ask(to, std::move(question),
+               [this, next = std::move(next)](const auto& reply, const auto&) {
+                 --sending_;
+                 OnHandedOn(next, reply);
+               });
+  }
+}
+
+void Repair::OnHandedOn(HandOn hand_on,
+                        const absl::StatusOr<v1::AskReply>& reply) {
+  if (reply.ok()) {
+    // What it refuses it may refuse: it has a newer one, or no room.
+    core_->Count(reply->rejection().empty() ? "repaired" : "repair_refused");
+  } else if (++hand_on.attempts < kAttempts) {
+    to_send_.push_back(std::move(hand_on));
+  }
+  SendSome();
+}
+
+}  // namespace koinon::dht

@@ -1,0 +1,65 @@
+#include "dht/node_upkeep.h"
+
+#include <utility>
+
+#include "dht/node_spread.h"
+
+namespace koinon::dht {
+namespace {
+
+constexpr absl::Duration kSweepInterval = absl::Seconds(10);
+// All k holders of a record find it due in the same second. Each looks only
+// once in so many seconds, at random: the first that does has stored it again
+// before most of the others look.
+constexpr double kRepublishOneIn = 60;
+constexpr size_t kRepublishPortion = 64;
+
+}  // namespace
+
+void Upkeep::Tick() {
+  PingSilentNodes();
+  const absl::Time now = core_->Now();
+  if (now >= next_sweep_) {
+    core_->store().Sweep(now);
+    next_sweep_ = now + kSweepInterval;
+  }
+  Republish();
+}
+
+void Upkeep::PingSilentNodes() {
+  const size_t at_once = core_->options().pings_at_once;
+  if (core_->pings_waiting() >= at_once ||
+      core_->Now() < core_->table().next_deadline()) {
+    return;
+  }
+  for (const Contact& contact :
+       core_->table().ToPing(core_->Now(), at_once - core_->pings_waiting())) {
+    core_->Ping(contact);
+  }
+}
+
+void Upkeep::Republish() {
+  // Drawn in any case, so that what is stored does not change the other draws.
+  const bool look = core_->random().NextDouble() * kRepublishOneIn < 1;
+  if (look && to_republish_.empty() && core_->table().size() > 0) {
+    for (const Key& key :
+         core_->store().ToRepublish(core_->Now(), kRepublishPortion)) {
+      to_republish_.push_back(key);
+    }
+  }
+  while (republishing_ < core_->options().republish_at_once &&
+         !to_republish_.empty()) {
+    const Key key = to_republish_.front();
+    to_republish_.pop_front();
+    auto stored = core_->store().Get(key, core_->Now());
+    if (!stored.has_value()) continue;
+    ++republishing_;
+    PutRecord(core_, key, std::move(stored->record),
+              [this](const absl::StatusOr<Node::PutResult>& result) {
+                --republishing_;
+                core_->Count(result.ok() ? "republished" : "republish_failed");
+              });
+  }
+}
+
+}  // namespace koinon::dht
