@@ -83,6 +83,7 @@ absl::Status WorkerConfig::Validate() const {
         "one");
   }
   ABSL_RETURN_IF_ERROR(CheckTls(*this));
+  ABSL_RETURN_IF_ERROR(peering.Validate());
   ABSL_RETURN_IF_ERROR(AtLeast(0, "--threads", threads));
   ABSL_RETURN_IF_ERROR(
       AtLeast<int64_t>(1, "--max-model-bytes", max_model_bytes));

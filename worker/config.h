@@ -11,6 +11,7 @@
 #include "base/env.h"
 #include "base/tls.h"
 #include "worker/data/dataset.h"
+#include "worker/models/peering_spec.h"
 #include "worker/train/external_trainer.pb.h"
 
 namespace koinon::worker {
@@ -30,6 +31,7 @@ struct WorkerConfig {
   int threads = 0;  // 0: every processor that the process may use
   TlsFiles tls;
   bool insecure = false;
+  PeeringSpec peering;
   int64_t max_model_bytes = int64_t{16} << 30;
   int64_t max_chunk_bytes = 4 << 20;
   int64_t model_cache_bytes = int64_t{32} << 30;

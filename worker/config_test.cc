@@ -42,6 +42,7 @@ TEST(WorkerConfig_Validate, BadFields_AreNamed) {
   refuse([](auto& c) { c.insecure = false; }, "--insecure for plaintext");
   refuse([](auto& c) { c.tls.ca = "ca.pem"; }, "contradicts");
   refuse([](auto& c) { c.insecure = false, c.tls.ca = "ca.pem"; }, "all three");
+  refuse([](auto& c) { c.peering.listen = "0.0.0.0:7171"; }, "--peer-address");
   refuse([](auto& c) { c.threads = -1; }, "--threads");
   refuse([](auto& c) { c.max_chunk_bytes = 0; }, "--max-chunk-bytes");
   refuse([](auto& c) { c.max_chunk_bytes = int64_t{1} << 40; },

@@ -19,6 +19,7 @@
 #include "worker/server.h"
 #include "worker/store/control_store.h"
 #include "worker/testing/fake_coordinator.h"
+#include "worker/testing/fake_models.h"
 
 // When a worker's control variate changes, and when it does not: a whole worker
 // in this process, against a fake coordinator, with a disk in memory that loses
@@ -88,7 +89,7 @@ class ControlTrainer final : public Trainer {
 class ControlSettlementTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    coordinator_.SetModel("a model", 1000);
+    coordinator_.SetBase(models_.digest());
     Start();
   }
 
@@ -114,6 +115,7 @@ class ControlSettlementTest : public ::testing::Test {
     options.trainer = trainer_.get();
     options.controls = controls_.get();
     options.client = *GrpcClient::Create(std::move(client));
+    options.models = &models_;
     auto worker = Worker::Start(std::move(options));
     ASSERT_OK(worker);
     worker_ = *std::move(worker);
@@ -181,6 +183,7 @@ class ControlSettlementTest : public ::testing::Test {
   MemoryEnv memory_;
   FaultInjectingEnv disk_{&memory_};
   FakeCoordinator coordinator_{{}};
+  FakeModels models_{&memory_, "a model"};
   int64_t evaluations_ = 0;
   std::unique_ptr<ControlStore> controls_;
   std::unique_ptr<ControlTrainer> trainer_;

@@ -19,6 +19,7 @@
 #include "worker/capabilities.h"
 #include "worker/client/grpc_client.h"
 #include "worker/config.h"
+#include "worker/models/peer_models.h"
 #include "worker/server.h"
 #include "worker/store/control_store.h"
 #include "worker/store/state_lock.h"
@@ -47,7 +48,7 @@ void AddBounds(CLI::App* app, WorkerConfig* config) {
                   "Larger models are refused")
       ->capture_default_str();
   app->add_option("--max-chunk-bytes", config->max_chunk_bytes,
-                  "Larger chunks are refused; pushed ones are no larger")
+                  "Of an update's chunks, when it is pushed")
       ->capture_default_str();
   app->add_option("--model-cache-bytes", config->model_cache_bytes,
                   "Disk for model versions")
@@ -65,6 +66,37 @@ void AddBounds(CLI::App* app, WorkerConfig* config) {
       ->capture_default_str();
 }
 
+void AddPeering(CLI::App* app, PeeringSpec* peering) {
+  app->add_option("--peer-listen", peering->listen,
+                  "HOST:PORT to serve model versions to other nodes on; port "
+                  "0: any. Without it this worker serves nobody");
+  app->add_option("--peer-address", peering->address,
+                  "HOST:PORT that others reach it by, if not --peer-listen");
+  app->add_flag("--cross-site", peering->cross_site,
+                "Exchange model versions with nodes of other sites too");
+  app->add_option("--site", peering->site,
+                  "Where this worker is; over TLS its certificate says it");
+  app->add_option("--federation", peering->federation,
+                  "The federation's name, in plaintext (default: koinon); over "
+                  "TLS its certificate says it");
+  app->add_option("--bootstrap", peering->bootstrap,
+                  "HOST:PORT of a node to join by, beside the coordinator; "
+                  "repeatable")
+      ->allow_extra_args(false);
+  app->add_option("--keep-versions", peering->keep_versions,
+                  "Newest versions of each job to keep and serve; 0: all")
+      ->capture_default_str();
+  app->add_option("--keep-every", peering->keep_every,
+                  "Keep versions divisible by this too; 0: none")
+      ->capture_default_str();
+  app->add_option("--pin", peering->pinned,
+                  "JOB@VERSION to keep in any case; repeatable")
+      ->allow_extra_args(false);
+  app->add_flag("--no-deltas{false}", peering->deltas,
+                "Fetch versions whole, never as the difference to one that is "
+                "here");
+}
+
 void AddFlags(CLI::App* app, Flags* flags) {
   WorkerConfig& config = flags->config;
   app->set_version_flag("--version", std::string(kSoftwareVersion));
@@ -74,8 +106,8 @@ void AddFlags(CLI::App* app, Flags* flags) {
                   "This worker's name, as in its certificate");
   app->add_option("--coordinator", config.coordinator, "HOST:PORT");
   app->add_option("--state-dir", config.state_dir,
-                  "Kept updates, cached models, control variates; this "
-                  "worker's alone");
+                  "Kept updates, model versions, control variates, records, "
+                  "the node's key; this worker's alone");
   app->add_option("--dataset", config.datasets,
                   "What data there is and how to read it: protobuf text "
                   "(DatasetConfig), or @FILE; repeatable")
@@ -98,6 +130,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_flag("--insecure", config.insecure,
                 "Plaintext: no TLS, everybody on the way can read and change "
                 "everything");
+  AddPeering(app, &config.peering);
   AddBounds(app, &config);
   app->add_option("--log-format", flags->log_format, "text or json")
       ->check(CLI::IsMember({"text", "json"}))
@@ -160,10 +193,20 @@ Worker::Spec SpecOf(const WorkerConfig& config) {
   spec.state_dir = config.state_dir;
   spec.max_held_updates = static_cast<size_t>(config.max_held_updates);
   spec.max_held_bytes = static_cast<uint64_t>(config.max_held_bytes);
-  spec.model_cache.max_bytes = static_cast<uint64_t>(config.model_cache_bytes);
-  spec.fetch.max_model_bytes = config.max_model_bytes;
-  spec.fetch.max_chunk_bytes = config.max_chunk_bytes;
+  spec.max_chunk_bytes = config.max_chunk_bytes;
   spec.stop_patience = absl::Seconds(config.stop_seconds);
+  return spec;
+}
+
+PeerModels::Spec ModelsSpecOf(const WorkerConfig& config) {
+  PeerModels::Spec spec;
+  spec.worker = config.name;
+  spec.coordinator = config.coordinator;
+  spec.state_dir = config.state_dir;
+  spec.tls = config.tls;
+  spec.peering = config.peering;
+  spec.max_model_bytes = config.max_model_bytes;
+  spec.max_cache_bytes = static_cast<uint64_t>(config.model_cache_bytes);
   return spec;
 }
 
@@ -219,7 +262,11 @@ absl::Status Serve(const WorkerConfig& config, const sigset_t& signals) {
       const auto trainer,
       TrainerSet::Create(RealEnv(), &clock, &datasets,
                          TrainerOptions(config, external, controls.get())));
+  ABSL_ASSIGN_OR_RETURN(
+      const auto models,
+      PeerModels::Start(ModelsSpecOf(config), RealEnv(), &clock));
   Worker::Options options;
+  options.models = models.get();
   ABSL_ASSIGN_OR_RETURN(options.client, NewClient(config, clock));
   options.spec = SpecOf(config);
   options.capabilities = LocalCapabilities(datasets, trainer->external_names());

@@ -39,7 +39,8 @@ SessionMachine::Config MachineConfig(const Worker::Options& options) {
   config.capabilities = options.capabilities;
   config.backoff = options.spec.backoff;
   config.max_held_updates = options.spec.max_held_updates;
-  config.max_chunk_bytes = options.spec.fetch.max_chunk_bytes;
+  config.max_chunk_bytes = options.spec.max_chunk_bytes;
+  config.peer = options.models->contact();
   config.seed = options.seed;
   config.check_offer = options.check_offer;
   return config;
@@ -51,11 +52,9 @@ SessionMachine::Config MachineConfig(const Worker::Options& options) {
 // loop's thread.
 class Worker::Driver {
  public:
-  Driver(Options options, std::unique_ptr<UpdateStore> updates,
-         std::unique_ptr<ModelCache> models)
+  Driver(Options options, std::unique_ptr<UpdateStore> updates)
       : options_(std::move(options)),
         updates_(std::move(updates)),
-        models_(std::move(models)),
         machine_(MachineConfig(options_), updates_->held()) {
     status_.held_updates = machine_.held_updates();
     loop_ = std::thread([this] { Loop(); });
@@ -73,8 +72,13 @@ class Worker::Driver {
   }
 
   Status status() const {
-    MutexLock lock(&mutex_);
-    return status_;
+    Status status;
+    {
+      MutexLock lock(&mutex_);
+      status = status_;
+    }
+    status.traffic = options_.models->traffic();
+    return status;
   }
 
  private:
@@ -108,6 +112,9 @@ class Worker::Driver {
   void Do(const OpenSession& action);
   void Do(const SendMessage& action);
   void Do(const CloseSession& action);
+  void Do(const UseWelcome& action) {
+    options_.models->OnWelcome(action.welcome);
+  }
   void Do(const FetchModel& action);
   void Do(const CancelFetch&) { fetch_cancellation_->Cancel(); }
   void Do(const RunTask& action);
@@ -120,9 +127,8 @@ class Worker::Driver {
   void RemoveUpdate(const TaskId& task);
   Actions OnSessionClosed(absl::Time now, uint64_t session,
                           const absl::Status& status);
-  Actions OnFetched(
-      absl::Time now, uint64_t run,
-      const absl::StatusOr<std::shared_ptr<ModelCache::Lease>>& lease);
+  Actions OnFetched(absl::Time now, uint64_t run,
+                    const absl::StatusOr<ModelSource::Fetched>& fetched);
   void LogMessage(const v1::CoordinatorMessage& message) const;
 
   // The training thread.
@@ -136,7 +142,6 @@ class Worker::Driver {
   // Constant after construction, or synchronising themselves.
   const Options options_;
   const std::unique_ptr<UpdateStore> updates_;
-  const std::unique_ptr<ModelCache> models_;
 
   // The loop's.
   SessionMachine machine_;
@@ -147,7 +152,7 @@ class Worker::Driver {
   std::shared_ptr<Cancellation> push_cancellation_;
   std::shared_ptr<std::atomic<bool>> stop_run_;
   // Models of tasks that have fetched and not ended; shared with their runs.
-  std::map<uint64_t, std::shared_ptr<ModelCache::Lease>> leases_;
+  std::map<uint64_t, std::shared_ptr<LocalModel>> models_;
   std::optional<uint64_t> fetch_run_;  // not ended, its fetch under way
   absl::Time stop_deadline_ = absl::InfiniteFuture();
 
@@ -329,39 +334,42 @@ void Worker::Driver::Do(const FetchModel& action) {
   fetch_cancellation_ = std::make_shared<Cancellation>();
   fetch_thread_.Post([this, run = action.run, offer = action.offer,
                       cancellation = fetch_cancellation_] {
-    absl::StatusOr<std::shared_ptr<ModelCache::Lease>> lease =
-        FetchModelFor(offer, options_.client.get(), options_.env, models_.get(),
-                      options_.spec.fetch, cancellation.get());
-    Post([this, run, lease = std::move(lease)](absl::Time now) {
-      return OnFetched(now, run, lease);
+    absl::StatusOr<ModelSource::Fetched> fetched = options_.models->Fetch(
+        offer, [&cancellation] { return cancellation->cancelled(); });
+    Post([this, run, fetched = std::move(fetched)](absl::Time now) {
+      return OnFetched(now, run, fetched);
     });
   });
 }
 
 Actions Worker::Driver::OnFetched(
     absl::Time now, uint64_t run,
-    const absl::StatusOr<std::shared_ptr<ModelCache::Lease>>& lease) {
-  if (!lease.ok() && !absl::IsCancelled(lease.status())) {
-    LogWarning("model not fetched", {{"reason", lease.status()}});
-  }
-  if (lease.ok() && fetch_run_ == run) leases_[run] = *lease;
+    const absl::StatusOr<ModelSource::Fetched>& fetched) {
+  const bool wanted = fetch_run_ == run;
   fetch_run_.reset();
-  return machine_.OnFetched(now, run, lease.status());
+  if (!fetched.ok()) {
+    if (!absl::IsCancelled(fetched.status())) {
+      LogWarning("model not fetched", {{"reason", fetched.status()}});
+    }
+    return machine_.OnFetched(now, run, fetched.status());
+  }
+  if (wanted) models_[run] = fetched->model;
+  return machine_.OnFetched(now, run, fetched->traffic);
 }
 
 void Worker::Driver::Do(const EndTask& action) {
-  leases_.erase(action.run);
+  models_.erase(action.run);
   if (fetch_run_ == action.run) fetch_run_.reset();
 }
 
 void Worker::Driver::Do(const RunTask& action) {
   stop_run_ = std::make_shared<std::atomic<bool>>(false);
   train_thread_.Post([this, run = action.run, offer = action.offer,
-                      lease = leases_.at(action.run), stop = stop_run_] {
+                      model = models_.at(action.run), stop = stop_run_] {
     if (offer.task().kind() == v1::TaskRef::TRAIN) {
-      Train(run, offer, lease->path(), *stop);
+      Train(run, offer, model->path(), *stop);
     } else {
-      Evaluate(run, offer, lease->path(), *stop);
+      Evaluate(run, offer, model->path(), *stop);
     }
   });
 }
@@ -509,11 +517,8 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(Options options) {
   ABSL_ASSIGN_OR_RETURN(
       auto updates,
       UpdateStore::Open(options.env, absl::StrCat(dir, "/updates"), bounds));
-  ABSL_ASSIGN_OR_RETURN(
-      auto models, ModelCache::Open(options.env, absl::StrCat(dir, "/models"),
-                                    options.spec.model_cache));
-  return std::unique_ptr<Worker>(new Worker(std::make_unique<Driver>(
-      std::move(options), std::move(updates), std::move(models))));
+  return std::unique_ptr<Worker>(new Worker(
+      std::make_unique<Driver>(std::move(options), std::move(updates))));
 }
 
 Worker::Worker(std::unique_ptr<Driver> driver) : driver_(std::move(driver)) {}

@@ -14,10 +14,9 @@
 #include "base/ids.h"
 #include "proto/worker.pb.h"
 #include "worker/client/coordinator_client.h"
-#include "worker/client/fetch_model.h"
+#include "worker/models/model_source.h"
 #include "worker/session/connection.h"
 #include "worker/store/control_store.h"
-#include "worker/store/model_cache.h"
 #include "worker/store/update_store.h"
 #include "worker/train/trainer.h"
 
@@ -40,13 +39,12 @@ class Worker {
   // What an operator configures.
   struct Spec {
     WorkerId name;
-    // Kept updates and cached models. Belongs to this worker alone.
+    // Kept updates. Belongs to this worker alone.
     std::string state_dir;
     Backoff backoff;
     size_t max_held_updates = 16;
     uint64_t max_held_bytes = uint64_t{32} << 30;
-    ModelCache::Options model_cache;
-    FetchBounds fetch;  // max_chunk_bytes bounds pushes too
+    int64_t max_chunk_bytes = 4 << 20;  // of pushes
     // How long Stop waits for training to end and for the goodbye to leave.
     absl::Duration stop_patience = absl::Seconds(10);
   };
@@ -61,6 +59,7 @@ class Worker {
     // The trainer's. Null: it has none, and no job that needs them.
     ControlStore* controls = nullptr;
     std::unique_ptr<CoordinatorClient> client;
+    ModelSource* models = nullptr;
     uint64_t seed = 0;  // of the back-off's jitter
     // See TaskQueue. May be null.
     std::function<absl::Status(const v1::OfferTask&)> check_offer;
@@ -74,6 +73,7 @@ class Worker {
     int64_t evaluated = 0;
     int64_t pushed = 0;
     size_t held_updates = 0;
+    v1::SwarmTraffic traffic;  // of model versions
   };
 
   // INVALID_ARGUMENT for a bad spec; whatever the disk says if the state cannot

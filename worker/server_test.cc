@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/mutex.h"
 #include "base/status_matchers.h"
 #include "base/testing_env.h"
@@ -13,6 +15,7 @@
 #include "base/version.h"
 #include "worker/client/grpc_client.h"
 #include "worker/testing/fake_coordinator.h"
+#include "worker/testing/fake_models.h"
 
 // A whole worker in this process, over real gRPC on loopback, against a fake
 // coordinator, with a fake trainer and a disk in memory.
@@ -99,6 +102,8 @@ class WorkerTest : public ::testing::Test {
     options.clock = &clock_;
     options.trainer = &trainer_;
     options.client = *GrpcClient::Create(std::move(client));
+    models_ = std::make_unique<FakeModels>(env, kModel);
+    options.models = models_.get();
     options.seed = 1;
     return Worker::Start(std::move(options));
   }
@@ -111,8 +116,15 @@ class WorkerTest : public ::testing::Test {
   RealClock clock_;
   MemoryEnv env_;
   FakeTrainer trainer_{&env_};
+  std::unique_ptr<FakeModels> models_;
 };
 
+// The trainer's own first progress has come.
+bool IsTraining(const Heard& heard) {
+  return std::any_of(
+      heard.messages.begin(), heard.messages.end(),
+      [](const auto& m) { return m.task_progress().loss() == 1.25; });
+}
 bool HasUpdate(const Heard& heard) { return heard.updates.contains("job/1"); }
 
 v1::CoordinatorMessage Settled(v1::UpdateSettled::Outcome outcome) {
@@ -127,16 +139,18 @@ v1::CoordinatorMessage Settled(v1::UpdateSettled::Outcome outcome) {
 
 TEST_F(WorkerTest, OfferedTask_IsTrainedAndPushedAndLetGo) {
   FakeCoordinator coordinator({});
-  coordinator.SetModel(kModel, 1000);
+  coordinator.SetBase(Sha256Of(kModel));
   const auto worker = Start(coordinator.target());
   coordinator.Send(coordinator.Offer("job", 1));
   ASSERT_TRUE(coordinator.WaitUntil(HasUpdate));
   EXPECT_EQ(coordinator.heard().updates.at("job/1"), kUpdate);
-  EXPECT_EQ(coordinator.WaitFor(v1::WorkerMessage::kTaskProgress)
-                .task_progress()
-                .loss(),
-            1.25);
+  ASSERT_TRUE(coordinator.WaitUntil(IsTraining));
+  const auto progress = coordinator.WaitFor(v1::WorkerMessage::kTaskProgress);
+  EXPECT_EQ(progress.task_progress().fetched().from_origin(), 5000);
+  EXPECT_EQ(worker->status().traffic.from_origin(), 5000);
+  EXPECT_EQ(models_->welcome()->federation(), "test");
   const v1::Hello hello = coordinator.heard().hellos.at(0);
+  EXPECT_EQ(hello.peer().address(), "10.0.0.5:7171");
   EXPECT_EQ(hello.worker(), "site-a");
   EXPECT_EQ(hello.software_version(), std::string(kSoftwareVersion));
   EXPECT_EQ(worker->status().held_updates, 1u);
@@ -154,19 +168,17 @@ TEST_F(WorkerTest, OfferedTask_IsTrainedAndPushedAndLetGo) {
             "test ends");
 }
 
-TEST_F(WorkerTest, BrokenPullsAndPushes_AreGoneOnWith) {
+TEST_F(WorkerTest, BrokenFetchesAndPushes_AreGoneOnWith) {
   FakeCoordinator::Knobs knobs;
-  knobs.break_pulls = 2;
   knobs.break_pushes = 1;
   FakeCoordinator coordinator(knobs);
-  coordinator.SetModel(kModel, 1000);
+  coordinator.SetBase(Sha256Of(kModel));
   const auto worker = Start(coordinator.target());
+  models_->Fail(2, absl::UnavailableError("nobody has it"));
   coordinator.Send(coordinator.Offer("job", 1));
   ASSERT_TRUE(coordinator.WaitUntil(HasUpdate));
   EXPECT_EQ(trainer_.trainings(), 1);
   const Heard heard = coordinator.heard();
-  EXPECT_EQ(heard.pull_offsets.size(), 3u);
-  EXPECT_GT(heard.pull_offsets.back(), 0);
   ASSERT_EQ(heard.push_offsets.size(), 2u);
   EXPECT_GT(heard.push_offsets.back(), 0);
 }
@@ -175,7 +187,7 @@ TEST_F(WorkerTest, CoordinatorRestarted_UpdateIsPushedNotTrainedAgain) {
   FakeCoordinator::Knobs patient;
   patient.grant_uploads = false;
   auto coordinator = std::make_unique<FakeCoordinator>(patient);
-  coordinator->SetModel(kModel, 1000);
+  coordinator->SetBase(Sha256Of(kModel));
   const int port = coordinator->port();
   const auto worker = Start(coordinator->target());
   coordinator->Send(coordinator->Offer("job", 1));
@@ -192,7 +204,7 @@ TEST_F(WorkerTest, WorkerRestarted_UpdateIsPushedNotTrainedAgain) {
   FakeCoordinator::Knobs patient;
   patient.grant_uploads = false;
   FakeCoordinator coordinator(patient);
-  coordinator.SetModel(kModel, 1000);
+  coordinator.SetBase(Sha256Of(kModel));
   auto worker = Start(coordinator.target());
   coordinator.Send(coordinator.Offer("job", 1));
   EXPECT_EQ(coordinator.WaitFor(v1::WorkerMessage::kUpdateReady)
@@ -212,10 +224,10 @@ TEST_F(WorkerTest, WorkerRestarted_UpdateIsPushedNotTrainedAgain) {
 TEST_F(WorkerTest, SessionBrokenWhileTraining_TrainingGoesOn) {
   trainer_.Hold(true);
   FakeCoordinator coordinator({});
-  coordinator.SetModel(kModel, 1000);
+  coordinator.SetBase(Sha256Of(kModel));
   const auto worker = Start(coordinator.target());
   coordinator.Send(coordinator.Offer("job", 1));
-  coordinator.WaitFor(v1::WorkerMessage::kTaskProgress);
+  ASSERT_TRUE(coordinator.WaitUntil(IsTraining));
   coordinator.BreakSession();
   ASSERT_TRUE(coordinator.WaitUntil(
       [](const Heard& heard) { return heard.hellos.size() == 2; }));
@@ -227,10 +239,10 @@ TEST_F(WorkerTest, SessionBrokenWhileTraining_TrainingGoesOn) {
 TEST_F(WorkerTest, Withdrawn_StopsTrainingAndTakesTheNextTask) {
   trainer_.Hold(true);
   FakeCoordinator coordinator({});
-  coordinator.SetModel(kModel, 1000);
+  coordinator.SetBase(Sha256Of(kModel));
   const auto worker = Start(coordinator.target());
   coordinator.Send(coordinator.Offer("other", 1));
-  coordinator.WaitFor(v1::WorkerMessage::kTaskProgress);
+  ASSERT_TRUE(coordinator.WaitUntil(IsTraining));
   v1::CoordinatorMessage withdraw;
   *withdraw.mutable_withdraw_task()->mutable_task() =
       coordinator.Offer("other", 1).offer_task().task();
@@ -249,7 +261,7 @@ TEST_F(WorkerTest, Withdrawn_StopsTrainingAndTakesTheNextTask) {
 TEST_F(WorkerTest, TrainingFails_TheCoordinatorHearsWhy) {
   trainer_.FailWith(absl::InternalError("the loss is not finite"));
   FakeCoordinator coordinator({});
-  coordinator.SetModel(kModel, 1000);
+  coordinator.SetBase(Sha256Of(kModel));
   const auto worker = Start(coordinator.target());
   coordinator.Send(coordinator.Offer("job", 1));
   EXPECT_THAT(coordinator.WaitFor(v1::WorkerMessage::kTaskFailed)
@@ -258,10 +270,23 @@ TEST_F(WorkerTest, TrainingFails_TheCoordinatorHearsWhy) {
               HasSubstr("the loss is not finite"));
 }
 
+TEST_F(WorkerTest, ManifestRefused_TheCoordinatorHearsWhy) {
+  FakeCoordinator coordinator({});
+  coordinator.SetBase(Sha256Of(kModel));
+  const auto worker = Start(coordinator.target());
+  models_->Fail(1, absl::DataLossError("forged"));
+  coordinator.Send(coordinator.Offer("job", 1));
+  EXPECT_THAT(coordinator.WaitFor(v1::WorkerMessage::kTaskFailed)
+                  .task_failed()
+                  .reason(),
+              HasSubstr("DATA_LOSS: forged"));
+  EXPECT_EQ(trainer_.trainings(), 0);
+}
+
 TEST_F(WorkerTest, DiskFull_FailsTheTaskAndTheWorkerLivesOn) {
   FaultInjectingEnv disk(&env_);
   FakeCoordinator coordinator({});
-  coordinator.SetModel(kModel, 1000);
+  coordinator.SetBase(Sha256Of(kModel));
   ASSERT_OK_AND_ASSIGN(const auto worker,
                        TryStart(coordinator.target(), &disk));
   disk.FillDisk();
@@ -279,7 +304,7 @@ TEST_F(WorkerTest, VersionRefused_IsAskedAgainLater) {
   FakeCoordinator::Knobs knobs;
   knobs.refuse_session = absl::FailedPreconditionError("worker 1.0, here 2.0");
   FakeCoordinator coordinator(knobs);
-  coordinator.SetModel(kModel, 1000);
+  coordinator.SetBase(Sha256Of(kModel));
   const auto worker = Start(coordinator.target());
   ASSERT_TRUE(coordinator.WaitUntil(
       [](const Heard& heard) { return heard.hellos.size() >= 2; }));
@@ -304,10 +329,10 @@ TEST_F(WorkerTest, Lease_IsRenewed) {
 TEST_F(WorkerTest, Stop_WhileTraining_EndsItAndSaysGoodbye) {
   trainer_.Hold(true);
   FakeCoordinator coordinator({});
-  coordinator.SetModel(kModel, 1000);
+  coordinator.SetBase(Sha256Of(kModel));
   const auto worker = Start(coordinator.target());
   coordinator.Send(coordinator.Offer("job", 1));
-  coordinator.WaitFor(v1::WorkerMessage::kTaskProgress);
+  ASSERT_TRUE(coordinator.WaitUntil(IsTraining));
   worker->Stop("SIGTERM");
   coordinator.WaitFor(v1::WorkerMessage::kGoodbye);
   EXPECT_EQ(coordinator.heard().updates.size(), 0u);
@@ -329,6 +354,8 @@ TEST_F(WorkerTest, Stop_WithNobodyThere_ReturnsSoon) {
 TEST_F(WorkerTest, Start_BadSpec_NamesTheField) {
   Worker::Options options;
   options.spec.name = "Not A Name";
+  FakeModels models(&env_, kModel);
+  options.models = &models;
   EXPECT_THAT(
       Worker::Start(std::move(options)),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("worker name")));

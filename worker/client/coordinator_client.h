@@ -43,14 +43,6 @@ class CoordinatorClient {
   virtual std::unique_ptr<Session> OpenSession(const v1::Hello& hello,
                                                SessionCallbacks callbacks) = 0;
 
-  // Calls `sink` for each reply, in order, until the stream ends; a failure of
-  // the sink ends the call and is returned. CANCELLED; DEADLINE_EXCEEDED if
-  // nothing comes for a while; the peer's failure otherwise.
-  virtual absl::Status PullModel(
-      const v1::PullModelRequest& request,
-      const std::function<absl::Status(const v1::PullModelReply&)>& sink,
-      Cancellation* cancellation) = 0;
-
   // Pushes the bytes of `update` from `push.offset`. In memory is one chunk at
   // a time. Slow progress is fine, none for a while is DEADLINE_EXCEEDED.
   virtual PushOutcome PushUpdate(const StartPush& push, const File& update,

@@ -91,32 +91,6 @@ std::unique_ptr<CoordinatorClient::Session> GrpcClient::OpenSession(
                                        std::move(callbacks));
 }
 
-absl::Status GrpcClient::PullModel(
-    const v1::PullModelRequest& request,
-    const std::function<absl::Status(const v1::PullModelReply&)>& sink,
-    Cancellation* cancellation) {
-  GrpcCall call(options_.stall_timeout, cancellation);
-  const std::shared_ptr<Channel> channel = CurrentChannel();
-  const auto reader = channel->stub->PrepareAsyncPullModel(
-      call.context(), request, call.queue());
-  absl::Status sunk;
-  v1::PullModelReply reply;
-  reader->StartCall(call.tag());
-  bool going = call.Wait();
-  while (going) {
-    reader->Read(&reply, call.tag());
-    going = call.Wait();
-    if (!going) break;
-    sunk = sink(reply);
-    if (!sunk.ok()) call.context()->TryCancel();
-    going = sunk.ok();
-  }
-  grpc::Status status;
-  reader->Finish(&status, call.tag());
-  call.Wait();
-  return sunk.ok() ? call.Translate(status) : sunk;
-}
-
 PushOutcome GrpcClient::PushUpdate(const StartPush& push, const File& update,
                                    Cancellation* cancellation) {
   PushOutcome outcome;

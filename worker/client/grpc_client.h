@@ -25,7 +25,7 @@ class GrpcClient final : public CoordinatorClient {
     // Shared with gRPC's channel, which keeps it for its connections.
     std::shared_ptr<grpc::ChannelCredentials> credentials;
     int64_t max_chunk_bytes = 4 << 20;
-    // A pull or push without progress for so long is given up.
+    // A push without progress for so long is given up.
     absl::Duration stall_timeout = absl::Seconds(60);
     // For the coordinator's answer after the last chunk: it checks the whole
     // and waits for its disk.
@@ -38,10 +38,6 @@ class GrpcClient final : public CoordinatorClient {
 
   std::unique_ptr<Session> OpenSession(const v1::Hello& hello,
                                        SessionCallbacks callbacks) override;
-  absl::Status PullModel(
-      const v1::PullModelRequest& request,
-      const std::function<absl::Status(const v1::PullModelReply&)>& sink,
-      Cancellation* cancellation) override;
   PushOutcome PushUpdate(const StartPush& push, const File& update,
                          Cancellation* cancellation) override;
 

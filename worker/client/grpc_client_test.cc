@@ -10,13 +10,11 @@
 #include "base/status_matchers.h"
 #include "base/testing_env.h"
 #include "base/tls.h"
-#include "worker/client/fetch_model.h"
 #include "worker/testing/fake_coordinator.h"
 
 namespace koinon::worker {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string SomeBytes(size_t size) {
@@ -32,6 +30,7 @@ std::unique_ptr<GrpcClient> NewClient(
   options.target = target;
   options.credentials = MakeInsecureChannelCredentials();
   options.stall_timeout = stall_timeout;
+  options.reply_timeout = stall_timeout;
   auto client = GrpcClient::Create(std::move(options));
   EXPECT_THAT(client, IsOk());
   return *std::move(client);
@@ -70,24 +69,6 @@ class SessionLog {
   std::vector<v1::CoordinatorMessage> messages_;
   bool is_closed_ = false;
   absl::Status closed_;
-};
-
-class FetchTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    ASSERT_OK_AND_ASSIGN(cache_, ModelCache::Open(&env_, "/models", {}));
-  }
-  absl::StatusOr<std::unique_ptr<ModelCache::Lease>> Fetch(
-      FakeCoordinator& coordinator, GrpcClient* client) {
-    const v1::CoordinatorMessage offer = coordinator.Offer("job", 1);
-    return FetchModelFor(offer.offer_task(), client, &env_, cache_.get(),
-                         FetchBounds(), &cancellation_);
-  }
-
-  const std::string model_ = SomeBytes(10'000);
-  MemoryEnv env_;
-  std::unique_ptr<ModelCache> cache_;
-  Cancellation cancellation_;
 };
 
 TEST(GrpcClient_Create, TargetWithoutPort_IsRefused) {
@@ -161,72 +142,6 @@ TEST(GrpcClient_Session, Destroyed_EndsTheStream) {
   EXPECT_THAT(log.WaitForClose(), StatusIs(absl::StatusCode::kCancelled));
 }
 
-TEST_F(FetchTest, WholeModel_ArrivesAndIsCached) {
-  FakeCoordinator coordinator({});
-  coordinator.SetModel(model_, 1000);
-  const auto client = NewClient(coordinator.target());
-  ASSERT_OK_AND_ASSIGN(const auto lease, Fetch(coordinator, client.get()));
-  EXPECT_THAT(ReadFile(&env_, lease->path(), 1 << 20), IsOkAndHolds(model_));
-  ASSERT_OK(Fetch(coordinator, client.get()));
-  EXPECT_EQ(coordinator.heard().pull_offsets.size(), 1u);
-}
-
-TEST_F(FetchTest, BrokenPull_GoesOnWhereItBrokeOff) {
-  FakeCoordinator::Knobs knobs;
-  knobs.break_pulls = 1;
-  FakeCoordinator coordinator(knobs);
-  coordinator.SetModel(model_, 1000);
-  const auto client = NewClient(coordinator.target());
-  EXPECT_THAT(Fetch(coordinator, client.get()),
-              StatusIs(absl::StatusCode::kUnavailable));
-  // The half of it: 5600 bytes arrived, of which 5 chunks are whole.
-  ASSERT_OK_AND_ASSIGN(const auto lease, Fetch(coordinator, client.get()));
-  EXPECT_THAT(coordinator.heard().pull_offsets, ElementsAre(0, 5000));
-  EXPECT_THAT(ReadFile(&env_, lease->path(), 1 << 20), IsOkAndHolds(model_));
-}
-
-TEST_F(FetchTest, CorruptChunk_IsPulledAgain) {
-  FakeCoordinator::Knobs knobs;
-  knobs.corrupt_pulls = 1;
-  FakeCoordinator coordinator(knobs);
-  coordinator.SetModel(model_, 1000);
-  const auto client = NewClient(coordinator.target());
-  ASSERT_OK_AND_ASSIGN(const auto lease, Fetch(coordinator, client.get()));
-  EXPECT_THAT(coordinator.heard().pull_offsets, ElementsAre(0, 9000));
-  EXPECT_THAT(ReadFile(&env_, lease->path(), 1 << 20), IsOkAndHolds(model_));
-}
-
-TEST_F(FetchTest, AlwaysCorruptChunk_IsRefusedAndNamed) {
-  FakeCoordinator::Knobs knobs;
-  knobs.corrupt_pulls = 100;
-  FakeCoordinator coordinator(knobs);
-  coordinator.SetModel(model_, 1000);
-  const auto client = NewClient(coordinator.target());
-  EXPECT_THAT(Fetch(coordinator, client.get()),
-              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("chunk 9")));
-  EXPECT_EQ(coordinator.heard().pull_offsets.size(), 3u);
-}
-
-TEST_F(FetchTest, SilentCoordinator_IsGivenUp) {
-  FakeCoordinator::Knobs knobs;
-  knobs.stall_pulls = true;
-  FakeCoordinator coordinator(knobs);
-  coordinator.SetModel(model_, 1000);
-  const auto client = NewClient(coordinator.target(), absl::Milliseconds(50));
-  EXPECT_THAT(
-      Fetch(coordinator, client.get()),
-      StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("no progress")));
-}
-
-TEST_F(FetchTest, Cancelled_SaysSo) {
-  FakeCoordinator coordinator({});
-  coordinator.SetModel(model_, 1000);
-  const auto client = NewClient(coordinator.target());
-  cancellation_.Cancel();
-  EXPECT_THAT(Fetch(coordinator, client.get()),
-              StatusIs(absl::StatusCode::kCancelled));
-}
-
 class PushTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -288,6 +203,24 @@ TEST_F(PushTest, UnreadableFile_IsTheFilesFault) {
   const PushOutcome outcome = client->PushUpdate(push_, *file_, &cancellation_);
   EXPECT_OK(outcome.status);
   EXPECT_THAT(outcome.file_status, StatusIs(absl::StatusCode::kOutOfRange));
+}
+
+TEST_F(PushTest, SilentCoordinator_IsGivenUp) {
+  FakeCoordinator::Knobs knobs;
+  knobs.stall_pushes = true;
+  FakeCoordinator coordinator(knobs);
+  const auto client = NewClient(coordinator.target(), absl::Milliseconds(50));
+  EXPECT_THAT(
+      client->PushUpdate(push_, *file_, &cancellation_).status,
+      StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("no progress")));
+}
+
+TEST_F(PushTest, Cancelled_SaysSo) {
+  FakeCoordinator coordinator({});
+  const auto client = NewClient(coordinator.target());
+  cancellation_.Cancel();
+  EXPECT_THAT(client->PushUpdate(push_, *file_, &cancellation_).status,
+              StatusIs(absl::StatusCode::kCancelled));
 }
 
 TEST_F(PushTest, NobodyThere_IsUnavailable) {

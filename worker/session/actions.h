@@ -35,7 +35,11 @@ struct CloseSession {
   bool graceful;
   std::string reason;
 };
-// Bring the offer's base version into the model cache; then OnFetched.
+// The coordinator has answered, and the session is open.
+struct UseWelcome {
+  v1::Welcome welcome;
+};
+// Bring the offer's base version here; then OnFetched.
 struct FetchModel {
   uint64_t run;
   v1::OfferTask offer;
@@ -79,9 +83,9 @@ struct ForgetUpdate {
 struct Warn {
   std::string message;
 };
-using Action = std::variant<OpenSession, SendMessage, CloseSession, FetchModel,
-                            CancelFetch, RunTask, StopTask, EndTask, StartPush,
-                            CancelPush, ForgetUpdate, Warn>;
+using Action = std::variant<OpenSession, SendMessage, CloseSession, UseWelcome,
+                            FetchModel, CancelFetch, RunTask, StopTask, EndTask,
+                            StartPush, CancelPush, ForgetUpdate, Warn>;
 using Actions = std::vector<Action>;
 
 // How a push ended. Exactly one of the three: `status` is an error (the call

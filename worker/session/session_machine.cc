@@ -141,6 +141,7 @@ void SessionMachine::Open(absl::Time now, Outbox& out) {
   hello.set_software_version(std::string(kSoftwareVersion));
   hello.set_worker(config_.worker);
   *hello.mutable_capabilities() = config_.capabilities;
+  if (config_.peer.has_value()) *hello.mutable_peer() = *config_.peer;
   uploads_.Announce(session, hello);
   out.Do(OpenSession{session, std::move(hello)});
 }
@@ -194,6 +195,7 @@ void SessionMachine::OnWelcome(absl::Time now, const v1::Welcome& welcome,
   }
   connection_.OnWelcome(now, absl::Seconds(welcome.lease_seconds()));
   out = NewOutbox();
+  out.Do(UseWelcome{welcome});
   tasks_.OnWelcome(out);
   uploads_.OnWelcome(
       std::min(welcome.max_chunk_bytes(), config_.max_chunk_bytes), out);
@@ -252,10 +254,11 @@ void SessionMachine::OnOffer(absl::Time now, const v1::OfferTask& offer,
   tasks_.OnOffer(now, task, offer, out);
 }
 
-Actions SessionMachine::OnFetched(absl::Time now, uint64_t run,
-                                  const absl::Status& status) {
+Actions SessionMachine::OnFetched(
+    absl::Time now, uint64_t run,
+    const absl::StatusOr<v1::SwarmTraffic>& fetched) {
   Outbox out = NewOutbox();
-  tasks_.OnFetched(now, run, status, out);
+  tasks_.OnFetched(now, run, fetched, out);
   return Finish(now, out);
 }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,8 @@ class SessionMachine {
   struct Config {
     WorkerId worker;
     v1::Capabilities capabilities;
+    // For Hello.peer. Absent: none is said.
+    std::optional<v1::Contact> peer;
     Backoff backoff;
     absl::Duration welcome_timeout = absl::Seconds(10);
     absl::Duration progress_interval = absl::Milliseconds(500);
@@ -65,7 +68,9 @@ class SessionMachine {
   Actions OnSessionClosed(absl::Time now, uint64_t session,
                           const absl::Status& status);
 
-  Actions OnFetched(absl::Time now, uint64_t run, const absl::Status& status);
+  // The bytes that were fetched for it: none if the version was here.
+  Actions OnFetched(absl::Time now, uint64_t run,
+                    const absl::StatusOr<v1::SwarmTraffic>& fetched);
   Actions OnProgress(absl::Time now, uint64_t run, double fraction,
                      double loss);
   // The update is on disk, durably, or there is none.

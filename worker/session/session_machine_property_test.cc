@@ -92,6 +92,7 @@ class World {
     session_ = 0;
     welcomed_ = false;
   }
+  void Do(const UseWelcome&) { EXPECT_TRUE(welcomed_) << "seed " << seed_; }
   void Do(const FetchModel& a) {
     EXPECT_FALSE(fetching_.has_value()) << "two fetches, seed " << seed_;
     fetching_ = Work{a.run, a.offer};
@@ -223,10 +224,14 @@ class World {
     if (!fetching_.has_value()) return;
     const Work run = *fetching_;
     fetching_.reset();
-    Perform(machine_->OnFetched(now_, run.run,
-                                ok ? absl::OkStatus()
-                                   : (Chance(0.7) ? absl::UnavailableError("")
-                                                  : absl::DataLossError(""))));
+    absl::StatusOr<v1::SwarmTraffic> fetched = absl::DataLossError("");
+    if (ok) {
+      fetched = v1::SwarmTraffic();
+      fetched->set_from_peers(Chance(0.5) ? 0 : 100);
+    } else if (Chance(0.7)) {
+      fetched = absl::UnavailableError("");
+    }
+    Perform(machine_->OnFetched(now_, run.run, fetched));
   }
 
   void EndRun(bool ok) {

@@ -134,7 +134,8 @@ class SessionMachineTest : public ::testing::Test {
     EXPECT_EQ(fetches.size(), 1u);
     const uint64_t run = fetches.at(0).run;
     EXPECT_EQ(
-        Of<RunTask>(machine.OnFetched(now_, run, absl::OkStatus())).size(), 1u);
+        Of<RunTask>(machine.OnFetched(now_, run, v1::SwarmTraffic())).size(),
+        1u);
     return machine.OnTrained(now_, run, Header(task));
   }
 
@@ -354,6 +355,71 @@ TEST_F(SessionMachineTest, Fetch_Unavailable_IsTriedAgainUntilTheDeadline) {
   EXPECT_GE(now_, kStart + absl::Seconds(60));
 }
 
+v1::SwarmTraffic SomeTraffic() {
+  v1::SwarmTraffic traffic;
+  traffic.set_from_peers(300);
+  traffic.set_from_origin(100);
+  return traffic;
+}
+
+TEST_F(SessionMachineTest, Fetched_HowTheBytesCameIsSaidOnce) {
+  SessionMachine machine(NewConfig(), {});
+  Connect(machine);
+  const auto fetch = Of<FetchModel>(Say(machine, Offer(Ref("one", 1))));
+  const auto said =
+      Sent(machine.OnFetched(now_, fetch.at(0).run, SomeTraffic()),
+           v1::WorkerMessage::kTaskProgress);
+  ASSERT_EQ(said.size(), 1u);
+  EXPECT_EQ(said[0].task_progress().fetched().from_peers(), 300);
+  EXPECT_EQ(said[0].task_progress().fetched().from_origin(), 100);
+  const auto later = Sent(machine.OnProgress(now_, fetch[0].run, 0.5, 1),
+                          v1::WorkerMessage::kTaskProgress);
+  ASSERT_EQ(later.size(), 1u);
+  EXPECT_FALSE(later[0].task_progress().has_fetched());
+}
+
+TEST_F(SessionMachineTest, Fetched_WithoutASession_IsSaidInTheNext) {
+  SessionMachine machine(NewConfig(), {});
+  Connect(machine);
+  const auto fetch = Of<FetchModel>(Say(machine, Offer(Ref("one", 1))));
+  machine.OnSessionClosed(now_, session_, absl::UnavailableError("gone"));
+  machine.OnFetched(now_, fetch.at(0).run, SomeTraffic());
+  now_ = machine.next_deadline();
+  Connect(machine);
+  Say(machine, Offer(Ref("one", 1)));
+  const auto said = Sent(machine.OnProgress(now_, fetch[0].run, 0.5, 1),
+                         v1::WorkerMessage::kTaskProgress);
+  ASSERT_EQ(said.size(), 1u);
+  EXPECT_EQ(said[0].task_progress().fetched().from_peers(), 300);
+}
+
+TEST_F(SessionMachineTest, Fetched_WasHereAlready_SaysNothing) {
+  SessionMachine machine(NewConfig(), {});
+  Connect(machine);
+  const auto fetch = Of<FetchModel>(Say(machine, Offer(Ref("one", 1))));
+  EXPECT_EQ(Sent(machine.OnFetched(now_, fetch.at(0).run, v1::SwarmTraffic()),
+                 v1::WorkerMessage::kTaskProgress)
+                .size(),
+            0u);
+}
+
+TEST_F(SessionMachineTest, Welcome_IsHandedOn) {
+  SessionMachine machine(NewConfig(), {});
+  const Actions actions = Connect(machine);
+  ASSERT_EQ(Of<UseWelcome>(actions).size(), 1u);
+  EXPECT_EQ(Of<UseWelcome>(actions)[0].welcome.epoch(), 1);
+}
+
+TEST_F(SessionMachineTest, Hello_SaysWhereOthersReachTheWorker) {
+  SessionMachine::Config config = NewConfig();
+  SessionMachine silent(config, {});
+  EXPECT_FALSE(Of<OpenSession>(silent.Tick(now_)).at(0).hello.has_peer());
+  config.peer.emplace().set_address("10.0.0.5:7171");
+  SessionMachine machine(config, {});
+  EXPECT_EQ(Of<OpenSession>(machine.Tick(now_)).at(0).hello.peer().address(),
+            "10.0.0.5:7171");
+}
+
 TEST_F(SessionMachineTest, Fetch_CorruptModel_FailsTheTask) {
   SessionMachine machine(NewConfig(), {});
   Connect(machine);
@@ -369,7 +435,7 @@ TEST_F(SessionMachineTest, Training_Fails_SaysWhyAndIsFreeAgain) {
   SessionMachine machine(NewConfig(), {});
   Connect(machine);
   const auto fetch = Of<FetchModel>(Say(machine, Offer(Ref("one", 1))));
-  machine.OnFetched(now_, fetch.at(0).run, absl::OkStatus());
+  machine.OnFetched(now_, fetch.at(0).run, v1::SwarmTraffic());
   const auto failed =
       Sent(machine.OnTrained(now_, fetch[0].run,
                              absl::ResourceExhaustedError("the disk is full")),
@@ -387,7 +453,7 @@ TEST_F(SessionMachineTest, Withdrawn_WhileTraining_StopsAndForgetsALateUpdate) {
   Connect(machine);
   const v1::TaskRef task = Ref("one", 1);
   const auto fetch = Of<FetchModel>(Say(machine, Offer(task)));
-  machine.OnFetched(now_, fetch.at(0).run, absl::OkStatus());
+  machine.OnFetched(now_, fetch.at(0).run, v1::SwarmTraffic());
   EXPECT_EQ(Of<StopTask>(Say(machine, Withdraw(task))).size(), 1u);
   const Actions late = machine.OnTrained(now_, fetch[0].run, Header(task));
   EXPECT_EQ(Of<ForgetUpdate>(late).size(), 1u);
@@ -399,7 +465,7 @@ TEST_F(SessionMachineTest, Withdrawn_OfferedAgainWhileItEnds_KeepsTheUpdate) {
   Connect(machine);
   const v1::TaskRef task = Ref("one", 1);
   const auto fetch = Of<FetchModel>(Say(machine, Offer(task)));
-  machine.OnFetched(now_, fetch.at(0).run, absl::OkStatus());
+  machine.OnFetched(now_, fetch.at(0).run, v1::SwarmTraffic());
   Say(machine, Withdraw(task));
   Say(machine, Offer(task));
   const Actions done = machine.OnTrained(now_, fetch[0].run, Header(task));
@@ -411,7 +477,7 @@ TEST_F(SessionMachineTest, Progress_IsSentAtMostTwiceASecond) {
   SessionMachine machine(NewConfig(), {});
   Connect(machine);
   const auto fetch = Of<FetchModel>(Say(machine, Offer(Ref("one", 1))));
-  machine.OnFetched(now_, fetch.at(0).run, absl::OkStatus());
+  machine.OnFetched(now_, fetch.at(0).run, v1::SwarmTraffic());
   size_t sent = 0;
   for (int ms = 0; ms < 2000; ms += 10) {
     sent += Sent(machine.OnProgress(kStart + absl::Milliseconds(ms),
@@ -524,7 +590,7 @@ TEST_F(SessionMachineTest, Finished_WhileDisconnected_IsToldByTheNextHello) {
   Connect(machine);
   const v1::TaskRef task = Ref("one", 1);
   const auto fetch = Of<FetchModel>(Say(machine, Offer(task)));
-  machine.OnFetched(now_, fetch.at(0).run, absl::OkStatus());
+  machine.OnFetched(now_, fetch.at(0).run, v1::SwarmTraffic());
   machine.OnSessionClosed(now_, session_, absl::UnavailableError("gone"));
   EXPECT_TRUE(
       Of<SendMessage>(machine.OnTrained(now_, fetch[0].run, Header(task)))
@@ -539,7 +605,7 @@ TEST_F(SessionMachineTest, Finished_BetweenHelloAndWelcome_IsAnnounced) {
   Connect(machine);
   const v1::TaskRef task = Ref("one", 1);
   const auto fetch = Of<FetchModel>(Say(machine, Offer(task)));
-  machine.OnFetched(now_, fetch.at(0).run, absl::OkStatus());
+  machine.OnFetched(now_, fetch.at(0).run, v1::SwarmTraffic());
   machine.OnSessionClosed(now_, session_, absl::UnavailableError("gone"));
   now_ = machine.next_deadline();
   const auto opened = Of<OpenSession>(machine.Tick(now_));
@@ -559,11 +625,11 @@ TEST_F(SessionMachineTest, Evaluation_RunsBesideNothingAndIsReported) {
                 .size(),
             1u);
   const Actions trained_starts =
-      machine.OnFetched(now_, train.at(0).run, absl::OkStatus());
+      machine.OnFetched(now_, train.at(0).run, v1::SwarmTraffic());
   const auto fetch = Of<FetchModel>(trained_starts);
   ASSERT_EQ(fetch.size(), 1u);  // the second model, while the first trains
   EXPECT_TRUE(
-      Of<RunTask>(machine.OnFetched(now_, fetch[0].run, absl::OkStatus()))
+      Of<RunTask>(machine.OnFetched(now_, fetch[0].run, v1::SwarmTraffic()))
           .empty());
   const auto evaluation =
       Of<RunTask>(machine.OnTrained(now_, train[0].run, Header(Ref("two", 1))));
@@ -598,7 +664,7 @@ TEST_F(SessionMachineTest, Stop_SaysGoodbyeAndStopsEverything) {
   SessionMachine machine(NewConfig(), {Header(Ref("two", 1))});
   Connect(machine);
   const auto fetch = Of<FetchModel>(Say(machine, Offer(Ref("one", 1))));
-  machine.OnFetched(now_, fetch.at(0).run, absl::OkStatus());
+  machine.OnFetched(now_, fetch.at(0).run, v1::SwarmTraffic());
   const auto push = Of<StartPush>(Say(machine, Grant(Ref("two", 1), 0)));
   const Actions actions = machine.Stop(now_, "SIGTERM");
   EXPECT_EQ(Of<StopTask>(actions).size(), 1u);

@@ -24,6 +24,11 @@ std::string Describe(const absl::Status& status) {
                       status.message());
 }
 
+bool AnyBytes(const v1::SwarmTraffic& traffic) {
+  return traffic.from_peers() > 0 || traffic.from_origin() > 0 ||
+         traffic.wasted() > 0;
+}
+
 absl::Status CheckDataset(const TaskId& task, const v1::OfferTask& offer,
                           const v1::Capabilities& capabilities) {
   for (const auto& dataset : capabilities.datasets()) {
@@ -140,16 +145,20 @@ void TaskQueue::OnWelcome(Outbox& out) {
 }
 
 void TaskQueue::OnFetched(absl::Time now, uint64_t run,
-                          const absl::Status& status, Outbox& out) {
+                          const absl::StatusOr<v1::SwarmTraffic>& fetched,
+                          Outbox& out) {
   if (fetching_ == run) fetching_.reset();
   Task* task = FindRun(run);
   if (task == nullptr || task->stage != Stage::kFetching) return;
-  if (status.ok()) {
+  if (fetched.ok()) {
     task->stage = Stage::kReady;
+    if (!AnyBytes(*fetched)) return;
+    task->fetched = *fetched;
+    SendProgress(*task, 0, 0, out);
     return;
   }
-  if (!MayPass(status) || now >= task->deadline) {
-    Fail(run, status, out);
+  if (!MayPass(fetched.status()) || now >= task->deadline) {
+    Fail(run, fetched.status(), out);
     return;
   }
   task->stage = Stage::kWaiting;
@@ -162,13 +171,21 @@ void TaskQueue::OnProgress(absl::Time now, uint64_t run, double fraction,
   Task* task = FindRun(run);
   if (task == nullptr || task->stage != Stage::kRunning) return;
   if (now < task->last_progress + options_.progress_interval) return;
+  if (SendProgress(*task, fraction, loss, out)) task->last_progress = now;
+}
+
+bool TaskQueue::SendProgress(Task& task, double fraction, double loss,
+                             Outbox& out) {
   v1::WorkerMessage message;
   auto* progress = message.mutable_task_progress();
-  *progress->mutable_task() = task->offer.task();
+  *progress->mutable_task() = task.offer.task();
   progress->set_fraction(
       std::isfinite(fraction) ? std::clamp(fraction, 0.0, 1.0) : 0.0);
   progress->set_loss(loss);
-  if (out.Send(std::move(message))) task->last_progress = now;
+  if (task.fetched.has_value()) *progress->mutable_fetched() = *task.fetched;
+  if (!out.Send(std::move(message))) return false;
+  task.fetched.reset();
+  return true;
 }
 
 std::optional<v1::UpdateHeader> TaskQueue::OnTrained(

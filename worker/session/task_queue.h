@@ -54,10 +54,11 @@ class TaskQueue {
   // Sends what could not be sent while no session was open.
   void OnWelcome(Outbox& out);
 
-  // A fetch that failed for a reason that may pass is tried again until the
-  // task's deadline; any other failure fails the task.
-  void OnFetched(absl::Time now, uint64_t run, const absl::Status& status,
-                 Outbox& out);
+  // The coordinator hears, once, how the bytes came. A fetch that failed for a
+  // reason that may pass is tried again until the task's deadline; any other
+  // failure fails the task.
+  void OnFetched(absl::Time now, uint64_t run,
+                 const absl::StatusOr<v1::SwarmTraffic>& fetched, Outbox& out);
   void OnProgress(absl::Time now, uint64_t run, double fraction, double loss,
                   Outbox& out);
   // Returns the update if the coordinator is to hear of it. One whose task was
@@ -90,6 +91,7 @@ class TaskQueue {
     int fetch_failures = 0;
     absl::Time fetch_at = absl::InfinitePast();
     absl::Time last_progress = absl::InfinitePast();
+    std::optional<v1::SwarmTraffic> fetched;  // not said yet
   };
   struct Evaluation {
     TaskId id;
@@ -102,6 +104,7 @@ class TaskQueue {
   // Removes the task in the way of `task`, or says why it stays.
   absl::Status MakeRoom(const TaskId& task, const v1::OfferTask& offer,
                         Outbox& out);
+  bool SendProgress(Task& task, double fraction, double loss, Outbox& out);
   Task* FindRun(uint64_t run);
   Task* FindTask(const TaskId& task);
   void Drop(uint64_t run, Outbox& out);

@@ -63,43 +63,7 @@ class FakeCoordinator::Service final : public v1::WorkerService::Service {
     return grpc::Status::OK;
   }
 
-  grpc::Status PullModel(
-      grpc::ServerContext* context, const v1::PullModelRequest* request,
-      grpc::ServerWriter<v1::PullModelReply>* writer) override {
-    v1::PullModelReply reply;
-    std::string model;
-    bool corrupt = false;
-    bool breaks = false;
-    {
-      MutexLock lock(&mutex_);
-      heard_.pull_offsets.push_back(request->offset());
-      changed_.SignalAll();
-      while (knobs_.stall_pulls && !context->IsCancelled()) {
-        changed_.WaitWithTimeout(&mutex_, absl::Milliseconds(10));
-      }
-      corrupt = knobs_.corrupt_pulls > 0 && knobs_.corrupt_pulls-- > 0;
-      breaks = knobs_.break_pulls > 0 && knobs_.break_pulls-- > 0;
-      *reply.mutable_manifest() = manifest_;
-      model = model_;
-    }
-    writer->Write(reply);
-    const size_t begin = static_cast<size_t>(request->offset());
-    if (corrupt) model.back() ^= 1;
-    const size_t half = begin + (model.size() - begin) / 2;
-    // Portions unlike the manifest's chunks, as the protocol allows.
-    const size_t portion = 700;
-    for (size_t at = begin; at < model.size(); at += portion) {
-      if (breaks && at >= half) {
-        return grpc::Status(grpc::StatusCode::UNAVAILABLE, "broken pull");
-      }
-      reply.mutable_chunk()->set_offset(static_cast<int64_t>(at));
-      reply.mutable_chunk()->set_data(model.substr(at, portion));
-      if (!writer->Write(reply)) break;
-    }
-    return grpc::Status::OK;
-  }
-
-  grpc::Status PushUpdate(grpc::ServerContext*,
+  grpc::Status PushUpdate(grpc::ServerContext* context,
                           grpc::ServerReader<v1::PushUpdateRequest>* reader,
                           v1::PushUpdateReply* reply) override {
     v1::PushUpdateRequest request;
@@ -112,6 +76,9 @@ class FakeCoordinator::Service final : public v1::WorkerService::Service {
     bool breaks = false;
     {
       MutexLock lock(&mutex_);
+      while (knobs_.stall_pushes && !context->IsCancelled()) {
+        changed_.WaitWithTimeout(&mutex_, absl::Milliseconds(10));
+      }
       breaks = knobs_.break_pushes > 0 && knobs_.break_pushes-- > 0;
     }
     while (reader->Read(&request)) {
@@ -154,15 +121,6 @@ class FakeCoordinator::Service final : public v1::WorkerService::Service {
     MutexLock lock(&mutex_);
     knobs_ = std::move(knobs);
     changed_.SignalAll();
-  }
-  void SetModel(const std::string& bytes, const v1::ModelManifest& manifest) {
-    MutexLock lock(&mutex_);
-    model_ = bytes;
-    manifest_ = manifest;
-  }
-  v1::ModelManifest manifest() const {
-    MutexLock lock(&mutex_);
-    return manifest_;
   }
   bool WaitUntil(const std::function<bool(const Heard&)>& done) {
     MutexLock lock(&mutex_);
@@ -243,8 +201,6 @@ class FakeCoordinator::Service final : public v1::WorkerService::Service {
   uint64_t session_ ABSL_GUARDED_BY(mutex_) = 0;
   grpc::ServerContext* session_context_ ABSL_GUARDED_BY(mutex_) = nullptr;
   std::deque<v1::CoordinatorMessage> outgoing_ ABSL_GUARDED_BY(mutex_);
-  std::string model_ ABSL_GUARDED_BY(mutex_);
-  v1::ModelManifest manifest_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> partial_ ABSL_GUARDED_BY(mutex_);
   Heard heard_ ABSL_GUARDED_BY(mutex_);
 };
@@ -277,21 +233,6 @@ void FakeCoordinator::SetKnobs(Knobs knobs) {
   service_->SetKnobs(std::move(knobs));
 }
 
-v1::ModelManifest FakeCoordinator::SetModel(const std::string& bytes,
-                                            int64_t chunk_bytes) {
-  v1::ModelManifest manifest;
-  manifest.set_job("job");
-  manifest.set_digest(Sha256Of(bytes).ToBytes());
-  manifest.set_size_bytes(static_cast<int64_t>(bytes.size()));
-  manifest.set_chunk_size_bytes(chunk_bytes);
-  const auto chunk = static_cast<size_t>(chunk_bytes);
-  for (size_t at = 0; at < bytes.size(); at += chunk) {
-    manifest.add_chunk_digests(Sha256Of(bytes.substr(at, chunk)).ToBytes());
-  }
-  service_->SetModel(bytes, manifest);
-  return manifest;
-}
-
 v1::CoordinatorMessage FakeCoordinator::Offer(const std::string& job,
                                               int64_t round,
                                               v1::TaskRef::Kind kind) {
@@ -301,7 +242,7 @@ v1::CoordinatorMessage FakeCoordinator::Offer(const std::string& job,
   offer->mutable_task()->set_round(round);
   offer->mutable_task()->set_kind(kind);
   offer->set_dataset("digits");
-  offer->set_base_digest(service_->manifest().digest());
+  offer->set_base_digest(base_digest_.ToBytes());
   offer->set_deadline_seconds(60);
   return message;
 }

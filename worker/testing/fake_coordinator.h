@@ -9,15 +9,16 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "base/digest.h"
 #include "base/mutex.h"
 #include "proto/worker.pb.h"
 
 namespace koinon::worker {
 
 // A coordinator of one worker on loopback, for tests of the worker's side: real
-// gRPC, no federation. It answers Hello with Welcome, renews leases, serves one
-// model, grants each announced update and takes its bytes; the knobs break
-// things. Thread-safe.
+// gRPC, no federation. It answers Hello with Welcome, renews leases, grants
+// each announced update and takes its bytes; the knobs break things. It has no
+// model versions (fake_models.h, fake_origin.h). Thread-safe.
 class FakeCoordinator {
  public:
   struct Knobs {
@@ -26,11 +27,9 @@ class FakeCoordinator {
     double lease_seconds = 30;
     int64_t max_chunk_bytes = 1024;
     bool grant_uploads = true;
-    int corrupt_pulls = 0;       // so many pulls have a wrong byte
-    int break_pulls = 0;         // so many end after half of the rest
-    int break_pushes = 0;        // likewise
+    int break_pushes = 0;        // so many end after half of the rest
+    bool stall_pushes = false;   // never read anything
     bool refuse_update = false;  // PushUpdateReply.accepted
-    bool stall_pulls = false;    // never send anything
   };
 
   // On 127.0.0.1 at `port`; 0: any.
@@ -42,9 +41,8 @@ class FakeCoordinator {
   std::string target() const;
   void SetKnobs(Knobs knobs);
 
-  // Serves `bytes` as the model; returns its manifest.
-  v1::ModelManifest SetModel(const std::string& bytes, int64_t chunk_bytes);
-  // An offer of training (or evaluation) on that model.
+  // An offer of training (or evaluation), on the base version of this digest.
+  void SetBase(const Digest& digest) { base_digest_ = digest; }
   v1::CoordinatorMessage Offer(const std::string& job, int64_t round,
                                v1::TaskRef::Kind kind = v1::TaskRef::TRAIN);
 
@@ -58,7 +56,6 @@ class FakeCoordinator {
   struct Heard {
     std::vector<v1::Hello> hellos;
     std::vector<v1::WorkerMessage> messages;
-    std::vector<int64_t> pull_offsets;
     std::vector<int64_t> push_offsets;           // granted
     std::map<std::string, std::string> updates;  // by "job/round", complete
   };
@@ -73,6 +70,7 @@ class FakeCoordinator {
   std::unique_ptr<Service> service_;
   std::unique_ptr<Server> server_;
   int port_ = 0;
+  Digest base_digest_;  // the test's thread's
 };
 
 }  // namespace koinon::worker
