@@ -49,9 +49,9 @@ class Peer final : public SwarmHost {
     // Who this is; owned.
     LocalNode local;
     // Null: plaintext, asked for by name. Both or none.
-    std::shared_ptr<grpc::ChannelCredentials> credentials;
+    std::shared_ptr<grpc::ChannelCredentials> credentials = nullptr;
     const FederationTrust* authority = nullptr;  // borrowed
-    std::string state_dir;  // for records; empty: in memory only
+    std::string state_dir = {};  // for records; empty: in memory only
     // Fetches, but serves nobody and is in nobody's table.
     bool leech_only = false;
     // Whether model bytes may go to and come from nodes of other sites. The
@@ -60,13 +60,13 @@ class Peer final : public SwarmHost {
     bool is_origin = false;  // the coordinator
     // Of the coordinator, if this is none: its certificate says by its own name
     // who it is, and may be of an authority that knows no nodes.
-    std::string coordinator;
+    std::string coordinator = {};
     // Whether others may put this node into their tables and ask it: false
     // where the certificate carries no node. Then only the origin's Fetch
     // works.
     bool has_node = true;
-    RecordStore::Options store;
-    Node::Options node;  // self, seed and trust are filled in
+    RecordStore::Options store = {};
+    Node::Options node = {};  // self, seed and trust are filled in
     // Questions of each peer: so many a second, and a burst of so many.
     double questions_per_second = 500;
     double question_burst = 1'000;
