@@ -37,7 +37,8 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddUpCommand(&app, &exit_code);
   AddJobCommands(&app, &exit_code);
   AddNodesCommand(&app, &exit_code);
-  AddModelCommands(&app, &exit_code);
+  AddModelsCommand(&app, &exit_code);
+  AddPullCommand(&app, &exit_code);
   AddEvaluateCommand(&app, &exit_code);
   AddAggregateCommand(&app, &exit_code);
   AddCertsCommand(&app, &exit_code);

@@ -151,6 +151,16 @@ absl::StatusOr<v1::ListModelsReply> Client::ListModels(const std::string& job) {
   return state_->Call(&Stub::ListModels, request);
 }
 
+absl::StatusOr<v1::ModelManifest> Client::PinModel(const std::string& job,
+                                                   int64_t version,
+                                                   bool pinned) {
+  v1::PinModelRequest request;
+  request.set_job(job);
+  request.set_version(version);
+  request.set_pinned(pinned);
+  return state_->Call(&Stub::PinModel, request);
+}
+
 absl::Status Client::WatchJob(const std::string& name, bool from_start,
                               const OnEvent& on_event) {
   grpc::ClientContext context;

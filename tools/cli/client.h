@@ -39,6 +39,8 @@ class Client {
                                                  int64_t limit);
   absl::StatusOr<v1::ListNodesReply> ListNodes();
   absl::StatusOr<v1::ListModelsReply> ListModels(const std::string& job);
+  absl::StatusOr<v1::ModelManifest> PinModel(const std::string& job,
+                                             int64_t version, bool pinned);
 
   // Calls `on_event` for each event until the stream ends, which is when the
   // job does, or `on_event` returns false; both are OK.

@@ -17,7 +17,8 @@ void AddJobCommands(CLI::App* app,
                     ExitCode* exit_code);  // submit, jobs, watch,
                                            // rounds, cancel, ...
 void AddNodesCommand(CLI::App* app, ExitCode* exit_code);
-void AddModelCommands(CLI::App* app, ExitCode* exit_code);  // models, pull
+void AddModelsCommand(CLI::App* app, ExitCode* exit_code);
+void AddPullCommand(CLI::App* app, ExitCode* exit_code);
 void AddEvaluateCommand(CLI::App* app, ExitCode* exit_code);
 void AddAggregateCommand(CLI::App* app, ExitCode* exit_code);
 void AddBenchCommands(CLI::App* app, ExitCode* exit_code);  // aggregate, ...

@@ -10,6 +10,11 @@
 #include "tools/cli/certs_folder.h"
 
 namespace koinon::cli {
+namespace {
+
+constexpr size_t kMaxPemBytes = 1 << 20;
+
+}  // namespace
 
 void AddConnectionFlags(CLI::App* app, ConnectionOptions* options) {
   const std::string group = "Connection";
@@ -60,6 +65,17 @@ absl::StatusOr<TlsFiles> ResolveTlsFiles(const ConnectionOptions& options) {
   ABSL_RETURN_IF_ERROR(ValidateId("--identity", options.identity));
   return FilesInCertsFolder(options.certs_dir,
                             absl::StrCat("client-", options.identity));
+}
+
+absl::StatusOr<std::unique_ptr<FederationTrust>> ConnectionAuthority(
+    const ConnectionOptions& options) {
+  ABSL_ASSIGN_OR_RETURN(const TlsFiles files, ResolveTlsFiles(options));
+  if (options.insecure) return nullptr;
+  ABSL_ASSIGN_OR_RETURN(const PeerIdentity identity,
+                        IdentityOfCertificate(RealEnv(), files.certificate));
+  ABSL_ASSIGN_OR_RETURN(const std::string ca,
+                        ReadFile(RealEnv(), files.ca, kMaxPemBytes));
+  return FederationTrust::Create(identity.federation, ca);
 }
 
 absl::StatusOr<std::unique_ptr<Client>> Connect(

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/tls.h"
+#include "base/trust.h"
 #include "tools/cli/client.h"
 
 namespace CLI {
@@ -31,6 +32,11 @@ void AddConnectionFlags(CLI::App* app, ConnectionOptions* options);
 // The files that the options mean; empty for --insecure. INVALID_ARGUMENT
 // unless exactly one of --certs, --tls-* (all three) and --insecure is given.
 absl::StatusOr<TlsFiles> ResolveTlsFiles(const ConnectionOptions& options);
+
+// By whose word the federation's certificates stand. Null for --insecure.
+// CheckTlsFiles' errors.
+absl::StatusOr<std::unique_ptr<FederationTrust>> ConnectionAuthority(
+    const ConnectionOptions& options);
 
 // A client that will connect at its first call. INVALID_ARGUMENT for options
 // that make no sense; CheckTlsFiles' errors.

@@ -177,6 +177,12 @@ std::vector<std::string> WorkerCommand(const LocalPlan& plan, int index,
       "--coordinator",        coordinator, "--state-dir",
       StateDirOf(plan, name), "--threads", absl::StrCat(plan.worker_threads)};
   AddTlsFlags(plan, absl::StrCat("worker-", name), &command);
+  // They are on one machine: what one has, the others need not fetch from the
+  // coordinator.
+  command.insert(command.end(), {"--peer-listen", "127.0.0.1:0"});
+  if (plan.insecure) {
+    command.insert(command.end(), {"--federation", plan.federation});
+  }
   for (DatasetConfig config : plan.datasets) {
     if (config.has_partition()) {
       config.mutable_partition()->set_site(index - 1);

@@ -96,6 +96,8 @@ TEST(WorkerCommand, EachWorker_IsItsOwnSite) {
                 "--state-dir state/worker-3 --threads 2 --tls-cert "
                 "state/certs/worker-worker-3.pem"));
   EXPECT_THAT(command, HasSubstr("sites: 3 site: 2"));
+  EXPECT_THAT(command, HasSubstr(" --peer-listen 127.0.0.1:0 "));
+  EXPECT_THAT(command, Not(HasSubstr("--federation")));
 }
 
 TEST(WorkerCommand, Insecure_IsSaidByName) {
@@ -106,6 +108,7 @@ TEST(WorkerCommand, Insecure_IsSaidByName) {
   const std::string command =
       absl::StrJoin(WorkerCommand(plan, 1, "127.0.0.1:77"), " ");
   EXPECT_THAT(command, AllOf(HasSubstr(" --insecure "), Not(HasSubstr("--tls")),
+                             HasSubstr(" --federation local "),
                              HasSubstr("--external-trainer numpy=python3 "),
                              HasSubstr(" --log-level debug")));
 }

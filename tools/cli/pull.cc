@@ -44,11 +44,12 @@ absl::Status CheckManifest(const v1::ModelManifest& m, int64_t max_bytes) {
 class Download {
  public:
   Download(Env* env, std::string path, int64_t max_bytes,
-           const PullProgress& progress)
+           const PullProgress& progress, const ManifestCheck& check)
       : env_(env),
         path_(std::move(path)),
         max_bytes_(max_bytes),
-        progress_(progress) {}
+        progress_(progress),
+        check_(check) {}
 
   absl::Status Fetch(const ModelSource& source, const ModelRef& model);
   absl::Status Finish();
@@ -82,6 +83,7 @@ class Download {
   const std::string path_;
   const int64_t max_bytes_;
   const PullProgress& progress_;
+  const ManifestCheck& check_;
 
   v1::ModelManifest manifest_;
   std::unique_ptr<File> file_;
@@ -151,6 +153,7 @@ absl::Status Download::OnManifest(const v1::ModelManifest& manifest) {
                                             " changed while it was fetched"));
   }
   ABSL_RETURN_IF_ERROR(CheckManifest(manifest, max_bytes_));
+  ABSL_RETURN_IF_ERROR(check_(manifest));
   manifest_ = manifest;
   return VerifyPartialFile();
 }
@@ -258,8 +261,9 @@ absl::StatusOr<ModelRef> ParseModelRef(absl::string_view text) {
 
 absl::StatusOr<v1::ModelManifest> PullModelToFile(
     Env* env, const ModelSource& source, const ModelRef& model,
-    const std::string& path, int64_t max_bytes, const PullProgress& progress) {
-  Download download(env, path, max_bytes, progress);
+    const std::string& path, int64_t max_bytes, const PullProgress& progress,
+    const ManifestCheck& check) {
+  Download download(env, path, max_bytes, progress, check);
   ABSL_RETURN_IF_ERROR(download.Fetch(source, model));
   ABSL_RETURN_IF_ERROR(download.Finish());
   return download.manifest();

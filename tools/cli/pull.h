@@ -30,6 +30,10 @@ using ModelSource = std::function<absl::Status(
 using PullProgress =
     std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
+// Whether the manifest that the source sends first is to be believed; what it
+// says against it ends the pull before any byte is kept.
+using ManifestCheck = std::function<absl::Status(const v1::ModelManifest&)>;
+
 // Fetches a model version into the file `path`, verifying every chunk and then
 // the whole against the manifest, with one chunk in memory.
 //
@@ -40,10 +44,12 @@ using PullProgress =
 // whole and durable, only at the end.
 //
 // DATA_LOSS if bytes are not what the manifest says (which chunk); the source's
-// errors; RESOURCE_EXHAUSTED if the model is larger than `max_bytes`.
+// and the check's errors; RESOURCE_EXHAUSTED if the model is larger than
+// `max_bytes`.
 absl::StatusOr<v1::ModelManifest> PullModelToFile(
     Env* env, const ModelSource& source, const ModelRef& model,
-    const std::string& path, int64_t max_bytes, const PullProgress& progress);
+    const std::string& path, int64_t max_bytes, const PullProgress& progress,
+    const ManifestCheck& check);
 
 }  // namespace koinon::cli
 

@@ -90,9 +90,10 @@ class PullModelToFileTest : public ::testing::Test {
 
   absl::StatusOr<v1::ModelManifest> Pull(FakeSource& source,
                                          int64_t max_bytes = kNoBound) {
-    return PullModelToFile(RealEnv(), source.AsSource(), {"digits", -1}, path_,
-                           max_bytes,
-                           [this](int64_t done, int64_t) { done_ = done; });
+    return PullModelToFile(
+        RealEnv(), source.AsSource(), {"digits", -1}, path_, max_bytes,
+        [this](int64_t done, int64_t) { done_ = done; },
+        [this](const v1::ModelManifest&) { return check_; });
   }
   std::string Content() { return *ReadFile(RealEnv(), path_, 1 << 20); }
   void WritePartial(const std::string& bytes) {
@@ -101,6 +102,7 @@ class PullModelToFileTest : public ::testing::Test {
 
   std::string path_;
   int64_t done_ = 0;
+  absl::Status check_;
 };
 
 TEST_F(PullModelToFileTest, WholeModel_LiesInTheFile) {
@@ -196,6 +198,15 @@ TEST_F(PullModelToFileTest, SenselessManifests_AreRefused) {
   few_digests.manifest.mutable_chunk_digests()->RemoveLast();
   EXPECT_THAT(Pull(few_digests), StatusIs(absl::StatusCode::kDataLoss,
                                           HasSubstr("1 chunk digests")));
+}
+
+TEST_F(PullModelToFileTest, ManifestThatIsNotBelieved_EndsIt) {
+  FakeSource source(Bytes(2000, 12));
+  check_ = absl::PermissionDeniedError("signed by somebody");
+  EXPECT_THAT(Pull(source), StatusIs(absl::StatusCode::kPermissionDenied,
+                                     HasSubstr("signed by somebody")));
+  EXPECT_EQ(source.chunks_sent, 0);
+  EXPECT_FALSE(RealEnv()->Exists(path_ + ".partial"));
 }
 
 TEST_F(PullModelToFileTest, ModelOverTheBound_IsRefusedBeforeItIsFetched) {

@@ -14,12 +14,15 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "base/clock.h"
 #include "base/env.h"
 #include "base/status_macros.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/job_file.h"
 #include "tools/cli/local_federation.h"
+#include "tools/cli/manifest_signer.h"
 #include "tools/cli/pull.h"
+#include "tools/cli/traffic.h"
 #include "tools/cli/watch.h"
 #include "worker/data/dataset.h"
 
@@ -178,15 +181,43 @@ absl::StatusOr<std::unique_ptr<WatchedJob>> SubmitAndWatch(
   return std::make_unique<WatchedJob>(std::move(client), reply.status().name());
 }
 
-absl::Status SaveModel(WatchedJob* job, const std::string& path) {
+// How all base versions of the job came to the workers, as the rounds' reports
+// have it.
+absl::Status PrintTraffic(WatchedJob* job) {
+  v1::SwarmTraffic total;
+  int64_t after = 0;
+  while (true) {
+    ABSL_ASSIGN_OR_RETURN(
+        const v1::ListRoundsReply reply,
+        job->client()->ListRounds(job->name(), after, /*limit=*/0));
+    if (reply.rounds().empty()) break;
+    for (const v1::RoundReport& report : reply.rounds()) {
+      AddTraffic(report.distribution(), &total);
+      after = report.round();
+    }
+  }
+  std::printf("model versions: %s\n", DescribeTraffic(total).c_str());
+  return absl::OkStatus();
+}
+
+absl::Status SaveModel(WatchedJob* job, const ConnectionOptions& connection,
+                       const std::string& path) {
+  ABSL_ASSIGN_OR_RETURN(const auto authority, ConnectionAuthority(connection));
+  SignerTrust trust;
+  trust.authority = authority.get();
+  trust.take_uncertified = true;  // it comes from the coordinator itself
   const ModelSource source = [job](const v1::PullModelRequest& request,
                                    const Client::OnPart& on_part) {
     return job->client()->PullModel(request, on_part);
   };
   ABSL_ASSIGN_OR_RETURN(
       const v1::ModelManifest manifest,
-      PullModelToFile(RealEnv(), source, {job->name(), -1}, path, LLONG_MAX,
-                      [](int64_t, int64_t) {}));
+      PullModelToFile(
+          RealEnv(), source, {job->name(), -1}, path, LLONG_MAX,
+          [](int64_t, int64_t) {},
+          [&trust](const v1::ModelManifest& m) {
+            return CheckSignedModel(m, trust, RealClock().Now()).status();
+          }));
   std::printf("%s@%lld saved as %s\n", manifest.job().c_str(),
               static_cast<long long>(manifest.version()), path.c_str());
   return absl::OkStatus();
@@ -209,9 +240,11 @@ absl::Status RunUntilStopped(const Options& options,
     if (!job->done() || saved) continue;
     ABSL_RETURN_IF_ERROR(job->result().status());
     saved = true;
+    ABSL_RETURN_IF_ERROR(PrintTraffic(job));
     if (!options.save_model.empty() &&
         job->result()->state() == v1::SUCCEEDED) {
-      ABSL_RETURN_IF_ERROR(SaveModel(job, options.save_model));
+      ABSL_RETURN_IF_ERROR(
+          SaveModel(job, federation->connection(), options.save_model));
     }
     if (options.exit_when_done) return absl::OkStatus();
   }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "tools/cli/text.h"
+#include "tools/cli/traffic.h"
 
 namespace koinon::cli {
 namespace {
@@ -165,6 +166,10 @@ std::vector<std::string> DetailLines(const v1::RoundReport& report,
     } else {
       AppendUpdates(aggregation, max_rows, &lines);
     }
+  }
+  if (report.has_distribution()) {
+    lines.push_back(absl::StrCat(
+        kIndent, "base version: ", DescribeTraffic(report.distribution())));
   }
   AppendExcluded(report, max_rows, &lines);
   return lines;

@@ -102,6 +102,15 @@ TEST(DetailLines, IterativeRuleInABuffer_ShowsIterationsAndStaleness) {
   EXPECT_THAT(DetailLines(report)[0], HasSubstr("not converged"));
 }
 
+TEST(DetailLines, Distribution_SaysWhereTheBytesCameFrom) {
+  v1::RoundReport report;
+  report.mutable_distribution()->set_from_peers(3 << 20);
+  report.mutable_distribution()->set_from_origin(1 << 20);
+  EXPECT_THAT(DetailLines(report),
+              ElementsAre("    base version: 3.0 MiB from peers, 1.0 MiB from "
+                          "the coordinator (75.0 % from peers)"));
+}
+
 TEST(DetailLines, ManyUpdates_AreCutAndCounted) {
   v1::RoundReport report;
   report.mutable_aggregation()->set_rule("krum");
