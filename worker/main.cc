@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/env.h"
 #include "base/log.h"
+#include "base/state_lock.h"
 #include "base/status_macros.h"
 #include "base/tls.h"
 #include "base/version.h"
@@ -22,7 +23,6 @@
 #include "worker/models/peer_models.h"
 #include "worker/server.h"
 #include "worker/store/control_store.h"
-#include "worker/store/state_lock.h"
 #include "worker/train/trainer_set.h"
 
 namespace koinon::worker {

@@ -178,18 +178,31 @@ void PeerModels::OnWelcome(const v1::Welcome& welcome) {
   if (is_new) peer_->AddPinned(*key);
 }
 
-dht::RecordTrust PeerModels::SessionTrust() const {
+absl::StatusOr<dht::RecordTrust> PeerModels::SessionTrust() const {
   dht::RecordTrust trust = peer_->trust();
   trust.pinned.clear();
   MutexLock lock(&mutex_);
-  if (signing_key_.has_value()) trust.pinned.insert(*signing_key_);
+  if (signing_key_.has_value()) {
+    trust.pinned.insert(*signing_key_);
+  } else if (authority_ == nullptr) {
+    // Without any, a signature would say nothing.
+    return absl::FailedPreconditionError(
+        "the coordinator does not say which key it signs with: it is older "
+        "than this worker and has to be upgraded first");
+  }
   return trust;
+}
+
+absl::StatusOr<v1::VersionManifest> PeerModels::OpenManifest(
+    const v1::OfferTask& offer) const {
+  ABSL_ASSIGN_OR_RETURN(const dht::RecordTrust trust, SessionTrust());
+  return OpenOfferedManifest(offer, trust, clock_->Now());
 }
 
 absl::StatusOr<ModelSource::Fetched> PeerModels::Fetch(
     const v1::OfferTask& offer, const std::function<bool()>& cancelled) {
   dht::VersionCache::Wanted wanted;
-  auto manifest = OpenOfferedManifest(offer, SessionTrust(), clock_->Now());
+  auto manifest = OpenManifest(offer);
   if (!manifest.ok()) {
     peer_->rejections()->Count(manifest.status());
     return Refused(offer, manifest.status());

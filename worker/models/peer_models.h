@@ -66,8 +66,11 @@ class PeerModels final : public ModelSource {
       : spec_(std::move(spec)), env_(env), clock_(clock) {}
   absl::Status Open();
   absl::Status Listen();
-  // What counts in the session that is, or was last, open.
-  dht::RecordTrust SessionTrust() const;
+  // Whose signature counts in the session that is, or was last, open.
+  // FAILED_PRECONDITION in plaintext, if the coordinator has said no key.
+  absl::StatusOr<dht::RecordTrust> SessionTrust() const;
+  absl::StatusOr<v1::VersionManifest> OpenManifest(
+      const v1::OfferTask& offer) const;
 
   const Spec spec_;
   Env* const env_;

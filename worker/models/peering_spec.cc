@@ -12,7 +12,6 @@
 namespace koinon::worker {
 namespace {
 
-constexpr size_t kMaxSiteBytes = 256;
 constexpr size_t kMaxBootstrap = 64;
 constexpr size_t kMaxPinned = 1024;
 
@@ -69,11 +68,7 @@ absl::Status CheckListen(const PeeringSpec& spec) {
 
 absl::Status PeeringSpec::Validate() const {
   ABSL_RETURN_IF_ERROR(CheckListen(*this));
-  if (site.size() > kMaxSiteBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--site: expected at most ", kMaxSiteBytes,
-                     " bytes, found ", site.size()));
-  }
+  if (!site.empty()) ABSL_RETURN_IF_ERROR(ValidateId("--site", site));
   if (!federation.empty()) {
     ABSL_RETURN_IF_ERROR(ValidateId("--federation", federation));
   }

@@ -46,7 +46,7 @@ TEST(PeeringSpec_Validate, BadFields_AreNamed) {
   refuse([](auto& s) { s.address = "host:1"; }, "without --peer-listen");
   refuse([](auto& s) { s.listen = "host:1", s.address = "host:0"; },
          "--peer-address");
-  refuse([](auto& s) { s.site = std::string(300, 's'); }, "--site");
+  refuse([](auto& s) { s.site = "North Wing"; }, "--site");
   refuse([](auto& s) { s.federation = "No Name"; }, "--federation");
   refuse([](auto& s) { s.bootstrap = {"host"}; }, "--bootstrap");
   refuse([](auto& s) { s.bootstrap = {"host:0"}; }, "--bootstrap");
