@@ -46,13 +46,15 @@ class SwarmFetch {
     PiecePicker::Options picker;  // pieces and seed are filled in
     // Nothing has come from anybody for so long: given up, UNAVAILABLE.
     absl::Duration patience = absl::Seconds(60);
+    // Given up at once when all that are known have said that they have
+    // nothing.
+    bool wait_for_sources = true;
     // Asks the DHT for more sources this often while there are too few.
     absl::Duration rediscover = absl::Seconds(5);
     // A source that owes pieces and has sent nothing for so long is dropped.
     absl::Duration silence = absl::Seconds(15);
-    // A source that failed is asked again after so long; twice as long each
-    // time.
-    absl::Duration retry = absl::Seconds(1);
+    // The origin hears of new pieces together, at most so often.
+    absl::Duration tell_every = absl::Milliseconds(50);
     // Called with the bytes that are there, and of how many; from its threads.
     std::function<void(int64_t have, int64_t size)> on_progress;
     // Asked now and then by Run; true ends it. May be empty.
@@ -69,12 +71,13 @@ class SwarmFetch {
   absl::Status Run();
   void Cancel();
 
-  // What has moved, and who lied: by node id, in hex.
+  // What has moved, and who lied: by node id, in hex (or by address, of one
+  // whose id is not known).
   v1::SwarmTraffic traffic() const;
   std::vector<std::string> liars() const;
 
  private:
-  struct State;
+  class State;
   const std::shared_ptr<State> state_;  // second owners: the streams
 };
 

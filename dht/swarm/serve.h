@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "dht/key.h"
 #include "dht/swarm/content_board.h"
 #include "grpcpp/grpcpp.h"
@@ -22,6 +23,11 @@ class Seeder {
     size_t max_streams = 64;  // more: RESOURCE_EXHAUSTED
     size_t max_wants = 64;    // pieces asked for and not sent, on a stream
     size_t block_bytes = 256 << 10;
+    // New pieces are told to a stream together, at most so often.
+    absl::Duration have_every = absl::Milliseconds(50);
+    // A stream on which nothing has moved for at least so long is ended, and
+    // one that has not said what it wants after a tenth of it.
+    absl::Duration idle = absl::Minutes(2);
   };
   Seeder(ContentBoard* board, Options options);
   // No stream may be open any more.
@@ -45,6 +51,7 @@ class Seeder {
 
  private:
   struct State;
+  class Stream;
   const std::shared_ptr<State> state_;  // second owners: the streams
 };
 

@@ -1,0 +1,84 @@
+#ifndef KOINON_DHT_SWARM_FETCH_CANDIDATES_H_
+#define KOINON_DHT_SWARM_FETCH_CANDIDATES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "dht/key.h"
+
+namespace koinon::dht {
+
+// Who may have a content, and when to ask whom (again). Pure: told `now`. Not
+// thread-safe.
+class FetchCandidates {
+ public:
+  struct Options {
+    Key self;
+    size_t max_candidates = 200;  // more are not remembered
+    absl::Duration retry = absl::Milliseconds(250);
+    absl::Duration longest_retry = absl::Seconds(10);
+    absl::Duration ban = absl::Seconds(30);
+    int strikes = 3;
+  };
+  explicit FetchCandidates(Options options) : options_(std::move(options)) {}
+
+  using Number = uint64_t;  // of a candidate, for good
+
+  // The coordinator: before all others; asked beside them.
+  void SetOrigin(const Contact& contact);
+  // Itself, known ones, and those without an address are passed over. Those
+  // that were named first are asked first.
+  void Add(const Contact& contact);
+
+  struct Candidate {
+    Number number = 0;
+    Contact contact;
+    bool origin = false;
+  };
+  // Whom to connect to now, if anybody; it is taken as connected.
+  std::optional<Candidate> Next(absl::Time now, bool only_origin);
+  // The origin is not counted.
+  size_t connected() const;
+  // Somebody is connected, or will be asked again, or has not been asked yet.
+  bool hopeful() const;
+  // When Next may have somebody; InfiniteFuture if nothing is waited for.
+  absl::Time next_attempt(bool only_origin) const;
+
+  // The connection is over. A refusal for good (PERMISSION_DENIED,
+  // UNAUTHENTICATED) is not tried again; others are, later each time.
+  void OnFailed(Number number, const absl::Status& why, absl::Time now);
+  // It had something, so that the next failure is its first.
+  void OnWorked(Number number);
+  void OnLied(Number number, const absl::Status& why, absl::Time now);
+
+  // Everybody that failed, and why: for errors. Bounded.
+  std::string Failures() const;
+
+ private:
+  struct Entry {
+    Candidate candidate;
+    bool connected = false;
+    bool never = false;         // to be asked again
+    bool empty_handed = false;  // has said that it has nothing
+    bool asked = false;
+    int strikes = 0;
+    absl::Duration wait;
+    absl::Time not_before = absl::InfinitePast();
+    absl::Status failure;
+  };
+  Entry* Find(Number number);
+  bool Knows(const Contact& contact) const;
+  void Insert(const Contact& contact, bool origin);
+
+  const Options options_;
+  std::vector<Entry> entries_;  // number n at n - 1
+};
+
+}  // namespace koinon::dht
+
+#endif  // KOINON_DHT_SWARM_FETCH_CANDIDATES_H_

@@ -1,0 +1,276 @@
+// What comes from the sources, as SwarmFetch's threads take it.
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "dht/swarm/fetch_state.h"
+
+namespace koinon::dht {
+namespace {
+
+absl::Status NotExpected(absl::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat(what, " was not expected"));
+}
+
+absl::StatusOr<std::vector<Digest>> LayerFrom(absl::string_view bytes) {
+  if (bytes.size() % Digest::kSizeBytes != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a piece layer of ", bytes.size(), " bytes"));
+  }
+  std::vector<Digest> layer;
+  for (size_t at = 0; at < bytes.size(); at += Digest::kSizeBytes) {
+    layer.push_back(*Digest::FromBytes(bytes.substr(at, Digest::kSizeBytes)));
+  }
+  return layer;
+}
+
+}  // namespace
+
+void SwarmFetch::State::OnReady(const SourcePtr& source) {
+  MutexLock lock(&mutex_);
+  source->heard = clock_.Now();
+  if (stopping_) {
+    news_.Signal();
+  } else if (source->queued) {
+    source->again = true;
+  } else {
+    Enqueue(source);
+  }
+}
+
+void SwarmFetch::State::Enqueue(const SourcePtr& source) {
+  source->queued = true;
+  source->again = false;
+  ready_.push_back(source);
+  work_.Signal();
+}
+
+void SwarmFetch::State::Work() {
+  while (true) {
+    SourcePtr source;
+    {
+      MutexLock lock(&mutex_);
+      while (ready_.empty() && !stopping_) work_.Wait(&mutex_);
+      if (stopping_) return;
+      source = std::move(ready_.front());
+      ready_.pop_front();
+    }
+    const bool more = TakeOne(source);
+    MutexLock lock(&mutex_);
+    source->queued = false;
+    // At the end of the queue: nobody keeps the others waiting.
+    if (more || source->again) Enqueue(source);
+  }
+}
+
+bool SwarmFetch::State::TakeOne(const SourcePtr& source) {
+  v1::FetchReply reply;
+  if (!source->stream->Take(&reply)) {
+    if (source->stream->over()) {
+      const absl::Status status = source->stream->status();
+      Drop(source, status.ok() ? absl::UnavailableError("it ended the stream")
+                               : status);
+      CountWasted(source->download.Abandon());
+    }
+    return false;
+  }
+  {
+    MutexLock lock(&mutex_);
+    if (source->gone) return false;
+  }
+  const absl::Status status = OnReply(source, reply);
+  if (status.ok()) return true;
+  CountWasted(source->download.Abandon());
+  if (IsSourcesFault(status)) {
+    OnLied(source, status);
+  } else if (absl::IsUnauthenticated(status)) {
+    Drop(source, status);
+  } else {
+    Fail(status);
+  }
+  return false;
+}
+
+absl::Status SwarmFetch::State::OnReply(const SourcePtr& source,
+                                        const v1::FetchReply& reply) {
+  if (!source->opened && !reply.has_opened()) return NotExpected("a reply");
+  switch (reply.message_case()) {
+    case v1::FetchReply::kOpened:
+      return OnOpened(source, reply.opened());
+    case v1::FetchReply::kHave:
+      return OnHave(source, reply.have());
+    case v1::FetchReply::kPieceStart:
+      return OnPieceStart(source, reply.piece_start());
+    case v1::FetchReply::kBlock:
+      return OnBlock(source, reply.block());
+    case v1::FetchReply::kRefused:
+      OnRefused(source, reply.refused());
+      return absl::OkStatus();
+    case v1::FetchReply::kPieceLayer:
+      return OnPieceLayer(source, reply.piece_layer());
+    case v1::FetchReply::kNone:
+      OnNone(source, reply.none());
+      return absl::OkStatus();
+    case v1::FetchReply::MESSAGE_NOT_SET:
+      break;
+  }
+  return absl::OkStatus();  // of a later version
+}
+
+void SwarmFetch::State::AddOthers(
+    const google::protobuf::RepeatedPtrField<v1::Contact>& others) {
+  for (const v1::Contact& other : others) {
+    const auto contact = ContactFromProto(other);
+    if (contact.ok()) candidates_.Add(*contact);
+  }
+}
+
+absl::Status SwarmFetch::State::OnOpened(const SourcePtr& source,
+                                         const v1::ContentOpened& opened) {
+  if (source->opened) return NotExpected("another opening");
+  const Contact& contact = source->candidate.contact;
+  const auto context = source->stream->auth_context();
+  ABSL_RETURN_IF_ERROR(host_->CheckIs(contact, *context));
+  ABSL_ASSIGN_OR_RETURN(
+      const Bitmap have,
+      Bitmap::FromBytes(opened.have(), file_->map().pieces()));
+  bool wants_layer = false;
+  {
+    MutexLock lock(&mutex_);
+    source->opened = true;
+    // Only the one that is known as such may choose what it gives.
+    source->origin = opened.origin() &&
+                     (source->candidate.origin || !options_.origin.has_value());
+    candidates_.OnWorked(source->candidate.number);
+    AddOthers(opened.others());
+    picker_.AddSource(source->candidate.number, source->origin);
+    picker_.OnHave(source->candidate.number, have);
+    wants_layer = source->layer_wanted = !has_layer_;
+    has_news_ = true;
+    news_.Signal();
+  }
+  if (wants_layer) {
+    v1::FetchRequest request;
+    request.mutable_want_piece_layer();
+    source->stream->Send(std::move(request));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SwarmFetch::State::OnHave(const SourcePtr& source,
+                                       const v1::HavePieces& have) {
+  MutexLock lock(&mutex_);
+  for (const uint32_t piece : have.pieces()) {
+    if (piece >= file_->map().pieces()) return NotExpected("a piece beyond");
+    picker_.OnHave(source->candidate.number, piece);
+  }
+  has_news_ = true;
+  news_.Signal();
+  return absl::OkStatus();
+}
+
+absl::Status SwarmFetch::State::OnPieceLayer(const SourcePtr& source,
+                                             const v1::PieceLayer& layer) {
+  {
+    MutexLock lock(&mutex_);
+    if (!source->layer_wanted) return NotExpected("a piece layer");
+    source->layer_wanted = false;
+    // One that has not got it itself will have it later.
+    if (has_layer_ || layer.hashes().empty()) return absl::OkStatus();
+  }
+  ABSL_ASSIGN_OR_RETURN(std::vector<Digest> hashes, LayerFrom(layer.hashes()));
+  ABSL_RETURN_IF_ERROR(file_->SetPieceLayer(std::move(hashes)));
+  MutexLock lock(&mutex_);
+  has_layer_ = true;
+  has_news_ = true;
+  news_.Signal();
+  return absl::OkStatus();
+}
+
+absl::Status SwarmFetch::State::OnPieceStart(const SourcePtr& source,
+                                             const v1::PieceStart& start) {
+  {
+    MutexLock lock(&mutex_);
+    if (source->asked.erase(start.piece()) == 0) {
+      if (!source->origin) return NotExpected("a piece");
+      if (source->any_owed > 0) --source->any_owed;
+    }
+    source->asked.insert(start.piece());  // it is still owed
+    picker_.OnStarted(source->candidate.number, start.piece(), clock_.Now());
+  }
+  return source->download.OnStart(start);
+}
+
+absl::Status SwarmFetch::State::OnBlock(const SourcePtr& source,
+                                        const v1::Block& block) {
+  const int64_t size = static_cast<int64_t>(block.data().size());
+  v1::SwarmTraffic moved;
+  {
+    MutexLock lock(&mutex_);
+    if (source->origin) {
+      moved.set_from_origin(size);
+      traffic_.set_from_origin(traffic_.from_origin() + size);
+    } else {
+      moved.set_from_peers(size);
+      traffic_.set_from_peers(traffic_.from_peers() + size);
+    }
+    last_progress_ = clock_.Now();
+    ++writing_;
+  }
+  host_->board()->CountFetched(moved);
+  auto done = source->download.OnBlock(block);
+  {
+    MutexLock lock(&mutex_);
+    --writing_;
+  }
+  if (!done.ok()) {
+    CountWasted(size);
+    return done.status();
+  }
+  if (done->has_value()) OnPieceDone(source, **done);
+  return absl::OkStatus();
+}
+
+void SwarmFetch::State::OnPieceDone(const SourcePtr& source,
+                                    const PieceDownload::Done& done) {
+  int64_t have = 0;
+  {
+    MutexLock lock(&mutex_);
+    source->asked.erase(done.piece);
+    picker_.OnPiece(source->candidate.number, done.piece, clock_.Now());
+    if (done.is_new) {
+      have_bytes_ += done.bytes;
+      to_tell_.push_back(done.piece);
+    }
+    have = have_bytes_;
+    has_news_ = true;
+    news_.Signal();
+  }
+  if (!done.is_new) return CountWasted(done.bytes);
+  host_->board()->OnPiece(root_, done.piece);
+  if (options_.on_progress) {
+    options_.on_progress(have, file_->map().size_bytes);
+  }
+}
+
+void SwarmFetch::State::OnRefused(const SourcePtr& source,
+                                  const v1::PieceRefused& refused) {
+  if (source->download.piece() == refused.piece()) {
+    CountWasted(source->download.Abandon());
+  }
+  MutexLock lock(&mutex_);
+  source->asked.erase(refused.piece());
+  picker_.OnRefused(source->candidate.number, refused.piece(), clock_.Now());
+  has_news_ = true;
+  news_.Signal();
+}
+
+void SwarmFetch::State::OnNone(const SourcePtr& source,
+                               const v1::NoneForYou& none) {
+  MutexLock lock(&mutex_);
+  source->any_owed = 0;
+  AddOthers(none.others());
+  picker_.OnNoneForYou(source->candidate.number, clock_.Now());
+  has_news_ = true;
+  news_.Signal();
+}
+
+}  // namespace koinon::dht

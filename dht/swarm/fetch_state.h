@@ -1,0 +1,148 @@
+#ifndef KOINON_DHT_SWARM_FETCH_STATE_H_
+#define KOINON_DHT_SWARM_FETCH_STATE_H_
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/mutex.h"
+#include "dht/swarm/fetch_candidates.h"
+#include "dht/swarm/fetch_stream.h"
+#include "dht/swarm/fetcher.h"
+#include "dht/swarm/piece_download.h"
+#include "dht/swarm/piece_picker.h"
+
+namespace koinon::dht {
+
+// The inner part of SwarmFetch: one driver (Run's thread) that connects, asks
+// and gives up, and a few threads that verify and write what comes, each the
+// replies of one source at a time. Streams call OnReady from gRPC's threads.
+//
+// The lock is held for bookkeeping only: bytes are hashed and written, and
+// requests sent, under none.
+class SwarmFetch::State final
+    : public std::enable_shared_from_this<SwarmFetch::State> {
+ public:
+  State(SwarmHost* host, Options options);
+
+  absl::Status Run();
+  void Cancel();
+  v1::SwarmTraffic traffic() const;
+  std::vector<std::string> liars() const;
+
+ private:
+  // Somebody that pieces are fetched from. What is not guarded belongs to the
+  // thread that has it from `ready_`.
+  struct Source {
+    Source(FetchCandidates::Candidate candidate, ContentFile* file)
+        : candidate(std::move(candidate)), download(file) {}
+
+    const FetchCandidates::Candidate candidate;
+    std::shared_ptr<FetchStream> stream;  // set before anybody else looks
+    PieceDownload download;
+
+    // Guarded by mutex_.
+    bool queued = true;  // in ready_, or with a thread; until it has a stream
+    bool again = false;  // something came meanwhile
+    bool gone = false;
+    bool opened = false;
+    bool origin = false;
+    bool layer_wanted = false;
+    std::set<uint32_t> asked;
+    uint32_t any_owed = 0;
+    absl::Time heard;
+
+    bool owes() const {
+      return !opened || layer_wanted || any_owed > 0 || !asked.empty();
+    }
+  };
+  using SourcePtr = std::shared_ptr<Source>;  // driver, threads and streams
+  using Requests =
+      std::vector<std::pair<std::shared_ptr<FetchStream>, v1::FetchRequest>>;
+
+  // --- The driver: fetch_state.cc ---
+  absl::Status Drive();
+  void Begin();
+  std::optional<absl::Status> Outcome(absl::Time now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ConnectMore();
+  void Connect(const FetchCandidates::Candidate& candidate);
+  void DropSilent();
+  void Discover();
+  void AskAll();
+  void Ask(const SourcePtr& source, absl::Time now, Requests* requests)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellOrigin(absl::Time now, bool at_once, Requests* requests)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WaitForNews();
+  void End(bool in_peace);
+  bool HasRoom() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // --- What comes: fetch_replies.cc ---
+  void OnReady(const SourcePtr& source);
+  void Enqueue(const SourcePtr& source) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Work();
+  bool TakeOne(const SourcePtr& source);
+  absl::Status OnReply(const SourcePtr& source, const v1::FetchReply& reply);
+  absl::Status OnOpened(const SourcePtr& source,
+                        const v1::ContentOpened& opened);
+  absl::Status OnHave(const SourcePtr& source, const v1::HavePieces& have);
+  absl::Status OnPieceStart(const SourcePtr& source,
+                            const v1::PieceStart& start);
+  absl::Status OnBlock(const SourcePtr& source, const v1::Block& block);
+  void OnPieceDone(const SourcePtr& source, const PieceDownload::Done& done);
+  absl::Status OnPieceLayer(const SourcePtr& source,
+                            const v1::PieceLayer& layer);
+  void OnRefused(const SourcePtr& source, const v1::PieceRefused& refused);
+  void OnNone(const SourcePtr& source, const v1::NoneForYou& none);
+  void AddOthers(const google::protobuf::RepeatedPtrField<v1::Contact>& others)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // --- Both ---
+  // False if it had gone already.
+  bool Forget(const SourcePtr& source) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Drop(const SourcePtr& source, const absl::Status& why);
+  void OnLied(const SourcePtr& source, const absl::Status& why);
+  void Fail(const absl::Status& status);
+  void CountWasted(int64_t bytes);
+
+  SwarmHost* const host_;
+  const Options options_;
+  const std::shared_ptr<ContentFile> file_;  // second owner: the board
+  const Digest root_;
+  const Clock& clock_;
+
+  mutable Mutex mutex_;
+  CondVar news_;  // for the driver
+  CondVar work_;  // for the threads
+  PiecePicker picker_ ABSL_GUARDED_BY(mutex_);
+  FetchCandidates candidates_ ABSL_GUARDED_BY(mutex_);
+  std::map<FetchCandidates::Number, SourcePtr> sources_ ABSL_GUARDED_BY(mutex_);
+  std::deque<SourcePtr> ready_ ABSL_GUARDED_BY(mutex_);
+  size_t writing_ ABSL_GUARDED_BY(mutex_) = 0;  // threads, to the file
+  bool has_news_ ABSL_GUARDED_BY(mutex_) = false;
+  bool has_layer_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<uint32_t> to_tell_ ABSL_GUARDED_BY(mutex_);
+  absl::Time told_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  bool discovering_ ABSL_GUARDED_BY(mutex_) = false;
+  bool discovered_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time next_discovery_ ABSL_GUARDED_BY(mutex_);
+  absl::Time last_progress_ ABSL_GUARDED_BY(mutex_);
+  int64_t have_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  v1::SwarmTraffic traffic_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> liars_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace koinon::dht
+
+#endif  // KOINON_DHT_SWARM_FETCH_STATE_H_

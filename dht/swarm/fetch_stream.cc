@@ -1,0 +1,135 @@
+#include "dht/swarm/fetch_stream.h"
+
+#include <utility>
+
+namespace koinon::dht {
+namespace {
+
+constexpr size_t kMaxReplies = 2;
+
+}  // namespace
+
+std::shared_ptr<FetchStream> FetchStream::Start(
+    std::shared_ptr<grpc::Channel> channel, v1::FetchRequest open,
+    std::function<void()> ready) {
+  std::shared_ptr<FetchStream> stream(
+      new FetchStream(std::move(channel), std::move(ready)));
+  stream->self_ = stream;
+  stream->stub_->async()->Fetch(&stream->context_, stream.get());
+  // Reads and writes are started by others than the reactor too: the call is
+  // not over before the last read has failed.
+  stream->AddHold();
+  {
+    MutexLock lock(&stream->mutex_);
+    stream->requests_.push_back(std::move(open));
+    stream->WriteOn();
+    stream->ReadOn();
+  }
+  stream->StartCall();
+  return stream;
+}
+
+void FetchStream::ReadOn() {
+  if (reading_ || read_all_) return;
+  if (replies_.size() >= kMaxReplies && !discarding_) return;
+  reading_ = true;
+  StartRead(&incoming_);
+}
+
+void FetchStream::WriteOn() {
+  if (writing_ || read_all_ || said_done_) return;
+  if (!requests_.empty()) {
+    outgoing_ = std::move(requests_.front());
+    requests_.pop_front();
+    writing_ = true;
+    StartWrite(&outgoing_);
+  } else if (closing_) {
+    said_done_ = true;
+    StartWritesDone();
+  }
+}
+
+void FetchStream::Send(v1::FetchRequest request) {
+  MutexLock lock(&mutex_);
+  if (read_all_ || closing_) return;
+  requests_.push_back(std::move(request));
+  WriteOn();
+}
+
+bool FetchStream::Take(v1::FetchReply* reply) {
+  MutexLock lock(&mutex_);
+  if (replies_.empty()) return false;
+  *reply = std::move(replies_.front());
+  replies_.pop_front();
+  ReadOn();
+  return true;
+}
+
+bool FetchStream::over() const {
+  MutexLock lock(&mutex_);
+  return over_ && replies_.empty();
+}
+
+absl::Status FetchStream::status() const {
+  MutexLock lock(&mutex_);
+  return status_;
+}
+
+void FetchStream::Discard() {
+  discarding_ = true;
+  replies_.clear();
+  ReadOn();
+}
+
+void FetchStream::Close() {
+  MutexLock lock(&mutex_);
+  closing_ = true;
+  Discard();
+  WriteOn();
+}
+
+void FetchStream::Cancel() {
+  context_.TryCancel();
+  MutexLock lock(&mutex_);
+  Discard();
+}
+
+void FetchStream::OnReadDone(bool ok) {
+  bool tell = false;
+  {
+    MutexLock lock(&mutex_);
+    reading_ = false;
+    if (!ok) {
+      read_all_ = true;
+      requests_.clear();
+      RemoveHold();
+      return;
+    }
+    if (!discarding_) {
+      replies_.push_back(std::move(incoming_));
+      tell = true;
+    }
+    ReadOn();
+  }
+  if (tell) ready_();
+}
+
+void FetchStream::OnWriteDone(bool ok) {
+  MutexLock lock(&mutex_);
+  writing_ = false;
+  if (!ok) requests_.clear();  // the read fails too, and says why
+  WriteOn();
+}
+
+void FetchStream::OnDone(const grpc::Status& status) {
+  const std::shared_ptr<FetchStream> last = std::move(self_);
+  {
+    MutexLock lock(&mutex_);
+    over_ = true;
+    status_ = absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                           status.error_message());
+  }
+  ready_();
+}
+
+}  // namespace koinon::dht

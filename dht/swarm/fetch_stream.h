@@ -1,0 +1,86 @@
+#ifndef KOINON_DHT_SWARM_FETCH_STREAM_H_
+#define KOINON_DHT_SWARM_FETCH_STREAM_H_
+
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "base/mutex.h"
+#include "grpcpp/grpcpp.h"
+#include "proto/dht.grpc.pb.h"
+#include "proto/dht.pb.h"
+
+namespace koinon::dht {
+
+// The asking end of one Fetch stream. At most two replies wait in it to be
+// taken; no more are read meanwhile, so that a source is as fast as whoever
+// takes. Thread-safe, but replies are taken by one thread at a time. Lives
+// until the call is over, whoever else lets go of it.
+class FetchStream final
+    : public grpc::ClientBidiReactor<v1::FetchRequest, v1::FetchReply>,
+      public std::enable_shared_from_this<FetchStream> {
+ public:
+  // `ready` is called, on any thread and under no lock, when there is a reply
+  // to take or the call is over.
+  static std::shared_ptr<FetchStream> Start(
+      std::shared_ptr<grpc::Channel> channel, v1::FetchRequest open,
+      std::function<void()> ready);
+
+  void Send(v1::FetchRequest request);
+  // The next reply; false: none is here.
+  bool Take(v1::FetchReply* reply);
+  // No reply will come any more, and all have been taken.
+  bool over() const;
+  absl::Status status() const;  // once it is over
+  // Who answers: once there was a reply.
+  std::shared_ptr<const grpc::AuthContext> auth_context() const {
+    return context_.auth_context();
+  }
+
+  // What was sent goes out, and nothing more is asked or taken.
+  void Close();
+  void Cancel();
+
+  // Of the reactor.
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override;
+  void OnDone(const grpc::Status& status) override;
+
+ private:
+  FetchStream(std::shared_ptr<grpc::Channel> channel,
+              std::function<void()> ready)
+      : channel_(std::move(channel)),
+        stub_(v1::PeerService::NewStub(channel_)),
+        ready_(std::move(ready)) {}
+
+  void ReadOn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WriteOn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Discard() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const std::shared_ptr<grpc::Channel> channel_;
+  const std::unique_ptr<v1::PeerService::Stub> stub_;
+  const std::function<void()> ready_;
+  grpc::ClientContext context_;
+  std::shared_ptr<FetchStream> self_;  // until OnDone
+
+  v1::FetchReply incoming_;    // of the read under way
+  v1::FetchRequest outgoing_;  // of the write under way
+
+  mutable Mutex mutex_;
+  std::deque<v1::FetchReply> replies_ ABSL_GUARDED_BY(mutex_);
+  std::deque<v1::FetchRequest> requests_ ABSL_GUARDED_BY(mutex_);
+  bool reading_ ABSL_GUARDED_BY(mutex_) = false;
+  bool read_all_ ABSL_GUARDED_BY(mutex_) = false;
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool discarding_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool said_done_ ABSL_GUARDED_BY(mutex_) = false;
+  bool over_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace koinon::dht
+
+#endif  // KOINON_DHT_SWARM_FETCH_STREAM_H_

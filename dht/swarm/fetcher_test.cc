@@ -1,0 +1,461 @@
+#include "dht/swarm/fetcher.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_matchers.h"
+#include "base/testing_env.h"
+#include "dht/swarm/testing_content.h"
+#include "dht/swarm/testing_host.h"
+
+namespace koinon::dht {
+namespace {
+
+using ::absl_testing::IsOk;
+using ::absl_testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+using Reactor = grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply>;
+
+// One process with the file that it fetches or has.
+struct Member {
+  explicit Member(TestHost::Options options) : host(std::move(options)) {}
+
+  absl::Status Fetch(SwarmFetch::Options options) {
+    SwarmFetch fetch(&host, std::move(options));
+    const absl::Status status = fetch.Run();
+    traffic = fetch.traffic();
+    liars = fetch.liars();
+    return status;
+  }
+
+  MemoryEnv env;
+  std::shared_ptr<ContentFile> file;
+  TestHost host;
+  v1::SwarmTraffic traffic;
+  std::vector<std::string> liars;
+};
+
+class SwarmFetchTest : public testing::Test {
+ protected:
+  static constexpr int64_t kPiece = 64 << 10;
+
+  SwarmFetchTest() : test_(RandomContent(7, 60 * kPiece + 30'000, kPiece)) {}
+
+  std::unique_ptr<Member> NewOrigin() {
+    TestHost::Options options{.name = "origin"};
+    options.seeder.is_origin = true;
+    auto origin = std::make_unique<Member>(options);
+    Fill(origin.get());
+    return origin;
+  }
+
+  // It has the content, and is no origin.
+  std::unique_ptr<Member> NewHolder(const std::string& name) {
+    auto holder = std::make_unique<Member>(TestHost::Options{.name = name});
+    Fill(holder.get());
+    return holder;
+  }
+
+  std::unique_ptr<Member> NewWorker(const std::string& name,
+                                    bool serves = true) {
+    auto worker = std::make_unique<Member>(
+        TestHost::Options{.name = name, .serves = serves});
+    Open(worker.get(), &worker->env);
+    return worker;
+  }
+
+  void Open(Member* member, Env* env) {
+    auto file = ContentFile::Resume(env, "/model", test_.content());
+    ASSERT_THAT(file, IsOk());
+    member->file = *std::move(file);
+    member->host.board()->Add(member->file, FileDigest());
+  }
+
+  void Fill(Member* member) {
+    ASSERT_THAT(WriteContent(&member->env, "/model", test_), IsOk());
+    auto file = ContentFile::OpenWhole(&member->env, "/model", test_.content(),
+                                       test_.tree.leaves);
+    ASSERT_THAT(file, IsOk());
+    member->file = *std::move(file);
+    member->host.board()->Add(member->file, FileDigest());
+  }
+
+  static Digest FileDigest() { return Sha256Of("file"); }
+
+  SwarmFetch::Options OptionsFor(const Member& member) const {
+    SwarmFetch::Options options;
+    options.content = test_.content();
+    options.file_digest = FileDigest();
+    options.file = member.file;
+    options.patience = absl::Seconds(20);
+    // Generous where a test is slow, short where it waits for it.
+    options.picker.last_resort_patience = absl::Milliseconds(200);
+    return options;
+  }
+
+  void ExpectWhole(const Member& member) const {
+    ASSERT_TRUE(member.file->complete());
+    std::vector<uint8_t> bytes(test_.bytes.size());
+    for (uint32_t i = 0; i < member.file->map().pieces(); ++i) {
+      ASSERT_THAT(
+          member.file->Read(i, 0, member.file->map().PieceBytes(i),
+                            bytes.data() + member.file->map().PieceOffset(i)),
+          IsOk());
+    }
+    EXPECT_TRUE(bytes == test_.bytes);
+  }
+
+  const TestContent test_;
+};
+
+TEST_F(SwarmFetchTest, OneWorker_TakesEverythingFromTheOriginWithoutWaiting) {
+  const auto origin = NewOrigin();
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.origin = origin->host.self();
+  // If it ever came to a last resort, this test would time out.
+  options.picker.last_resort_patience = absl::Hours(1);
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  ExpectWhole(*worker);
+  EXPECT_EQ(worker->traffic.from_origin(), test_.bytes.size());
+  EXPECT_EQ(worker->traffic.from_peers(), 0);
+  EXPECT_EQ(worker->traffic.wasted(), 0);
+  EXPECT_EQ(origin->host.board()->traffic().to_peers(), test_.bytes.size());
+  EXPECT_EQ(worker->host.board()->traffic().from_origin(), test_.bytes.size());
+  EXPECT_EQ(origin->host.seeder()->counts().last_resort, 0);
+}
+
+TEST_F(SwarmFetchTest, EightWorkers_CostTheOriginTwoCopies) {
+  const auto origin = NewOrigin();
+  std::vector<std::unique_ptr<Member>> workers;
+  std::vector<Contact> contacts;
+  for (int i = 0; i < 8; ++i) {
+    workers.push_back(NewWorker(absl::StrCat("worker", i)));
+    contacts.push_back(workers.back()->host.self());
+  }
+  std::vector<std::thread> threads;
+  for (const auto& worker : workers) {
+    threads.emplace_back([&, member = worker.get()] {
+      SwarmFetch::Options options = OptionsFor(*member);
+      options.origin = origin->host.self();
+      options.peers = contacts;  // itself among them
+      EXPECT_THAT(member->Fetch(options), IsOk());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& worker : workers) ExpectWhole(*worker);
+  EXPECT_LE(origin->host.board()->traffic().to_peers(),
+            2.1 * test_.bytes.size());
+}
+
+TEST_F(SwarmFetchTest, Peers_ThatOnlyTheDhtOrTheOriginKnows_AreFound) {
+  const auto holder = NewHolder("holder");
+  {
+    const auto worker = NewWorker("through the DHT");
+    worker->host.SetProviders({holder->host.self()});
+    EXPECT_THAT(worker->Fetch(OptionsFor(*worker)), IsOk());
+    ExpectWhole(*worker);
+    EXPECT_EQ(worker->traffic.from_peers(), test_.bytes.size());
+  }
+  const auto origin = NewOrigin();
+  origin->host.board()->SetOthers(
+      [&](const Digest&) { return std::vector<Contact>{holder->host.self()}; });
+  const auto worker = NewWorker("through the origin");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.origin = origin->host.self();
+  options.rediscover = absl::Hours(1);
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  ExpectWhole(*worker);
+}
+
+TEST_F(SwarmFetchTest, OriginThatStopsOnceOneCopyIsOut_IsNotMissed) {
+  auto origin = NewOrigin();
+  // Two workers have half each, and no more comes from the origin.
+  std::vector<std::unique_ptr<Member>> workers;
+  std::vector<Contact> contacts;
+  for (int i = 0; i < 4; ++i) {
+    workers.push_back(NewWorker(absl::StrCat("worker", i)));
+    contacts.push_back(workers.back()->host.self());
+  }
+  for (uint32_t piece = 0; piece < test_.map().pieces(); ++piece) {
+    ContentFile& file = *workers[piece % 2]->file;
+    ASSERT_THAT(file.SetPieceLayer(test_.tree.pieces), IsOk());
+    auto incoming = file.Begin(piece, test_.LeavesOf(piece));
+    ASSERT_THAT(incoming, IsOk());
+    ASSERT_THAT((*incoming)->Append(test_.Piece(piece)), IsOk());
+    ASSERT_THAT((*incoming)->Finish(), IsOk());
+  }
+  const Contact gone = origin->host.self();
+  origin.reset();
+  std::vector<std::thread> threads;
+  for (const auto& worker : workers) {
+    threads.emplace_back([&, member = worker.get()] {
+      SwarmFetch::Options options = OptionsFor(*member);
+      options.origin = gone;
+      options.peers = contacts;
+      EXPECT_THAT(member->Fetch(options), IsOk());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& worker : workers) ExpectWhole(*worker);
+}
+
+// Says that it has everything, and sends the content with one byte of a hundred
+// blocks wrong; or with wrong leaf hashes, or out of order.
+class Liar final : public Reactor {
+ public:
+  enum class How { kBytes, kLeaves, kOrder, kUnasked };
+  Liar(const TestContent* test, How how) : test_(test), how_(how) {
+    StartRead(&request_);
+  }
+  void OnReadDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status::OK);
+    if (request_.has_open()) {
+      Bitmap all(test_->map().pieces());
+      for (uint32_t i = 0; i < all.size(); ++i) all.Set(i);
+      v1::FetchReply reply;
+      reply.mutable_opened()->set_have(all.ToBytes());
+      replies_.push_back(reply);
+      if (how_ == How::kUnasked) AddPiece(3);
+    } else if (request_.has_want_piece_layer()) {
+      v1::FetchReply reply;
+      for (const Digest& hash : test_->tree.pieces) {
+        *reply.mutable_piece_layer()->mutable_hashes() += hash.ToBytes();
+      }
+      replies_.push_back(reply);
+    } else if (request_.has_want()) {
+      for (const uint32_t piece : request_.want().pieces()) AddPiece(piece);
+    }
+    WriteOn();
+    StartRead(&request_);
+  }
+  void OnWriteDone(bool) override {
+    writing_ = false;
+    WriteOn();
+  }
+  void OnCancel() override {}
+  void OnDone() override { delete this; }
+
+ private:
+  void AddPiece(uint32_t piece) {
+    v1::FetchReply start;
+    start.mutable_piece_start()->set_piece(piece);
+    for (const Digest& leaf :
+         test_->LeavesOf(how_ == How::kLeaves ? (piece + 1) % 60 : piece)) {
+      *start.mutable_piece_start()->mutable_leaf_hashes() += leaf.ToBytes();
+    }
+    replies_.push_back(start);
+    const auto bytes = test_->Piece(piece);
+    for (size_t at = 0; at < bytes.size(); at += kLeafBytes) {
+      v1::FetchReply reply;
+      v1::Block* block = reply.mutable_block();
+      block->set_piece(piece);
+      block->set_offset(how_ == How::kOrder ? at + kLeafBytes : at);
+      const auto part = bytes.subspan(at, kLeafBytes);
+      block->set_data(std::string(part.begin(), part.end()));
+      if (how_ == How::kBytes && ++blocks_ % 100 == 10) {
+        (*block->mutable_data())[5] ^= 1;
+      }
+      replies_.push_back(reply);
+    }
+  }
+  void WriteOn() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (writing_ || replies_.empty()) return;
+    writing_ = true;
+    reply_ = replies_.front();
+    replies_.pop_front();
+    StartWrite(&reply_);
+  }
+
+  const TestContent* const test_;
+  const How how_;
+  std::mutex mutex_;
+  std::deque<v1::FetchReply> replies_;
+  v1::FetchRequest request_;
+  v1::FetchReply reply_;
+  int blocks_ = 0;
+  std::atomic<bool> writing_{false};
+};
+
+class SwarmFetchFromLiarTest : public SwarmFetchTest,
+                               public testing::WithParamInterface<Liar::How> {};
+
+TEST_P(SwarmFetchFromLiarTest, Liar_IsFoundAndBannedAndNothingOfItIsUsed) {
+  const auto honest = NewHolder("honest");
+  Member liar({.name = "liar", .serve_instead = [this] {
+                 return new Liar(&test_, GetParam());
+               }});
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.peers = {liar.host.self(), honest->host.self()};
+  // Half of the content must come from each, or the liar is never asked.
+  options.picker.in_flight_per_source = 2;
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  ExpectWhole(*worker);
+  EXPECT_THAT(worker->liars, ElementsAre(liar.host.self().id.ToHex()));
+  if (GetParam() == Liar::How::kBytes) {
+    EXPECT_GT(worker->traffic.wasted(), 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Lies, SwarmFetchFromLiarTest,
+                         testing::Values(Liar::How::kBytes, Liar::How::kLeaves,
+                                         Liar::How::kOrder,
+                                         Liar::How::kUnasked));
+
+TEST_F(SwarmFetchTest, FetchThatWasCancelled_IsTakenUpWhereItWas) {
+  const auto origin = NewOrigin();
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.origin = origin->host.self();
+  std::atomic<bool> half{false};
+  options.on_progress = [&](int64_t have, int64_t size) {
+    if (have > size / 2) half = true;
+  };
+  options.cancelled = [&] { return half.load(); };
+  EXPECT_THAT(worker->Fetch(options), StatusIs(absl::StatusCode::kCancelled));
+  const int64_t before = worker->traffic.from_origin();
+  const auto have = worker->file->have().count();
+  EXPECT_GT(have, 30);
+  EXPECT_LT(have, 61);
+
+  worker->host.board()->Remove(*Digest::FromBytes(test_.content().root()));
+  worker->file.reset();
+  Open(worker.get(), &worker->env);  // as after a restart
+  EXPECT_EQ(worker->file->have().count(), have);
+  options = OptionsFor(*worker);
+  options.origin = origin->host.self();
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  ExpectWhole(*worker);
+  // What was half through is fetched again, and nothing else.
+  EXPECT_LE(before + worker->traffic.from_origin(),
+            static_cast<int64_t>(test_.bytes.size()) + 4 * kPiece);
+}
+
+TEST_F(SwarmFetchTest, FullDisk_EndsItAndTearsNothing) {
+  const auto origin = NewOrigin();
+  const auto worker = NewWorker("worker");
+  FaultInjectingEnv faulty(&worker->env);
+  Open(worker.get(), &faulty);
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.origin = origin->host.self();
+  options.on_progress = [&](int64_t have, int64_t) {
+    if (have > 10 * kPiece) faulty.FillDisk();
+  };
+  EXPECT_THAT(worker->Fetch(options),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  faulty.StopFailing();
+  worker->host.board()->Remove(*Digest::FromBytes(test_.content().root()));
+  Open(worker.get(), &faulty);
+  options = OptionsFor(*worker);
+  options.origin = origin->host.self();
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  ExpectWhole(*worker);
+}
+
+TEST_F(SwarmFetchTest, NobodyThere_IsSaidWithReasons) {
+  auto origin = NewOrigin();
+  const Contact gone = origin->host.self();
+  origin.reset();
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.origin = gone;
+  options.patience = absl::Milliseconds(500);
+  EXPECT_THAT(worker->Fetch(options),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       HasSubstr(gone.id.ToShortHex())));
+}
+
+TEST_F(SwarmFetchTest, PeersWithoutTheContent_EndAFetchThatDoesNotWait) {
+  const auto other = NewHolder("other");
+  other->host.board()->Remove(*Digest::FromBytes(test_.content().root()));
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.peers = {other->host.self()};
+  options.rediscover = absl::ZeroDuration();
+  options.patience = absl::Hours(1);
+  options.wait_for_sources = false;
+  EXPECT_THAT(worker->Fetch(options),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("nobody")));
+}
+
+TEST_F(SwarmFetchTest, RefusedFetcher_IsToldWhyAndDoesNotAskAgain) {
+  const auto holder = NewHolder("holder");
+  holder->host.SetAllowed(absl::PermissionDeniedError("another site"));
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.peers = {holder->host.self()};
+  options.patience = absl::Seconds(1);
+  EXPECT_THAT(worker->Fetch(options), StatusIs(absl::StatusCode::kUnavailable,
+                                               HasSubstr("another site")));
+  EXPECT_EQ(holder->host.seeder()->counts().refused, 1);
+}
+
+TEST_F(SwarmFetchTest, OwnPolicy_KeepsItFromAsking) {
+  const auto holder = NewHolder("holder");
+  const auto worker = NewWorker("worker");
+  worker->host.SetMayFetchFrom(absl::PermissionDeniedError("not from there"));
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.peers = {holder->host.self()};
+  options.patience = absl::Milliseconds(300);
+  EXPECT_THAT(worker->Fetch(options), StatusIs(absl::StatusCode::kUnavailable,
+                                               HasSubstr("not from there")));
+  EXPECT_EQ(holder->host.seeder()->counts().pieces, 0);
+}
+
+// Whoever serves nobody is served by its peers, and named to nobody.
+TEST_F(SwarmFetchTest, LeechOnly_FetchesAndServesNobody) {
+  const auto origin = NewOrigin();
+  const auto leech = NewWorker("leech", /*serves=*/false);
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.origin = origin->host.self();
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  options = OptionsFor(*leech);
+  options.origin = origin->host.self();
+  options.peers = {worker->host.self()};
+  EXPECT_THAT(leech->Fetch(options), IsOk());
+  ExpectWhole(*leech);
+  EXPECT_EQ(leech->host.board()->traffic().to_peers(), 0);
+  EXPECT_GT(leech->traffic.from_peers(), 0);
+}
+
+TEST_F(SwarmFetchTest, GrowingContent_IsServedWhileItGrows) {
+  const auto origin = NewOrigin();
+  const auto first = NewWorker("first");
+  const auto second = NewWorker("second");
+  // The second knows only the first, which gets it all at the same time.
+  std::thread behind([&] {
+    SwarmFetch::Options options = OptionsFor(*second);
+    options.peers = {first->host.self()};
+    options.patience = absl::Seconds(30);
+    EXPECT_THAT(second->Fetch(options), IsOk());
+  });
+  SwarmFetch::Options options = OptionsFor(*first);
+  options.origin = origin->host.self();
+  EXPECT_THAT(first->Fetch(options), IsOk());
+  behind.join();
+  ExpectWhole(*second);
+  EXPECT_EQ(second->traffic.from_peers(), test_.bytes.size());
+}
+
+TEST_F(SwarmFetchTest, ContentThatIsHere_IsNotFetched) {
+  const auto worker = NewHolder("worker");
+  EXPECT_THAT(worker->Fetch(OptionsFor(*worker)), IsOk());
+  EXPECT_EQ(worker->traffic.from_peers(), 0);
+}
+
+}  // namespace
+}  // namespace koinon::dht

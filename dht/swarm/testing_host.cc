@@ -1,0 +1,118 @@
+#include "dht/swarm/testing_host.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+
+namespace koinon::dht {
+
+class TestHost::Service final : public v1::PeerService::CallbackService {
+ public:
+  explicit Service(TestHost* host) : host_(host) {}
+
+  grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply>* Fetch(
+      grpc::CallbackServerContext*) override {
+    if (host_->options_.serve_instead) return host_->options_.serve_instead();
+    absl::Status allowed;
+    {
+      MutexLock lock(&host_->mutex_);
+      allowed = host_->allowed_;
+    }
+    return host_->seeder_->Serve(allowed, Contact(), "");
+  }
+
+ private:
+  TestHost* const host_;
+};
+
+TestHost::TestHost(Options options)
+    : options_(std::move(options)),
+      seeder_(std::make_unique<Seeder>(&board_, options_.seeder)) {
+  if (!options_.serves) return;
+  service_ = std::make_unique<Service>(this);
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                           &port);
+  builder.RegisterService(service_.get());
+  server_ = builder.BuildAndStart();
+  KOINON_CHECK(server_ != nullptr);
+  address_ = absl::StrCat("127.0.0.1:", port);
+}
+
+TestHost::~TestHost() { StopServing(); }
+
+void TestHost::StopServing() {
+  if (server_ == nullptr) return;
+  seeder_->Stop();
+  server_->Shutdown(std::chrono::system_clock::now());
+  server_->Wait();
+  server_.reset();
+}
+
+void TestHost::SetAllowed(absl::Status allowed) {
+  MutexLock lock(&mutex_);
+  allowed_ = std::move(allowed);
+}
+void TestHost::SetProviders(std::vector<Contact> providers) {
+  MutexLock lock(&mutex_);
+  providers_ = std::move(providers);
+}
+void TestHost::SetMayFetchFrom(absl::Status may) {
+  MutexLock lock(&mutex_);
+  may_fetch_ = std::move(may);
+}
+bool TestHost::provides(const Key& content) const {
+  MutexLock lock(&mutex_);
+  return provided_.contains(content);
+}
+
+Contact TestHost::self() const {
+  return {.id = Sha256Of(options_.name), .address = address_, .site = ""};
+}
+
+std::shared_ptr<grpc::Channel> TestHost::ChannelTo(const std::string& address) {
+  MutexLock lock(&mutex_);
+  std::shared_ptr<grpc::Channel>& channel = channels_[address];
+  if (channel == nullptr) {
+    // Connections of its own, as those of another process would be.
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    channel = grpc::CreateCustomChannel(
+        address, grpc::InsecureChannelCredentials(), arguments);
+  }
+  return channel;
+}
+
+absl::Status TestHost::CheckIs(const Contact&, const grpc::AuthContext&) const {
+  return absl::OkStatus();
+}
+
+absl::Status TestHost::MayFetchFrom(const Contact&) const {
+  MutexLock lock(&mutex_);
+  return may_fetch_;
+}
+
+void TestHost::FindProviders(
+    const Key&, size_t,
+    std::function<void(absl::StatusOr<std::vector<Contact>>)> done) {
+  std::vector<Contact> providers;
+  {
+    MutexLock lock(&mutex_);
+    providers = providers_;
+  }
+  done(providers);
+}
+
+void TestHost::Provide(const Key& content) {
+  MutexLock lock(&mutex_);
+  provided_.insert(content);
+}
+void TestHost::StopProviding(const Key& content) {
+  MutexLock lock(&mutex_);
+  provided_.erase(content);
+}
+
+}  // namespace koinon::dht

@@ -1,0 +1,109 @@
+#ifndef KOINON_DHT_SWARM_UPLOAD_H_
+#define KOINON_DHT_SWARM_UPLOAD_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/mutex.h"
+#include "dht/key.h"
+#include "dht/swarm/bitmap.h"
+#include "dht/swarm/content_file.h"
+#include "dht/swarm/origin_book.h"
+#include "proto/dht.pb.h"
+
+namespace koinon::dht {
+
+// One Fetch stream as the serving end sees it, without the stream: requests in,
+// replies out, one at a time. Thread-safe, but NextReply must not run twice at
+// once.
+class Upload {
+ public:
+  struct Options {
+    size_t max_wants = 64;  // asked for and not sent
+    size_t block_bytes = 256 << 10;
+    // Who else may have pieces: for the opening, and when there is none to
+    // give.
+    std::function<std::vector<Contact>()> others;
+  };
+  struct Counts {
+    int64_t bytes = 0;
+    int64_t pieces = 0;  // sent whole
+    int64_t last_resort = 0;
+    int64_t refused = 0;
+  };
+
+  // `caller_have`: of the content's pieces. `book`: of an origin, which it must
+  // outlive; else null. `island`, `serves`: SeedPolicy's.
+  Upload(std::shared_ptr<ContentFile> file, Bitmap caller_have,
+         OriginBook* book, std::string island, bool serves, Options options);
+  ~Upload();
+
+  // INVALID_ARGUMENT for what is no request to this content, RESOURCE_EXHAUSTED
+  // for more wants than the bound: the stream ends.
+  absl::Status OnRequest(const v1::FetchRequest& request);
+  // A growing content has a new piece. True if the caller is to hear of it
+  // soon: FlushHaves.
+  bool OnPiece(uint32_t piece);
+  // As OnPiece of all that came since the construction.
+  bool CatchUp();
+  void FlushHaves();
+
+  // Fills in what to send next; false: nothing now.
+  bool NextReply(v1::FetchReply* reply);
+
+  Counts counts() const;
+
+ private:
+  struct Current {
+    uint32_t piece = 0;
+    int64_t sent = 0;
+    bool cancelled = false;
+  };
+
+  bool AddHave(uint32_t piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status OnWant(const v1::WantPieces& want)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status OnWantAny(uint32_t count) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status OnHave(const v1::HavePieces& have)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnCancel(const v1::CancelPieces& cancel)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckRoom(size_t more) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckPiece(uint32_t piece) const;
+  void Refuse(uint32_t piece, absl::string_view reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The piece, chosen or granted, is not sent after all.
+  void Drop(uint32_t piece, absl::string_view reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool TakeControl(v1::FetchReply* reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool StartPiece(uint32_t piece, v1::FetchReply* reply);
+  bool FillBlock(const Current& current, v1::FetchReply* reply);
+
+  const std::shared_ptr<ContentFile> file_;  // second owner: the board
+  OriginBook* const book_;
+  const Options options_;
+  const OriginBook::Seat seat_;
+
+  mutable Mutex mutex_;
+  Bitmap caller_have_ ABSL_GUARDED_BY(mutex_);
+  std::deque<v1::FetchReply> control_ ABSL_GUARDED_BY(mutex_);
+  std::deque<uint32_t> wants_ ABSL_GUARDED_BY(mutex_);
+  std::optional<Current> current_ ABSL_GUARDED_BY(mutex_);
+  Bitmap told_ ABSL_GUARDED_BY(mutex_);  // what the caller has heard of
+  std::vector<uint32_t> haves_ ABSL_GUARDED_BY(mutex_);
+  bool haves_due_ ABSL_GUARDED_BY(mutex_) = false;
+  Counts counts_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace koinon::dht
+
+#endif  // KOINON_DHT_SWARM_UPLOAD_H_
