@@ -15,12 +15,14 @@
 #include "dht/key.h"
 #include "dht/records/rejection.h"
 #include "dht/records/signed.h"
+#include "dht/store/provider_book.h"
 #include "proto/dht.pb.h"
 
 namespace koinon::dht {
 
-// What a node keeps for others: records, on disk, and who provides what, in
-// memory. Everything is verified before it is kept and bounded in bytes and
+// What a node keeps for others: records, on disk and in memory (so that memory
+// is bounded by about twice `max_bytes`), and who provides what, in memory.
+// Everything is verified before it is kept and bounded in bytes and
 // keys, in total and for each writer; a writer over its quota is refused and
 // nobody else notices. What has expired is never given out. Not thread-safe:
 // the node's one thread owns it.
@@ -36,54 +38,67 @@ class RecordStore {
     size_t max_keys_per_writer = 4'096;
     size_t max_bytes_per_writer = 8 << 20;
     size_t max_provider_keys = 65'536;
+    size_t max_providers = 131'072;  // of all keys together
     size_t max_providers_per_key = 64;
     size_t max_provider_keys_per_writer = 1'024;
     // A record that nobody has stored again for so long is forgotten.
     absl::Duration lifetime = absl::Hours(24);
     absl::Duration provider_lifetime = absl::Minutes(10);
+    // A record that nobody has stored again for so long is to be handed on; up
+    // to a quarter later, as `seed` draws it. Holders with different seeds so
+    // do not all hand it on at once, and the first one spares the others
+    // theirs.
     absl::Duration republish = absl::Hours(1);
+    uint64_t seed = 0;
   };
 
   // Records are kept as files in `dir`, which belongs to this store alone: one
   // for each key, written atomically and not synced (others hold copies); what
-  // a crash or a bad disk has left of one is found by its signature or hash
-  // when it is read back, and removed. Empty: in memory only. `trust` is
-  // copied.
+  // a crash or a bad disk has left of one is found by its checksum, signature
+  // or hash when it is read back, and removed; so are records that have
+  // expired, are of another federation, or are over the quotas. Other files are
+  // left alone. An empty `dir`: in memory only. `trust` is copied. Errors: of
+  // the directory, or of too few descriptors.
   static absl::StatusOr<std::unique_ptr<RecordStore>> Open(
       Env* env, const std::string& dir, Options options, RecordTrust trust,
       absl::Time now);
   ~RecordStore();
 
-  // Keeps the record for `options.lifetime` or until its own expiry, whichever
-  // comes first; the same one again begins its lifetime anew. RejectedErrors,
-  // counted: whatever OpenRecord refuses, kRolledBack, kEquivocation (the first
-  // stays), kQuota. Other errors: the disk's; the record is not kept.
+  // Keeps the record for `options.lifetime`, until its own expiry, or for as
+  // long as whoever hands it on still would, `remaining`, whichever comes
+  // first; the same one again begins its lifetime anew, if that is longer than
+  // what is left. RejectedErrors, counted: whatever OpenRecord refuses,
+  // kExpired for what would be forgotten at once, kRolledBack, kEquivocation
+  // (the first stays), kQuota. Other errors: the disk's. The store is as before
+  // after any.
   absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
-                   absl::Time now);
+                   absl::Time now,
+                   absl::Duration remaining = absl::InfiniteDuration());
 
   struct Stored {
     v1::Record record;
     OpenedRecord opened;
+    // When this store will forget it: what is left until then goes with it to
+    // whom it is handed on, so that handing on keeps nothing alive for ever.
+    absl::Time expires;
   };
   std::optional<Stored> Get(const Key& key, absl::Time now) const;
 
   // `provider` provides the content `key` for `options.provider_lifetime`; the
-  // caller has checked that it announced itself. kQuota, counted.
+  // caller has checked that it announced itself. kQuota, counted: who lives is
+  // never pushed out.
   absl::Status AddProvider(const Key& key, const Contact& provider,
                            absl::Time now);
   void RemoveProvider(const Key& key, const Key& provider);
-  struct ProviderUntil {
-    Contact contact;
-    absl::Time expires;
-  };
+  using ProviderUntil = ProviderBook::ProviderUntil;
   // The last announced first; at most `count`.
   std::vector<ProviderUntil> Providers(const Key& key, size_t count,
                                        absl::Time now) const;
 
   // Forgets what has expired. Returns how many records and providers.
   size_t Sweep(absl::Time now);
-  // Records that were not stored by anybody for `options.republish`, at most
-  // `count`; each is given out once in that time.
+  // Records that are to be handed on (`options.republish`), at most `count`;
+  // each is given out once in that time.
   std::vector<Key> ToRepublish(absl::Time now, size_t count);
   std::vector<Key> All() const;  // of records, ascending
 

@@ -1,0 +1,433 @@
+#include "dht/store/record_store.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "base/status_macros.h"
+#include "dht/store/quotas.h"
+#include "dht/store/record_file.h"
+
+namespace koinon::dht {
+namespace {
+
+constexpr absl::string_view kTemporary = ".tmp";
+
+struct Held {
+  v1::Record record;
+  OpenedRecord opened;  // of immutable ones without the value: record has it
+  Key writer;
+  size_t bytes = 0;
+  absl::Time stored;     // last
+  absl::Time written;    // `stored`, as the file says
+  absl::Time expires;    // never after opened.expires
+  absl::Time republish;  // when it is to be handed on
+};
+
+Quotas::Options QuotaOptions(const RecordStore::Options& options) {
+  return {.max_keys = options.max_keys,
+          .max_bytes = options.max_bytes,
+          .max_keys_per_writer = options.max_keys_per_writer,
+          .max_bytes_per_writer = options.max_bytes_per_writer};
+}
+
+ProviderBook::Options BookOptions(const RecordStore::Options& options) {
+  return {.max_contents = options.max_provider_keys,
+          .max_providers = options.max_providers,
+          .max_per_content = options.max_providers_per_key,
+          .max_contents_per_provider = options.max_provider_keys_per_writer,
+          .lifetime = options.provider_lifetime};
+}
+
+bool SameBytes(const v1::Record& a, const v1::Record& b) {
+  return a.kind_case() == b.kind_case() && a.immutable() == b.immutable() &&
+         a.signed_record() == b.signed_record();
+}
+
+bool IsDamage(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsOutOfRange(status);
+}
+
+// DATA_LOSS if it cannot be a record's file, by its size or by its disk.
+absl::StatusOr<std::string> ReadRecordFile(Env* env, const std::string& path) {
+  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
+                        env->Open(path, Env::OpenMode::kRead));
+  ABSL_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+  if (size > kMaxRecordFileBytes) {
+    return absl::DataLossError(
+        absl::StrCat(path, ": ", size, " bytes, too long for a record"));
+  }
+  std::string bytes(size, '\0');
+  ABSL_RETURN_IF_ERROR(file->ReadAt(0, bytes.size(), bytes.data()));
+  return bytes;
+}
+
+}  // namespace
+
+struct RecordStore::State {
+  State(Env* env, std::string dir, const Options& options, RecordTrust trust)
+      : env(env),
+        dir(std::move(dir)),
+        options(options),
+        trust(std::move(trust)),
+        quotas(QuotaOptions(options)),
+        providers(BookOptions(options)) {
+    KOINON_CHECK(options.republish > absl::ZeroDuration());
+  }
+
+  using Records = std::map<Key, Held>;
+  using Schedule = std::set<std::pair<absl::Time, Key>>;
+
+  absl::Status Load(absl::Time now);
+  absl::Status LoadFile(const Key& key, absl::Time now);
+  absl::Status RemoveFile(const std::string& name);
+  absl::Status WriteFile(const Key& key, const Held& held);
+
+  absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
+                   absl::Time now, absl::Duration remaining);
+  absl::Status Renew(Records::iterator it, absl::Time now,
+                     absl::Duration remaining);
+  absl::Status Replace(const Key& key, Held held, absl::Time now);
+  // When it would be forgotten; kExpired if that is now or before.
+  absl::StatusOr<absl::Time> ExpiryOf(const OpenedRecord& opened,
+                                      absl::Time now,
+                                      absl::Duration remaining) const;
+  absl::Time RepublishTime(const Key& key, absl::Time stored) const;
+
+  // The indices and the quotas follow the records; files are not touched.
+  void Insert(const Key& key, Held held);
+  Held Extract(Records::iterator it);
+  void Forget(Records::iterator it);
+  size_t SweepRecords(absl::Time now);
+
+  Env* const env;
+  const std::string dir;  // empty: in memory only
+  const Options options;
+  const RecordTrust trust;
+  Records records;
+  Schedule by_expiry;
+  Schedule by_republish;
+  Quotas quotas;
+  ProviderBook providers;
+  RejectionCounts rejections;
+};
+
+// ---- Files ----
+
+absl::Status RecordStore::State::Load(absl::Time now) {
+  ABSL_RETURN_IF_ERROR(env->MakeDirs(dir));
+  ABSL_ASSIGN_OR_RETURN(const std::vector<std::string> names, env->List(dir));
+  for (const std::string& name : names) {
+    absl::string_view stem = name;
+    const bool staged = absl::ConsumeSuffix(&stem, kTemporary);
+    const std::optional<Key> key = KeyOfRecordFile(stem);
+    if (!key.has_value()) {
+      LogWarning("not a record's file: left alone",
+                 {{"directory", dir}, {"name", name}});
+      continue;
+    }
+    if (staged) {
+      ABSL_RETURN_IF_ERROR(RemoveFile(name));
+      continue;
+    }
+    const absl::Status loaded = LoadFile(*key, now);
+    if (loaded.ok()) continue;
+    if (!IsDamage(loaded) && !RejectionOf(loaded).has_value()) return loaded;
+    LogInfo("a kept record is removed",
+            {{"key", key->ToShortHex()}, {"reason", loaded}});
+    ABSL_RETURN_IF_ERROR(RemoveFile(name));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RecordStore::State::LoadFile(const Key& key, absl::Time now) {
+  ABSL_ASSIGN_OR_RETURN(
+      const std::string bytes,
+      ReadRecordFile(env, absl::StrCat(dir, "/", RecordFileName(key))));
+  ABSL_ASSIGN_OR_RETURN(RecordFile file, DecodeRecordFile(bytes));
+  ABSL_ASSIGN_OR_RETURN(OpenedRecord opened,
+                        OpenRecord(key, file.record, trust, now));
+  Held held;
+  held.record = std::move(file.record);
+  held.opened = std::move(opened);
+  held.writer = file.writer;
+  held.bytes = held.record.ByteSizeLong();
+  // A clock that was set back must not make it live for longer.
+  held.stored = held.written = std::min(file.stored, now);
+  ABSL_ASSIGN_OR_RETURN(held.expires, ExpiryOf(held.opened, held.stored,
+                                               file.expires - held.stored));
+  if (held.expires <= now) {
+    return RejectedError(Rejection::kExpired, "nobody has stored it again");
+  }
+  ABSL_RETURN_IF_ERROR(quotas.Check(held.writer, held.bytes));
+  Insert(key, std::move(held));
+  return absl::OkStatus();
+}
+
+absl::Status RecordStore::State::RemoveFile(const std::string& name) {
+  const absl::Status removed = env->Remove(absl::StrCat(dir, "/", name));
+  return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
+}
+
+absl::Status RecordStore::State::WriteFile(const Key& key, const Held& held) {
+  if (dir.empty()) return absl::OkStatus();
+  const std::string path = absl::StrCat(dir, "/", RecordFileName(key));
+  const std::string temporary = absl::StrCat(path, kTemporary);
+  const std::string bytes = EncodeRecordFile({.record = held.record,
+                                              .writer = held.writer,
+                                              .stored = held.stored,
+                                              .expires = held.expires});
+  const auto write = [&]() -> absl::Status {
+    ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
+                          env->Open(temporary, Env::OpenMode::kCreate));
+    ABSL_RETURN_IF_ERROR(file->WriteAt(0, bytes.data(), bytes.size()));
+    return env->Rename(temporary, path);
+  };
+  const absl::Status written = write();
+  // If it cannot be removed either, Open will.
+  if (!written.ok()) env->Remove(temporary).IgnoreError();
+  return written;
+}
+
+// ---- Records ----
+
+absl::StatusOr<absl::Time> RecordStore::State::ExpiryOf(
+    const OpenedRecord& opened, absl::Time now,
+    absl::Duration remaining) const {
+  const absl::Time expires =
+      std::min(now + std::min(options.lifetime, remaining), opened.expires);
+  if (expires <= now) {
+    return RejectedError(
+        Rejection::kExpired,
+        absl::StrCat("a record that would be forgotten at once: it has ",
+                     absl::FormatDuration(expires - now), " left"));
+  }
+  return expires;
+}
+
+absl::Time RecordStore::State::RepublishTime(const Key& key,
+                                             absl::Time stored) const {
+  uint64_t place = 0;
+  std::memcpy(&place, key.bytes().data(), sizeof(place));
+  const double later = UniformAt(DeriveSeed(options.seed, place), 0) / 4;
+  return stored + options.republish * (1 + later);
+}
+
+absl::Status RecordStore::State::Put(const Key& key, const v1::Record& record,
+                                     const Key& writer, absl::Time now,
+                                     absl::Duration remaining) {
+  auto it = records.find(key);
+  if (it != records.end() && it->second.expires <= now) {
+    Forget(it);
+    it = records.end();
+  }
+  // What was verified once need not be again.
+  if (it != records.end() && SameBytes(it->second.record, record)) {
+    return Renew(it, now, remaining);
+  }
+  ABSL_ASSIGN_OR_RETURN(OpenedRecord opened,
+                        OpenRecord(key, record, trust, now));
+  if (it != records.end()) {
+    const OpenedRecord& known = it->second.opened;
+    if (!opened.is_mutable) return Renew(it, now, remaining);
+    switch (Compare(known, opened)) {
+      case Newer::kFirst:
+        return RejectedError(
+            Rejection::kRolledBack,
+            absl::StrCat("record ", opened.name, ": epoch ", known.epoch,
+                         " sequence ", known.sequence, " is known, found ",
+                         opened.epoch, " ", opened.sequence));
+      case Newer::kConflict:
+        return RejectedError(
+            Rejection::kEquivocation,
+            absl::StrCat("record ", opened.name, ": two values of epoch ",
+                         opened.epoch, " sequence ", opened.sequence));
+      case Newer::kSame:
+        if (opened.expires <= known.expires) return Renew(it, now, remaining);
+        break;
+      case Newer::kSecond:
+        break;
+    }
+  }
+  Held held;
+  ABSL_ASSIGN_OR_RETURN(held.expires, ExpiryOf(opened, now, remaining));
+  held.record = record;
+  held.record.DiscardUnknownFields();  // which nobody has looked at
+  held.opened = std::move(opened);
+  held.writer = writer;
+  held.bytes = held.record.ByteSizeLong();
+  held.stored = held.written = now;
+  return Replace(key, std::move(held), now);
+}
+
+absl::Status RecordStore::State::Renew(Records::iterator it, absl::Time now,
+                                       absl::Duration remaining) {
+  Held renewed = it->second;
+  ABSL_ASSIGN_OR_RETURN(const absl::Time expires,
+                        ExpiryOf(renewed.opened, now, remaining));
+  renewed.expires = std::max(renewed.expires, expires);
+  renewed.stored = std::max(renewed.stored, now);
+  // The file may lag: after a restart the record is then forgotten sooner.
+  if (now >= renewed.written + options.republish) {
+    ABSL_RETURN_IF_ERROR(WriteFile(it->first, renewed));
+    renewed.written = now;
+  }
+  const Key key = it->first;
+  Extract(it);
+  Insert(key, std::move(renewed));
+  return absl::OkStatus();
+}
+
+absl::Status RecordStore::State::Replace(const Key& key, Held held,
+                                         absl::Time now) {
+  std::optional<Held> before;
+  if (auto it = records.find(key); it != records.end()) before = Extract(it);
+  absl::Status kept = quotas.Check(held.writer, held.bytes);
+  if (!kept.ok() && SweepRecords(now) > 0) {
+    kept = quotas.Check(held.writer, held.bytes);
+  }
+  if (kept.ok()) kept = WriteFile(key, held);
+  if (kept.ok()) {
+    Insert(key, std::move(held));
+  } else if (before.has_value()) {
+    Insert(key, *std::move(before));
+  }
+  return kept;
+}
+
+void RecordStore::State::Insert(const Key& key, Held held) {
+  if (!held.opened.is_mutable) {
+    held.opened.value.clear();
+    held.opened.value.shrink_to_fit();
+  }
+  held.republish = RepublishTime(key, held.stored);
+  quotas.Charge(held.writer, held.bytes);
+  by_expiry.emplace(held.expires, key);
+  by_republish.emplace(held.republish, key);
+  records.emplace(key, std::move(held));
+}
+
+Held RecordStore::State::Extract(Records::iterator it) {
+  Held held = std::move(it->second);
+  quotas.Release(held.writer, held.bytes);
+  by_expiry.erase({held.expires, it->first});
+  by_republish.erase({held.republish, it->first});
+  records.erase(it);
+  return held;
+}
+
+void RecordStore::State::Forget(Records::iterator it) {
+  const Key key = it->first;
+  Extract(it);
+  if (dir.empty()) return;
+  // If it stays, it says itself until when it counts.
+  RemoveFile(RecordFileName(key)).IgnoreError();
+}
+
+size_t RecordStore::State::SweepRecords(absl::Time now) {
+  size_t swept = 0;
+  while (!by_expiry.empty() && by_expiry.begin()->first <= now) {
+    Forget(records.find(by_expiry.begin()->second));
+    ++swept;
+  }
+  return swept;
+}
+
+// ---- The face ----
+
+RecordStore::RecordStore(std::unique_ptr<State> state)
+    : state_(std::move(state)) {}
+RecordStore::~RecordStore() = default;
+
+absl::StatusOr<std::unique_ptr<RecordStore>> RecordStore::Open(
+    Env* env, const std::string& dir, Options options, RecordTrust trust,
+    absl::Time now) {
+  auto state = std::make_unique<State>(env, dir, options, std::move(trust));
+  if (!dir.empty()) ABSL_RETURN_IF_ERROR(state->Load(now));
+  return std::unique_ptr<RecordStore>(new RecordStore(std::move(state)));
+}
+
+absl::Status RecordStore::Put(const Key& key, const v1::Record& record,
+                              const Key& writer, absl::Time now,
+                              absl::Duration remaining) {
+  absl::Status put = state_->Put(key, record, writer, now, remaining);
+  state_->rejections.Count(put);
+  return put;
+}
+
+std::optional<RecordStore::Stored> RecordStore::Get(const Key& key,
+                                                    absl::Time now) const {
+  const auto it = state_->records.find(key);
+  if (it == state_->records.end() || it->second.expires <= now) {
+    return std::nullopt;
+  }
+  const Held& held = it->second;
+  Stored stored{held.record, held.opened, held.expires};
+  if (!stored.opened.is_mutable) {
+    stored.opened.value = held.record.immutable();
+  }
+  return stored;
+}
+
+absl::Status RecordStore::AddProvider(const Key& key, const Contact& provider,
+                                      absl::Time now) {
+  absl::Status added = state_->providers.Add(key, provider, now);
+  state_->rejections.Count(added);
+  return added;
+}
+
+void RecordStore::RemoveProvider(const Key& key, const Key& provider) {
+  state_->providers.Remove(key, provider);
+}
+
+std::vector<RecordStore::ProviderUntil> RecordStore::Providers(
+    const Key& key, size_t count, absl::Time now) const {
+  return state_->providers.Find(key, count, now);
+}
+
+size_t RecordStore::Sweep(absl::Time now) {
+  return state_->SweepRecords(now) + state_->providers.Sweep(now);
+}
+
+std::vector<Key> RecordStore::ToRepublish(absl::Time now, size_t count) {
+  std::vector<Key> keys;
+  State::Schedule& schedule = state_->by_republish;
+  while (keys.size() < count && !schedule.empty() &&
+         schedule.begin()->first <= now) {
+    const Key key = schedule.begin()->second;
+    Held& held = state_->records.at(key);
+    schedule.erase(schedule.begin());
+    held.republish = state_->RepublishTime(key, now);
+    schedule.emplace(held.republish, key);
+    if (held.expires > now) keys.push_back(key);
+  }
+  return keys;
+}
+
+std::vector<Key> RecordStore::All() const {
+  std::vector<Key> keys;
+  for (const auto& [key, held] : state_->records) keys.push_back(key);
+  return keys;
+}
+
+RecordStore::Totals RecordStore::totals() const {
+  return {.records = state_->records.size(),
+          .record_bytes = state_->quotas.bytes(),
+          .provider_keys = state_->providers.contents(),
+          .providers = state_->providers.providers(),
+          .writers = state_->quotas.writers()};
+}
+
+const RejectionCounts& RecordStore::rejections() const {
+  return state_->rejections;
+}
+
+}  // namespace koinon::dht
