@@ -122,7 +122,7 @@ absl::Status ProcessFederation::StartWorker(int index) {
           {Runfile("worker/koinon-worker"), "--name", name, "--coordinator",
            absl::StrCat("127.0.0.1:", port_), "--state-dir",
            absl::StrCat(dir_, "/", name), "--dataset", dataset, "--insecure",
-           "--threads", "1"},
+           "--threads", "1", "--peer-listen", "127.0.0.1:0"},
           absl::StrCat(dir_, "/", name, ".log")));
   return absl::OkStatus();
 }

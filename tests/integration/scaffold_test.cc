@@ -18,6 +18,7 @@
 #include "tests/integration/coordinator_fixture.h"
 #include "tests/integration/scaffold_reference.h"
 #include "worker/client/grpc_client.h"
+#include "worker/models/peer_models.h"
 #include "worker/server.h"
 #include "worker/store/control_store.h"
 #include "worker/train/native_trainer.h"
@@ -86,7 +87,15 @@ class Site {
     worker::GrpcClient::Options client;
     client.target = absl::StrCat("127.0.0.1:", port);
     client.credentials = MakeInsecureChannelCredentials();
+    worker::PeerModels::Spec models;
+    models.worker = name;
+    models.coordinator = absl::StrCat("127.0.0.1:", port);
+    models.state_dir = "/state";
+    auto source = worker::PeerModels::Start(models, &disk_, &clock_);
+    EXPECT_OK(source);
+    models_ = *std::move(source);
     worker::Worker::Options options;
+    options.models = models_.get();
     options.spec.name = name;
     options.spec.state_dir = "/state";
     auto* dataset = options.capabilities.add_datasets();
@@ -120,6 +129,7 @@ class Site {
   worker::LocalDatasets datasets_;
   std::unique_ptr<worker::ControlStore> controls_;
   std::unique_ptr<worker::NativeTrainer> trainer_;
+  std::unique_ptr<worker::PeerModels> models_;
   std::unique_ptr<worker::Worker> worker_;
 };
 
