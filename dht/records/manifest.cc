@@ -70,12 +70,14 @@ absl::Status CheckDeltas(const v1::VersionManifest& manifest) {
   return absl::OkStatus();
 }
 
+absl::Status CheckFormat(const v1::VersionManifest& manifest) {
+  if (manifest.format() == kFormat) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "format: ", kFormat, " expected, found ", manifest.format()));
+}
+
 // INVALID_ARGUMENT unless the fields are as docs/formats/manifest.md wants.
 absl::Status CheckFields(const v1::VersionManifest& manifest) {
-  if (manifest.format() != kFormat) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "format: ", kFormat, " expected, found ", manifest.format()));
-  }
   ABSL_RETURN_IF_ERROR(ValidateId("federation", manifest.federation()));
   ABSL_RETURN_IF_ERROR(ValidateId("job", manifest.job()));
   ABSL_RETURN_IF_ERROR(
@@ -89,14 +91,18 @@ absl::Status CheckFields(const v1::VersionManifest& manifest) {
   return CheckDeltas(manifest);
 }
 
+absl::Status AsMalformed(const absl::Status& status) {
+  if (status.ok()) return status;
+  return Malformed(absl::StrCat("manifest: ", status.message()));
+}
+
 absl::StatusOr<v1::VersionManifest> ReadManifest(absl::string_view body) {
   ABSL_ASSIGN_OR_RETURN(v1::VersionManifest manifest,
                         Parse<v1::VersionManifest>("manifest", body));
-  // Before what it cannot mean to know.
-  if (const absl::Status fields = CheckFields(manifest); !fields.ok()) {
-    return Malformed(absl::StrCat("manifest: ", fields.message()));
-  }
+  // First: another format may have other fields.
+  ABSL_RETURN_IF_ERROR(AsMalformed(CheckFormat(manifest)));
   ABSL_RETURN_IF_ERROR(CheckCanonical("manifest", body, manifest));
+  ABSL_RETURN_IF_ERROR(AsMalformed(CheckFields(manifest)));
   return manifest;
 }
 
@@ -106,6 +112,7 @@ absl::StatusOr<std::string> SignManifest(const v1::VersionManifest& manifest,
                                          const LocalNode& signer) {
   v1::VersionManifest known = manifest;
   known.DiscardUnknownFields();
+  ABSL_RETURN_IF_ERROR(CheckFormat(known));
   ABSL_RETURN_IF_ERROR(CheckFields(known));
   if (known.federation() != signer.federation) {
     return absl::InvalidArgumentError(

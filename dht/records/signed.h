@@ -25,9 +25,10 @@ struct RecordTrust {
   // Over TLS: signers show a certificate of this authority. Null: a federation
   // in plaintext, where a signature only says that a key has signed.
   const FederationTrust* authority = nullptr;
-  // Keys that count as the federation's server without a certificate: that of
-  // the coordinator one is connected to, whose certificate carries no node.
-  std::set<PublicKey> pinned;
+  // Keys that count as the federation's server whatever certificate they show:
+  // that of the coordinator one is connected to, which may have none with a
+  // node. In plaintext no other counts as the server once there is one.
+  std::set<PublicKey> pinned = {};
 };
 
 // ---- Manifests (docs/formats/manifest.md) ----
@@ -80,7 +81,7 @@ struct OpenedRecord {
   absl::Time expires = absl::InfiniteFuture();
 };
 // Size, form, key, federation, expiry, signature, and an owner that the
-// signer's certificate says. All errors are RejectedErrors. Pure.
+// signer's certificate says. All errors are RejectedErrors. Pure; thread-safe.
 absl::StatusOr<OpenedRecord> OpenRecord(const Key& key,
                                         const v1::Record& record,
                                         const RecordTrust& trust,
