@@ -1,13 +1,12 @@
 #include "dht/swarm/piece_picker.h"
 
 #include <algorithm>
-#include <bit>
 #include <deque>
 #include <map>
 #include <utility>
 
 #include "base/check.h"
-#include "base/random.h"
+#include "dht/swarm/piece_rarity.h"
 
 namespace koinon::dht {
 namespace {
@@ -19,20 +18,11 @@ constexpr double kLateFactor = 4;
 constexpr double kLeastPatience = 1.0 / 16;
 // Weight of the newest piece in what pieces take.
 constexpr double kNewest = 0.2;
-// The wait before an origin is asked again grows to so many patiences.
+// What has been under way for so many times what pieces take may be asked of a
+// source that has nothing else to give.
+constexpr double kSlowFactor = 2;
+// The wait before an origin is asked for any again grows to so many patiences.
 constexpr int kLongestWait = 8;
-
-using Words = std::vector<uint64_t>;
-
-bool Has(const Words& words, uint32_t i) {
-  return (words[i / 64] >> (i % 64)) & 1;
-}
-void Set(Words* words, uint32_t i) {
-  (*words)[i / 64] |= uint64_t{1} << (i % 64);
-}
-void Clear(Words* words, uint32_t i) {
-  (*words)[i / 64] &= ~(uint64_t{1} << (i % 64));
-}
 
 }  // namespace
 
@@ -46,7 +36,7 @@ struct PiecePicker::State {
 
   struct SourceState {
     bool origin = false;
-    Words has;  // not of an origin: it has all
+    PieceWords has;  // not of an origin: it has all
     std::vector<Request> requests;
     std::vector<uint32_t> cancel;
     size_t window = 0;  // requests that it may have
@@ -58,6 +48,12 @@ struct PiecePicker::State {
     absl::Duration wait;
     absl::Time stepped;  // when it was last asked though dry, or answered that
     size_t lonely = 0;   // last resorts at a time; none but it gives anything
+  };
+
+  // The requests for a piece that are not late.
+  struct Flight {
+    uint32_t on_time = 0;
+    absl::Time asked;  // the last one
   };
 
   // What is known of a source whether or not it is there.
@@ -76,17 +72,10 @@ struct PiecePicker::State {
   State(Options given, Bitmap given_have, absl::Time now)
       : options(given),
         have(std::move(given_have)),
-        missing(options.pieces / 64 + 1),
-        asked(options.pieces / 64 + 1),
-        availability(options.pieces),
-        tie(options.pieces),
-        on_time(options.pieces),
+        rarity(have, options.seed),
+        flights(options.pieces),
         last_progress(now) {
     KOINON_CHECK(have.size() == options.pieces);
-    for (uint32_t i = 0; i < options.pieces; ++i) {
-      if (!have.Has(i)) Set(&missing, i);
-      tie[i] = static_cast<uint32_t>(RandomAt(options.seed, i));
-    }
   }
 
   size_t Missing() const { return options.pieces - have.count(); }
@@ -105,14 +94,15 @@ struct PiecePicker::State {
     source->requests.push_back(
         {.piece = piece, .asked = now, .last_resort = last_resort});
     watches.push_back({id, piece, now});
-    if (on_time[piece]++ == 0) Set(&asked, piece);
-    ++on_time_total;
+    if (flights[piece].on_time++ == 0) rarity.SetAsked(piece, true);
+    flights[piece].asked = now;
+    ++on_time;
   }
 
   // One request fewer that is on its way and not late.
   void NoLongerOnTime(uint32_t piece) {
-    if (--on_time[piece] == 0) Clear(&asked, piece);
-    --on_time_total;
+    if (--flights[piece].on_time == 0) rarity.SetAsked(piece, false);
+    --on_time;
   }
 
   Request* FindRequest(SourceState* source, uint32_t piece) {
@@ -167,54 +157,32 @@ struct PiecePicker::State {
 
   // ---- Choices ----
 
-  // Pieces that nobody has been asked for, or not lately, rarest first; of all
-  // pieces, or of those that `has` names; none that `source` was asked for.
-  std::vector<uint32_t> Rarest(const Words* has, const SourceState& source,
-                               size_t count) {
-    std::vector<std::pair<uint64_t, uint32_t>> best;  // ascending
-    if (count == 0) return {};
-    for (size_t w = 0; w < missing.size(); ++w) {
-      uint64_t word = missing[w] & ~asked[w];
-      if (has != nullptr) word &= (*has)[w];
-      for (; word != 0; word &= word - 1) {
-        const uint32_t piece =
-            static_cast<uint32_t>(64 * w + std::countr_zero(word));
-        const uint64_t rank = uint64_t{availability[piece]} << 32 | tie[piece];
-        if (best.size() == count && rank >= best.back().first) continue;
-        if (Asked(source, piece)) continue;
-        if (best.size() == count) best.pop_back();
-        best.insert(
-            std::upper_bound(best.begin(), best.end(), std::pair(rank, piece)),
-            {rank, piece});
-      }
-    }
-    std::vector<uint32_t> pieces;
-    for (const auto& [rank, piece] : best) pieces.push_back(piece);
-    return pieces;
-  }
-
-  bool Asked(const SourceState& source, uint32_t piece) const {
+  static bool Asked(const SourceState& source, uint32_t piece) {
     for (const Request& request : source.requests) {
       if (request.piece == piece) return true;
     }
     return false;
   }
 
-  // The last pieces, which others have been asked for already.
-  std::vector<uint32_t> Endgame(const SourceState& source, size_t count) {
-    std::vector<uint32_t> pieces;
-    if (Missing() > options.endgame_pieces) return pieces;
-    for (size_t w = 0; w < missing.size(); ++w) {
-      uint64_t word = missing[w] & asked[w] & source.has[w];
-      for (; word != 0 && pieces.size() < count; word &= word - 1) {
-        const uint32_t piece =
-            static_cast<uint32_t>(64 * w + std::countr_zero(word));
-        if (on_time[piece] < options.endgame_copies && !Asked(source, piece)) {
-          pieces.push_back(piece);
-        }
-      }
-    }
-    return pieces;
+  // Pieces that nobody has been asked for, or not lately; of all, or of those
+  // that `has` names.
+  std::vector<uint32_t> Rarest(const PieceWords* has, const SourceState& source,
+                               size_t count) const {
+    return rarity.Rarest(has, count,
+                         [&](uint32_t piece) { return !Asked(source, piece); });
+  }
+
+  // Pieces that others have been asked for already: the last ones, and those
+  // that come slowly.
+  std::vector<uint32_t> Repeat(const SourceState& source, size_t count,
+                               absl::Time now) const {
+    const bool endgame = Missing() <= options.endgame_pieces;
+    if (!endgame && typical == absl::ZeroDuration()) return {};
+    return rarity.Asked(source.has, count, [&](uint32_t piece) {
+      const Flight& flight = flights[piece];
+      return (endgame || now - flight.asked >= kSlowFactor * typical) &&
+             flight.on_time < options.endgame_copies && !Asked(source, piece);
+    });
   }
 
   void AskPeer(Source id, SourceState* source, absl::Time now, Wants* wants) {
@@ -223,7 +191,7 @@ struct PiecePicker::State {
     wants->pieces = Rarest(&source->has, *source, room);
     for (uint32_t piece : wants->pieces) Ask(id, source, piece, now, false);
     if (wants->pieces.size() == room) return;
-    for (uint32_t piece : Endgame(*source, room - wants->pieces.size())) {
+    for (uint32_t piece : Repeat(*source, room - wants->pieces.size(), now)) {
       Ask(id, source, piece, now, false);
       wants->pieces.push_back(piece);
     }
@@ -233,7 +201,7 @@ struct PiecePicker::State {
     const size_t under_way = source->any + source->requests.size();
     if (under_way >= source->window) return;
     if (!source->dry) {
-      const size_t unasked = Unasked();
+      const size_t unasked = rarity.open();
       if (source->any >= unasked) return;
       wants->any = static_cast<uint32_t>(
           std::min(source->window - under_way, unasked - source->any));
@@ -255,37 +223,17 @@ struct PiecePicker::State {
     source->stepped = now;
   }
 
-  // Pieces that are missing and on their way from nobody.
-  size_t Unasked() const {
-    size_t count = 0;
-    for (size_t w = 0; w < missing.size(); ++w) {
-      count += std::popcount(missing[w] & ~asked[w]);
-    }
-    return count;
-  }
-
   // ---- An origin that gives out no more ----
 
   // Nothing is on its way.
   bool Starving(absl::Time now) const {
-    return on_time_total == 0 &&
-           now - last_progress >= options.last_resort_patience;
-  }
-
-  bool NobodyHasOne() const {
-    for (size_t w = 0; w < missing.size(); ++w) {
-      for (uint64_t word = missing[w] & ~asked[w]; word != 0;
-           word &= word - 1) {
-        if (availability[64 * w + std::countr_zero(word)] == 0) return true;
-      }
-    }
-    return false;
+    return on_time == 0 && now - last_progress >= options.last_resort_patience;
   }
 
   // Whether an origin that is dry may be asked again.
   bool MayStep(const SourceState& source, absl::Time now) const {
     if (source.any > 0 || now - source.stepped < source.wait) return false;
-    return Starving(now) || NobodyHasOne();
+    return Starving(now) || rarity.AnyUnavailable();
   }
 
   void WaitLonger(SourceState* source, absl::Time now) {
@@ -325,16 +273,16 @@ struct PiecePicker::State {
 
   void Gains(Source id, SourceState* source, uint32_t piece) {
     if (source->origin || piece >= options.pieces) return;
-    if (Has(source->has, piece)) return;
-    Set(&source->has, piece);
-    if (Counted(id)) ++availability[piece];
+    if (HasPiece(source->has, piece)) return;
+    SetPiece(&source->has, piece);
+    if (Counted(id)) rarity.Gain(piece);
   }
 
   void Loses(Source id, SourceState* source, uint32_t piece) {
     if (source->origin || piece >= options.pieces) return;
-    if (!Has(source->has, piece)) return;
-    Clear(&source->has, piece);
-    if (Counted(id)) --availability[piece];
+    if (!HasPiece(source->has, piece)) return;
+    ClearPiece(&source->has, piece);
+    if (Counted(id)) rarity.Lose(piece);
   }
 
   void LosesAll(Source id, SourceState* source) {
@@ -344,12 +292,9 @@ struct PiecePicker::State {
 
   const Options options;
   Bitmap have;
-  Words missing;
-  Words asked;                         // on its way, and not late
-  std::vector<uint32_t> availability;  // sources that have it, but origins
-  std::vector<uint32_t> tie;
-  std::vector<uint32_t> on_time;  // requests that are not late
-  size_t on_time_total = 0;
+  PieceRarity rarity;  // asked: on its way, and not late; sources but origins
+  std::vector<Flight> flights;  // of each piece
+  size_t on_time = 0;           // requests that are not late
   std::map<Source, SourceState> sources;
   std::map<Source, Record> records;  // of liars
   std::deque<Watch> watches;
@@ -365,7 +310,7 @@ void PiecePicker::AddSource(Source id, bool origin) {
   RemoveSource(id);
   State::SourceState& source = state_->sources[id];
   source.origin = origin;
-  if (!origin) source.has.resize(state_->missing.size());
+  if (!origin) source.has.resize(state_->rarity.words());
   source.window = state_->options.in_flight_per_source;
   source.wait = state_->options.last_resort_patience;
   source.stepped = absl::InfinitePast();
@@ -429,7 +374,7 @@ bool PiecePicker::OnPiece(Source id, uint32_t piece, absl::Time now) {
   }
   if (s.have.Has(piece)) return false;
   s.have.Set(piece);
-  Clear(&s.missing, piece);
+  s.rarity.Arrived(piece);
   s.last_progress = now;
   s.EaseOrigins(id, last_resort);
   for (auto& [other_id, other] : s.sources) {
@@ -460,7 +405,9 @@ void PiecePicker::OnRefused(Source id, uint32_t piece, absl::Time now) {
   if (source == nullptr) return;
   const bool asked = state_->Drop(source, piece);
   if (source->origin) {
-    if (asked) state_->WaitLonger(source, now);
+    if (!asked) return;
+    source->lonely = 0;
+    source->stepped = now;
   } else {
     state_->Loses(id, source, piece);
   }
@@ -469,8 +416,10 @@ void PiecePicker::OnRefused(Source id, uint32_t piece, absl::Time now) {
 void PiecePicker::OnNoneForYou(Source id, absl::Time now) {
   State::SourceState* source = state_->Find(id);
   if (source == nullptr || !source->origin) return;
-  if (source->dry) {
-    state_->WaitLonger(source, now);
+  const PiecePicker::Options& options = state_->options;
+  if (source->dry && !state_->Starving(now)) {
+    source->wait =
+        std::min(2 * source->wait, kLongestWait * options.last_resort_patience);
   }
   source->any = 0;
   source->dry = true;
@@ -488,7 +437,7 @@ void PiecePicker::OnLied(Source id, absl::Time now) {
   if (source == nullptr || source->origin) return;
   if (record.strikes != s.options.strikes) return;
   for (uint32_t i = 0; i < s.options.pieces; ++i) {
-    if (Has(source->has, i)) --s.availability[i];
+    if (HasPiece(source->has, i)) s.rarity.Lose(i);
   }
 }
 

@@ -34,11 +34,10 @@ class PiecePicker {
     size_t endgame_pieces = 3;  // missing; then each may be asked of several
     size_t endgame_copies = 2;
     // A piece that has not come for so long may be asked of another too; sooner
-    // where pieces use to come much faster.
+    // where pieces use to come much faster, and where another has no others.
     absl::Duration piece_patience = absl::Seconds(8);
     // The origin has said that it gives out no more: it is asked again when
-    // nothing was on its way, and nothing came, for so long; longer after each
-    // refusal.
+    // nothing is on its way, and nothing came, for so long.
     absl::Duration last_resort_patience = absl::Seconds(2);
     absl::Duration ban = absl::Seconds(30);
     int strikes = 3;  // bans before a source is never asked again
