@@ -132,7 +132,6 @@ absl::Status SwarmFetch::State::OnOpened(const SourcePtr& source,
   ABSL_ASSIGN_OR_RETURN(
       const Bitmap have,
       Bitmap::FromBytes(opened.have(), file_->map().pieces()));
-  bool wants_layer = false;
   {
     MutexLock lock(&mutex_);
     source->opened = true;
@@ -143,14 +142,9 @@ absl::Status SwarmFetch::State::OnOpened(const SourcePtr& source,
     AddOthers(opened.others());
     picker_.AddSource(source->candidate.number, source->origin);
     picker_.OnHave(source->candidate.number, have);
-    wants_layer = source->layer_wanted = !has_layer_;
+    source->may_have_layer = have.count() > 0;
     has_news_ = true;
     news_.Signal();
-  }
-  if (wants_layer) {
-    v1::FetchRequest request;
-    request.mutable_want_piece_layer();
-    source->stream->Send(std::move(request));
   }
   return absl::OkStatus();
 }
@@ -162,6 +156,7 @@ absl::Status SwarmFetch::State::OnHave(const SourcePtr& source,
     if (piece >= file_->map().pieces()) return NotExpected("a piece beyond");
     picker_.OnHave(source->candidate.number, piece);
   }
+  source->may_have_layer = !source->layer_wanted;
   has_news_ = true;
   news_.Signal();
   return absl::OkStatus();

@@ -254,10 +254,24 @@ void SwarmFetch::State::AskAll() {
     const absl::Time now = clock_.Now();
     TellOrigin(now, /*at_once=*/false, &requests);
     for (const auto& [number, source] : sources_) {
-      if (source->opened && has_layer_) Ask(source, now, &requests);
+      if (!source->opened) continue;
+      has_layer_ ? Ask(source, now, &requests)
+                 : AskForLayer(source, now, &requests);
     }
   }
   for (auto& [stream, request] : requests) stream->Send(std::move(request));
+}
+
+// Of everybody that may have it: it is small, and nothing can be verified
+// before.
+void SwarmFetch::State::AskForLayer(const SourcePtr& source, absl::Time now,
+                                    Requests* requests) {
+  if (!std::exchange(source->may_have_layer, false)) return;
+  if (!source->owes()) source->heard = now;
+  source->layer_wanted = true;
+  v1::FetchRequest request;
+  request.mutable_want_piece_layer();
+  requests->emplace_back(source->stream, std::move(request));
 }
 
 void SwarmFetch::State::Ask(const SourcePtr& source, absl::Time now,

@@ -55,6 +55,7 @@ class SwarmFetch::State final
     bool gone = false;
     bool opened = false;
     bool origin = false;
+    bool may_have_layer = false;  // and has not been asked since
     bool layer_wanted = false;
     std::set<uint32_t> asked;
     uint32_t any_owed = 0;
@@ -78,6 +79,8 @@ class SwarmFetch::State final
   void DropSilent();
   void Discover();
   void AskAll();
+  void AskForLayer(const SourcePtr& source, absl::Time now, Requests* requests)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Ask(const SourcePtr& source, absl::Time now, Requests* requests)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TellOrigin(absl::Time now, bool at_once, Requests* requests)

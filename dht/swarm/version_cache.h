@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -15,7 +16,6 @@
 #include "absl/status/statusor.h"
 #include "base/digest.h"
 #include "base/env.h"
-#include "base/mutex.h"
 #include "dht/swarm/host.h"
 #include "dht/swarm/retention.h"
 #include "proto/model.pb.h"
@@ -38,7 +38,7 @@ class VersionCache {
     uint64_t max_bytes = uint64_t{32} << 30;  // of all together
     int64_t max_model_bytes = int64_t{16} << 30;
     RetentionPolicy retention = {.newest = 2, .every = 0};
-    std::set<std::pair<std::string, int64_t>> pinned;  // job, version
+    std::set<std::pair<std::string, int64_t>> pinned = {};  // job, version
     bool use_deltas = true;
   };
 
@@ -100,7 +100,7 @@ class VersionCache {
 
  private:
   struct State;
-  explicit VersionCache(std::unique_ptr<State> state);
+  VersionCache(Env* env, std::string dir, Options options, SwarmHost* peer);
   void Release(const Digest& digest);
   const std::unique_ptr<State> state_;
 };

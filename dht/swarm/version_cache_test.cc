@@ -1,0 +1,397 @@
+#include "dht/swarm/version_cache.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_matchers.h"
+#include "base/testing_env.h"
+#include "dht/swarm/delta.h"
+#include "dht/swarm/testing_content.h"
+#include "dht/swarm/testing_host.h"
+#include "proto/dht.pb.h"
+
+namespace koinon::dht {
+namespace {
+
+using ::absl_testing::IsOk;
+using ::absl_testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::Each;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+constexpr char kDir[] = "/cache";
+constexpr int64_t kPiece = 64 << 10;
+
+// A published version, as the coordinator has it.
+struct Version {
+  TestContent test;
+  std::optional<TestContent> delta;
+  VersionCache::Wanted wanted;
+
+  Digest digest() const { return *Digest::FromBytes(wanted.manifest.digest()); }
+  Digest root() const { return *Digest::FromBytes(test.content().root()); }
+};
+
+class VersionCacheTest : public testing::Test {
+ protected:
+  VersionCacheTest()
+      : faulty_(&env_),
+        origin_(OriginOptions()),
+        host_(TestHost::Options{.name = "worker"}) {}
+
+  static TestHost::Options OriginOptions() {
+    TestHost::Options options{.name = "origin"};
+    options.seeder.is_origin = true;
+    return options;
+  }
+
+  void OpenCache(VersionCache::Options options = {}) {
+    cache_.reset();
+    auto cache = VersionCache::Open(&faulty_, kDir, options, &host_);
+    ASSERT_THAT(cache, IsOk());
+    cache_ = *std::move(cache);
+  }
+
+  std::shared_ptr<ContentFile> Serve(const TestContent& test,
+                                     const Digest& digest) {
+    const std::string path = absl::StrCat("/", test.tree.leaves[0].ToHex());
+    EXPECT_THAT(WriteContent(&origin_env_, path, test), IsOk());
+    auto file = ContentFile::OpenWhole(&origin_env_, path, test.content(),
+                                       test.tree.leaves);
+    EXPECT_THAT(file, IsOk());
+    origin_.board()->Add(*file, digest);
+    return *std::move(file);
+  }
+
+  // Version `number` of job "mnist", served by the origin; with a delta from
+  // `parent`, if there is one.
+  Version Publish(int64_t number, const Version* parent = nullptr) {
+    Version version;
+    std::vector<uint8_t> bytes =
+        RandomContent(parent == nullptr ? number : 0, 40 * kPiece + 100, kPiece)
+            .bytes;
+    if (parent != nullptr) {
+      bytes = parent->test.bytes;  // few of them change
+      for (size_t i = 0; i < bytes.size(); i += 1000) bytes[i] ^= number;
+    }
+    version.test = TreeOver(std::move(bytes), kPiece);
+    v1::VersionManifest& manifest = version.wanted.manifest;
+    manifest.set_job("mnist");
+    manifest.set_version(number);
+    manifest.set_created_ms(number);
+    manifest.set_digest(
+        Sha256Of(absl::string_view(
+                     reinterpret_cast<const char*>(version.test.bytes.data()),
+                     version.test.bytes.size()))
+            .ToBytes());
+    *manifest.mutable_content() = version.test.content();
+    if (parent != nullptr) AddDelta(*parent, &version);
+    v1::Signed envelope;
+    manifest.SerializeToString(envelope.mutable_body());
+    envelope.SerializeToString(&version.wanted.signed_manifest);
+    version.wanted.origin = origin_.self();
+    Serve(version.test, version.digest());
+    return version;
+  }
+
+  void AddDelta(const Version& parent, Version* version) {
+    MemoryEnv env;
+    ASSERT_THAT(WriteContent(&env, "/from", parent.test), IsOk());
+    ASSERT_THAT(WriteContent(&env, "/to", version->test), IsOk());
+    const auto from = env.Open("/from", Env::OpenMode::kRead);
+    const auto to = env.Open("/to", Env::OpenMode::kRead);
+    auto out = env.Open("/delta", Env::OpenMode::kCreate);
+    const auto size = WriteDelta(**from, **to, out->get(), 1 << 30);
+    ASSERT_THAT(size, IsOk());
+    std::vector<uint8_t> bytes(**size);
+    ASSERT_THAT((*out)->ReadAt(0, bytes.size(), bytes.data()), IsOk());
+    version->delta = TreeOver(std::move(bytes), kPiece);
+    v1::Delta* delta = version->wanted.manifest.add_deltas();
+    delta->set_from_digest(parent.digest().ToBytes());
+    *delta->mutable_content() = version->delta->content();
+    Serve(*version->delta, version->digest());
+  }
+
+  VersionCache::Fetched Fetch(const Version& version) {
+    auto fetched = cache_->Fetch(version.wanted, [] { return false; });
+    EXPECT_THAT(fetched, IsOk());
+    ExpectIs(fetched->lease->path(), version);
+    return *std::move(fetched);
+  }
+
+  void ExpectIs(const std::string& path, const Version& version) {
+    const auto bytes = ReadFile(&env_, path, 1 << 30);
+    ASSERT_THAT(bytes, IsOk());
+    EXPECT_EQ(Sha256Of(*bytes), version.digest());
+  }
+
+  bool IsHere(const Version& version) {
+    return env_.Exists(
+        absl::StrCat(kDir, "/", version.digest().ToHex(), ".safetensors"));
+  }
+
+  MemoryEnv env_;
+  MemoryEnv origin_env_;
+  FaultInjectingEnv faulty_;
+  TestHost origin_;
+  TestHost host_;
+  std::unique_ptr<VersionCache> cache_;
+};
+
+TEST_F(VersionCacheTest, Version_IsFetchedOnceAndServedAndAnnounced) {
+  OpenCache();
+  const Version version = Publish(1);
+  EXPECT_EQ(cache_->Find(version.digest()), nullptr);
+  const auto first = Fetch(version);
+  EXPECT_EQ(first.traffic.from_origin(), version.test.bytes.size());
+  EXPECT_FALSE(first.by_delta);
+  const auto second = Fetch(version);
+  EXPECT_EQ(second.traffic.from_origin(), 0);
+  EXPECT_NE(cache_->Find(version.digest()), nullptr);
+  ASSERT_THAT(cache_->List(), SizeIs(1));
+  EXPECT_EQ(cache_->List()[0].version(), 1);
+  const auto served = host_.board()->Find(version.root());
+  ASSERT_NE(served, nullptr);
+  EXPECT_TRUE(served->complete());
+  EXPECT_TRUE(host_.provides(version.digest()));
+}
+
+TEST_F(VersionCacheTest, SameVersion_WantedByTwo_IsFetchedOnce) {
+  OpenCache();
+  const Version version = Publish(1);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] { Fetch(version); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(host_.board()->traffic().from_origin(), version.test.bytes.size());
+}
+
+TEST_F(VersionCacheTest, Restart_KeepsWholeVersionsAndServesThemAgain) {
+  OpenCache();
+  const Version version = Publish(1);
+  Fetch(version);
+  OpenCache();
+  ASSERT_THAT(cache_->List(), SizeIs(1));
+  const auto lease = cache_->Find(version.digest());
+  ASSERT_NE(lease, nullptr);
+  ExpectIs(lease->path(), version);
+  EXPECT_NE(host_.board()->Find(version.root()), nullptr);
+  EXPECT_TRUE(host_.provides(version.digest()));
+  cache_.reset();
+  EXPECT_EQ(host_.board()->Find(version.root()), nullptr);
+  EXPECT_FALSE(host_.provides(version.digest()));
+}
+
+TEST_F(VersionCacheTest, DamagedVersion_IsRemovedAndFetchedAnew) {
+  OpenCache();
+  const Version version = Publish(1);
+  Fetch(version);
+  cache_.reset();
+  auto file = env_.Open(
+      absl::StrCat(kDir, "/", version.digest().ToHex(), ".safetensors"),
+      Env::OpenMode::kReadWrite);
+  ASSERT_THAT(file, IsOk());
+  uint8_t byte = version.test.bytes[12345] ^ 1;
+  ASSERT_THAT((*file)->WriteAt(12345, &byte, 1), IsOk());
+  OpenCache();
+  EXPECT_EQ(cache_->Find(version.digest()), nullptr);
+  EXPECT_FALSE(IsHere(version));
+  const auto fetched = Fetch(version);
+  EXPECT_EQ(fetched.traffic.from_origin(), version.test.bytes.size());
+}
+
+TEST_F(VersionCacheTest, VersionWithoutManifest_IsRemoved) {
+  OpenCache();
+  const Version version = Publish(1);
+  Fetch(version);
+  cache_.reset();
+  ASSERT_THAT(env_.Remove(absl::StrCat(kDir, "/", version.digest().ToHex(),
+                                       ".manifest")),
+              IsOk());
+  OpenCache();
+  EXPECT_THAT(cache_->List(), IsEmpty());
+  EXPECT_THAT(*env_.List(kDir), IsEmpty());
+}
+
+TEST_F(VersionCacheTest, FetchThatWasCancelled_GoesOnAfterARestart) {
+  OpenCache();
+  const Version version = Publish(1);
+  const auto halfway = [&] {
+    return host_.board()->traffic().from_origin() > 20 * kPiece;
+  };
+  EXPECT_THAT(cache_->Fetch(version.wanted, halfway),
+              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_EQ(host_.board()->Find(version.root()), nullptr);
+  EXPECT_FALSE(host_.provides(version.digest()));
+  OpenCache();
+  EXPECT_THAT(cache_->List(), IsEmpty());
+  const auto fetched = Fetch(version);
+  EXPECT_LE(fetched.traffic.from_origin(), 25 * kPiece);
+}
+
+TEST_F(VersionCacheTest, PartialOfAVersionThatIsNotWantedAnyMore_IsRemoved) {
+  OpenCache();
+  const Version old = Publish(1);
+  EXPECT_THAT(cache_->Fetch(old.wanted, [] { return true; }),
+              StatusIs(absl::StatusCode::kCancelled));
+  const Version current = Publish(2);
+  Fetch(current);
+  EXPECT_THAT(*env_.List(kDir), Each(Not(HasSubstr(old.digest().ToHex()))));
+}
+
+TEST_F(VersionCacheTest, Bounds_EvictWhatWasUsedLongestAgo) {
+  OpenCache({.max_models = 1, .retention = {.newest = 1, .every = 0}});
+  const Version v1 = Publish(1), v2 = Publish(2), v3 = Publish(3);
+  Fetch(v1);
+  Fetch(v2);
+  EXPECT_TRUE(IsHere(v1));  // one beside the newest
+  cache_->Find(v1.digest());
+  Fetch(v3);
+  EXPECT_TRUE(IsHere(v1));
+  EXPECT_FALSE(IsHere(v2));
+  EXPECT_TRUE(IsHere(v3));
+  EXPECT_EQ(host_.board()->Find(v2.root()), nullptr);
+  EXPECT_FALSE(host_.provides(v2.digest()));
+}
+
+TEST_F(VersionCacheTest, VersionsInUsePinnedOrKeptByThePolicy_AreNotEvicted) {
+  OpenCache({.max_models = 0,
+             .retention = {.newest = 1, .every = 2},
+             .pinned = {{"mnist", 1}}});
+  const Version v1 = Publish(1), v2 = Publish(2), v3 = Publish(3),
+                v5 = Publish(5), v7 = Publish(7);
+  Fetch(v1);
+  Fetch(v2);
+  const auto in_use = Fetch(v3).lease;
+  Fetch(v5);
+  Fetch(v7);
+  EXPECT_TRUE(IsHere(v1));  // pinned
+  EXPECT_TRUE(IsHere(v2));  // every second
+  EXPECT_TRUE(IsHere(v3));  // in use
+  EXPECT_FALSE(IsHere(v5));
+  EXPECT_TRUE(IsHere(v7));  // newest
+}
+
+TEST_F(VersionCacheTest, VersionInUse_GoesOnceItIsNot) {
+  OpenCache({.max_models = 0, .retention = {.newest = 1, .every = 0}});
+  const Version v1 = Publish(1), v2 = Publish(2);
+  auto in_use = Fetch(v1);
+  Fetch(v2);
+  EXPECT_TRUE(IsHere(v1));
+  in_use.lease.reset();
+  EXPECT_FALSE(IsHere(v1));
+}
+
+TEST_F(VersionCacheTest, BoundOfBytes_OutweighsThePolicyButNotPins) {
+  const Version v1 = Publish(1), v2 = Publish(2), v3 = Publish(3);
+  OpenCache({.max_bytes = 2 * v1.test.bytes.size() + 1000,
+             .retention = {.newest = 0, .every = 0},  // all
+             .pinned = {{"mnist", 1}}});
+  Fetch(v1);
+  Fetch(v2);
+  Fetch(v3);
+  EXPECT_TRUE(IsHere(v1));
+  EXPECT_FALSE(IsHere(v2));
+  EXPECT_TRUE(IsHere(v3));
+}
+
+TEST_F(VersionCacheTest, VersionOverTheBound_IsRefusedByName) {
+  const Version version = Publish(1);
+  OpenCache({.max_model_bytes = 1000});
+  EXPECT_THAT(cache_->Fetch(version.wanted, [] { return false; }),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("max_model_bytes")));
+  EXPECT_THAT(*env_.List(kDir), IsEmpty());
+}
+
+TEST_F(VersionCacheTest, FullDisk_IsSaidAndTheNextFetchGoesOn) {
+  OpenCache();
+  const Version version = Publish(1);
+  faulty_.FillDisk();
+  EXPECT_THAT(cache_->Fetch(version.wanted, [] { return false; }),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  faulty_.StopFailing();
+  Fetch(version);
+}
+
+TEST_F(VersionCacheTest, Delta_ToAVersionThatIsHere_IsFetchedInstead) {
+  OpenCache();
+  const Version v1 = Publish(1);
+  const Version v2 = Publish(2, &v1);
+  Fetch(v1);
+  const auto fetched = Fetch(v2);
+  EXPECT_TRUE(fetched.by_delta);
+  EXPECT_EQ(fetched.traffic.from_origin(), v2.delta->bytes.size());
+  EXPECT_LT(v2.delta->bytes.size(), v2.test.bytes.size() / 2);
+  EXPECT_EQ(cache_->counts().deltas_applied, 1);
+  // Both are served now, and after a restart; until a newer version is here.
+  const Digest root = *Digest::FromBytes(v2.delta->content().root());
+  EXPECT_NE(host_.board()->Find(root), nullptr);
+  EXPECT_NE(host_.board()->Find(v2.root()), nullptr);
+  OpenCache();
+  ASSERT_NE(cache_->Find(v2.digest()), nullptr);
+  EXPECT_NE(host_.board()->Find(root), nullptr);
+  Fetch(Publish(3));
+  EXPECT_EQ(host_.board()->Find(root), nullptr);
+  EXPECT_THAT(*env_.List(kDir), Each(Not(HasSubstr(".delta"))));
+}
+
+TEST_F(VersionCacheTest, Delta_FromAVersionThatIsNotHere_IsNotUsed) {
+  OpenCache();
+  const Version v1 = Publish(1);
+  const Version v2 = Publish(2, &v1);
+  EXPECT_FALSE(Fetch(v2).by_delta);
+  EXPECT_EQ(cache_->counts().deltas_failed, 0);
+}
+
+TEST_F(VersionCacheTest, Deltas_ThatAreTurnedOff_AreNotUsed) {
+  OpenCache({.use_deltas = false});
+  const Version v1 = Publish(1);
+  const Version v2 = Publish(2, &v1);
+  Fetch(v1);
+  EXPECT_FALSE(Fetch(v2).by_delta);
+}
+
+TEST_F(VersionCacheTest, Delta_ThatNobodyHas_GivesWayToTheWhole) {
+  OpenCache();
+  const Version v1 = Publish(1);
+  const Version v2 = Publish(2, &v1);
+  Fetch(v1);
+  origin_.board()->Remove(*Digest::FromBytes(v2.delta->content().root()));
+  const auto fetched = Fetch(v2);
+  EXPECT_FALSE(fetched.by_delta);
+  EXPECT_EQ(fetched.traffic.from_origin(), v2.test.bytes.size());
+  EXPECT_EQ(cache_->counts().deltas_failed, 1);
+}
+
+// Signed by a coordinator that is mistaken: the whole version's root decides.
+TEST_F(VersionCacheTest, Delta_ThatMakesAnother_GivesWayToTheWhole) {
+  OpenCache();
+  const Version v1 = Publish(1);
+  const Version other = Publish(9, &v1);
+  Version v2 = Publish(2);
+  *v2.wanted.manifest.add_deltas() = other.wanted.manifest.deltas(0);
+  Fetch(v1);
+  const auto fetched = Fetch(v2);
+  EXPECT_FALSE(fetched.by_delta);
+  EXPECT_EQ(cache_->counts().deltas_failed, 1);
+  EXPECT_THAT(*env_.List(kDir), Each(Not(HasSubstr(".delta"))));
+  EXPECT_EQ(
+      host_.board()->Find(*Digest::FromBytes(other.delta->content().root())),
+      nullptr);
+}
+
+}  // namespace
+}  // namespace koinon::dht
