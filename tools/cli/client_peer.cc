@@ -1,6 +1,5 @@
 #include "tools/cli/client_peer.h"
 
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,8 +13,6 @@
 
 namespace koinon::cli {
 namespace {
-
-constexpr size_t kMaxPemBytes = 1 << 20;
 
 absl::Status CheckBootstrap(const std::vector<std::string>& bootstrap) {
   if (bootstrap.empty()) {
@@ -67,6 +64,28 @@ LocalNode MakeAnonymousNode(const std::string& federation) {
                    .certificate_der = ""};
 }
 
+absl::StatusOr<LocalNode> LocalNodeFor(const ClientPeer::Options& options,
+                                       const TlsFiles& files, absl::Time now) {
+  if (!options.connection.insecure) {
+    return LoadLocalNode(RealEnv(), files, now);
+  }
+  ABSL_ASSIGN_OR_RETURN(const std::string federation,
+                        AskFederation(options.bootstrap, options.patience));
+  return MakeAnonymousNode(federation);
+}
+
+dht::Peer::Options PeerOptions(
+    LocalNode local, std::shared_ptr<grpc::ChannelCredentials> credentials,
+    const FederationTrust* authority, const Clock* clock) {
+  dht::Peer::Options options{.local = std::move(local)};
+  options.credentials = std::move(credentials);
+  options.authority = authority;
+  options.leech_only = true;
+  options.cross_site = true;
+  options.clock = clock;
+  return options;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ClientPeer>> ClientPeer::Join(
@@ -75,33 +94,19 @@ absl::StatusOr<std::unique_ptr<ClientPeer>> ClientPeer::Join(
   ABSL_ASSIGN_OR_RETURN(const TlsFiles files,
                         ResolveTlsFiles(options.connection));
   std::unique_ptr<ClientPeer> client(new ClientPeer());
-  std::optional<LocalNode> local;
+  const absl::Time now = client->clock_.Now();
+  ABSL_ASSIGN_OR_RETURN(LocalNode local, LocalNodeFor(options, files, now));
   std::shared_ptr<grpc::ChannelCredentials> credentials;
-  if (options.connection.insecure) {
-    ABSL_ASSIGN_OR_RETURN(const std::string federation,
-                          AskFederation(options.bootstrap, options.patience));
-    local = MakeAnonymousNode(federation);
-  } else {
-    const absl::Time now = client->clock_.Now();
-    ABSL_ASSIGN_OR_RETURN(local, LoadLocalNode(RealEnv(), files, now));
+  if (!options.connection.insecure) {
     ABSL_ASSIGN_OR_RETURN(credentials,
                           MakeChannelCredentials(RealEnv(), files, now));
-    ABSL_ASSIGN_OR_RETURN(const std::string ca,
-                          ReadFile(RealEnv(), files.ca, kMaxPemBytes));
     ABSL_ASSIGN_OR_RETURN(client->authority_,
-                          FederationTrust::Create(local->federation, ca));
+                          ConnectionAuthority(options.connection));
   }
-  ABSL_ASSIGN_OR_RETURN(
-      client->peer_, dht::Peer::Create({.local = *std::move(local),
-                                        .credentials = std::move(credentials),
-                                        .authority = client->authority_.get(),
-                                        .state_dir = "",
-                                        .leech_only = true,
-                                        .cross_site = true,
-                                        .coordinator = "",
-                                        .store = {},
-                                        .node = {},
-                                        .clock = &client->clock_}));
+  ABSL_ASSIGN_OR_RETURN(client->peer_,
+                        dht::Peer::Create(PeerOptions(
+                            std::move(local), std::move(credentials),
+                            client->authority_.get(), &client->clock_)));
   client->peer_->Start("", options.bootstrap);
   ABSL_RETURN_IF_ERROR(client->peer_->WaitUntilJoined(options.patience));
   return client;

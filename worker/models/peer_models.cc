@@ -88,23 +88,20 @@ absl::Status PeerModels::Open() {
         "versions come from the coordinator only",
         {{"certificate", spec_.tls.certificate}});
   }
-  std::shared_ptr<grpc::ChannelCredentials> credentials;
+  dht::Peer::Options options{.local = std::move(identity.local)};
   if (!spec_.tls.empty()) {
     ABSL_ASSIGN_OR_RETURN(
-        credentials, MakeChannelCredentials(env_, spec_.tls, clock_->Now()));
+        options.credentials,
+        MakeChannelCredentials(env_, spec_.tls, clock_->Now()));
   }
-  dht::Peer::Options options{.local = std::move(identity.local),
-                             .credentials = std::move(credentials),
-                             .authority = authority_.get(),
-                             .state_dir = spec_.state_dir + "/dht",
-                             .leech_only = spec_.peering.listen.empty(),
-                             .cross_site = spec_.peering.cross_site,
-                             .coordinator = spec_.coordinator,
-                             .has_node = has_node_,
-                             .store = {},
-                             .node = {},
-                             .env = env_,
-                             .clock = clock_};
+  options.authority = authority_.get();
+  options.state_dir = absl::StrCat(spec_.state_dir, "/dht");
+  options.leech_only = spec_.peering.listen.empty();
+  options.cross_site = spec_.peering.cross_site;
+  options.coordinator = spec_.coordinator;
+  options.has_node = has_node_;
+  options.env = env_;
+  options.clock = clock_;
   ABSL_ASSIGN_OR_RETURN(peer_, dht::Peer::Create(std::move(options)));
   ABSL_RETURN_IF_ERROR(Listen());
   std::vector<std::string> bootstrap = spec_.peering.bootstrap;

@@ -25,6 +25,14 @@ dht::MerkleTree TreeOver(const std::string& bytes) {
   return dht::TreeOf(builder.Finish(), size, dht::PieceSizeFor(size));
 }
 
+dht::Peer::Options PeerOptions(LocalNode local, Env* env, const Clock* clock) {
+  dht::Peer::Options options{.local = std::move(local)};
+  options.is_origin = true;
+  options.env = env;
+  options.clock = clock;
+  return options;
+}
+
 }  // namespace
 
 FakeOrigin::FakeOrigin(Env* env, const Clock* clock,
@@ -34,15 +42,7 @@ FakeOrigin::FakeOrigin(Env* env, const Clock* clock,
   auto local = LoadOrMakeLocalNode(env_, "/origin/node.key",
                                    std::string(federation), "server", "");
   EXPECT_OK(local);
-  auto peer = dht::Peer::Create({.local = *std::move(local),
-                                 .credentials = nullptr,
-                                 .state_dir = "",
-                                 .is_origin = true,
-                                 .coordinator = "",
-                                 .store = {},
-                                 .node = {},
-                                 .env = env_,
-                                 .clock = clock_});
+  auto peer = dht::Peer::Create(PeerOptions(*std::move(local), env_, clock_));
   EXPECT_OK(peer);
   peer_ = *std::move(peer);
   RpcServer::Options options;
