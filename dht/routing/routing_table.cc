@@ -106,13 +106,14 @@ bool RoutingTable::OnHeard(const Contact& contact, absl::Time now,
   Bucket& bucket = GrowTo(index);
   Waiting waiting{.contact = contact, .not_before = now};
   if (Waiting* known = FindWaiting(bucket, contact.id); known != nullptr) {
-    if (known->pinging || (known->not_before > now && !itself)) return false;
+    const bool too_soon = known->not_before > now;
+    if (too_soon && (known->pinging || !itself)) return false;
     waiting.failures = known->failures;
     Forget(bucket, known);
   }
   Waiting* const kept = Wait(bucket, std::move(waiting));
   if (kept == nullptr || !HasPlace(index, contact.id)) return false;
-  kept->pinging = true;
+  StartPing(kept, now);
   return true;
 }
 
@@ -137,6 +138,12 @@ bool RoutingTable::OnAnswered(const Contact& contact, absl::Time now) {
   Enter(contact, now);
   if (full_ && alive_.size() > options_.full_table) ShrinkToBuckets();
   return Contains(contact.id);
+}
+
+void RoutingTable::StartPing(Waiting* waiting, absl::Time now) {
+  waiting->pinging = true;
+  waiting->not_before = now + options_.patience;
+  next_ping_ = std::min(next_ping_, waiting->not_before);
 }
 
 void RoutingTable::Enter(const Contact& contact, absl::Time now) {
@@ -170,9 +177,11 @@ void RoutingTable::JoinSiblings(Entry* entry) {
 }
 
 void RoutingTable::Demote(Entry* entry) {
-  Wait(buckets_[BucketOf(entry->contact.id)], {.contact = entry->contact,
-                                               .not_before = entry->answered,
-                                               .pinging = entry->pinging});
+  Wait(buckets_[BucketOf(entry->contact.id)],
+       {.contact = entry->contact,
+        .not_before = entry->pinging ? entry->pinged + options_.patience
+                                     : entry->answered,
+        .pinging = entry->pinging});
   alive_.erase(LowerBound(entry->contact.id));
 }
 
@@ -327,7 +336,7 @@ std::vector<Contact> RoutingTable::All() const {
 }
 
 absl::Time RoutingTable::DueAt(const Entry& entry) const {
-  if (entry.pinging) return absl::InfiniteFuture();
+  if (entry.pinging) return entry.pinged + options_.patience;
   if (entry.failures > 0) return entry.answered;
   return entry.answered +
          (entry.sibling ? options_.sibling_silence : options_.silence);
@@ -349,6 +358,7 @@ void RoutingTable::PingSilent(absl::Time now, size_t count,
       [&](const Entry* a, const Entry* b) { return urgency(a) < urgency(b); });
   for (size_t i = 0; i < count; ++i) {
     due[i]->pinging = true;
+    due[i]->pinged = now;
     pings->push_back(due[i]->contact);
   }
 }
@@ -359,9 +369,9 @@ void RoutingTable::PingWaiting(absl::Time now, size_t count,
     std::vector<Waiting>& waiting = buckets_[bucket].waiting;
     for (auto w = waiting.rbegin(); w != waiting.rend(); ++w) {
       if (pings->size() >= count) return;
-      if (w->pinging || w->not_before > now) continue;
-      if (!HasPlace(bucket, w->contact.id)) continue;
-      w->pinging = true;
+      if (w->not_before > now) continue;
+      if (!w->pinging && !HasPlace(bucket, w->contact.id)) continue;
+      StartPing(&*w, now);
       pings->push_back(w->contact);
     }
   }
@@ -381,8 +391,8 @@ absl::Time RoutingTable::FindNextPing() const {
   for (const auto& entry : alive_) next = std::min(next, DueAt(*entry));
   for (size_t bucket = 0; bucket < buckets_.size(); ++bucket) {
     for (const Waiting& w : buckets_[bucket].waiting) {
-      if (w.pinging || w.not_before >= next) continue;
-      if (HasPlace(bucket, w.contact.id)) next = w.not_before;
+      if (w.not_before >= next) continue;
+      if (w.pinging || HasPlace(bucket, w.contact.id)) next = w.not_before;
     }
   }
   return next;

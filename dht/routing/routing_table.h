@@ -46,6 +46,8 @@ class RoutingTable {
     // `retries` times.
     absl::Duration retry = absl::Minutes(5);
     int retries = 2;
+    // A ping that nothing was said about for so long is given out again.
+    absl::Duration patience = absl::Minutes(1);
   };
 
   RoutingTable(const Key& self, Options options);
@@ -77,7 +79,7 @@ class RoutingTable {
 
   // Nodes to ping now: nodes that failed once, silent siblings, silent nodes,
   // replacements where there is place; at most `count`. Each is given out once
-  // until its OnAnswered or OnFailed.
+  // until its OnAnswered or OnFailed, or until `patience` has passed.
   std::vector<Contact> ToPing(absl::Time now, size_t count);
   // A place to look up now in each bucket that was not refreshed for `refresh`:
   // the buckets up to the one after the last that has nodes. Marks them as
@@ -91,6 +93,7 @@ class RoutingTable {
   struct Entry {
     Contact contact;
     absl::Time answered;  // last
+    absl::Time pinged;    // if it is being pinged
     uint64_t order = 0;   // smaller: has been here for longer
     int failures = 0;
     bool pinging = false;
@@ -99,8 +102,8 @@ class RoutingTable {
   };
   struct Waiting {
     Contact contact;
-    absl::Time not_before = absl::InfinitePast();
-    int failures = 0;  // since it left the table
+    absl::Time not_before = absl::InfinitePast();  // to be pinged (again)
+    int failures = 0;                              // since it left the table
     bool pinging = false;
   };
   struct Bucket {
@@ -123,6 +126,7 @@ class RoutingTable {
   bool HasPlace(size_t bucket, const Key& id) const;
   // Null if all that wait there are being pinged.
   Waiting* Wait(Bucket& bucket, Waiting waiting);
+  void StartPing(Waiting* waiting, absl::Time now);
   void Enter(const Contact& contact, absl::Time now);
   void Leave(const Key& id, absl::Time now, bool remember);
   void FillPlace(size_t bucket);

@@ -88,7 +88,7 @@ TEST(RoutingTableTest, OnHeard_NewNode_IsPingedOnceAndNotInTheTable) {
   EXPECT_FALSE(table.OnHeard(node, kStart));
   EXPECT_FALSE(table.Contains(node.id));
   EXPECT_THAT(table.Closest(node.id, 1), IsEmpty());
-  EXPECT_THAT(table.ToPing(kStart + absl::Hours(1), 8), IsEmpty());
+  EXPECT_THAT(table.ToPing(kStart, 8), IsEmpty());
 
   EXPECT_TRUE(table.OnAnswered(node, kStart));
   EXPECT_FALSE(table.OnAnswered(node, kStart));
@@ -301,6 +301,7 @@ TEST(RoutingTableTest, ToPing_Silence_SiblingsSoonerThanOthers) {
   EXPECT_THAT(table.ToPing(kStart + absl::Seconds(29), 8), IsEmpty());
   EXPECT_THAT(table.ToPing(kStart + absl::Seconds(30), 8),
               ElementsAre(InBucket(7, 0)));
+  table.OnAnswered(InBucket(7, 0), kStart + absl::Minutes(10));
   EXPECT_THAT(table.ToPing(kStart + absl::Minutes(10), 8),
               ElementsAre(InBucket(0, 0)));
 }
@@ -320,6 +321,22 @@ TEST(RoutingTableTest, ToPing_MoreThanCount_MostUrgentFirstAndTheRestStaysDue) {
   EXPECT_THAT(table.ToPing(late, 0), IsEmpty());
   EXPECT_THAT(table.ToPing(late, 1), ElementsAre(InBucket(1, 0)));
   EXPECT_THAT(table.ToPing(late, 1), IsEmpty());
+}
+
+TEST(RoutingTableTest, ToPing_NothingSaidAboutAPing_IsGivenOutAgain) {
+  RoutingTable table(Self(), Small());
+  table.OnAnswered(InBucket(5, 0), kStart);
+  const absl::Time silent = kStart + absl::Minutes(10);
+  EXPECT_THAT(table.ToPing(silent, 8), ElementsAre(InBucket(5, 0)));
+  EXPECT_TRUE(table.OnHeard(InBucket(5, 1), silent));
+  const absl::Time again = silent + absl::Minutes(1);
+  EXPECT_EQ(table.next_deadline(), absl::InfinitePast());  // to be refreshed
+  table.ToRefresh(silent, 1);
+  EXPECT_EQ(table.next_deadline(), again);
+  EXPECT_THAT(table.ToPing(again - absl::Seconds(1), 8), IsEmpty());
+  EXPECT_THAT(table.ToPing(again, 8),
+              ElementsAre(InBucket(5, 0), InBucket(5, 1)));
+  EXPECT_THAT(table.ToPing(again, 8), IsEmpty());
 }
 
 TEST(RoutingTableTest, ToRefresh_SomeNodes_OnePlaceInEachBucketUpToOneAfter) {
@@ -510,6 +527,7 @@ TEST_P(RandomScheduleTest, NextDeadline_AnySchedule_NothingBeforeItAndNoSpin) {
   options.siblings = 8;
   options.replacements = 5;
   options.full_table = GetParam() % 3 == 0 ? 60 : 0;
+  options.patience = absl::InfiniteDuration();
   const Key self = RandomKey(&random);
   RoutingTable table(self, options);
   std::vector<Key> nodes;

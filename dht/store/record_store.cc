@@ -52,6 +52,11 @@ bool SameBytes(const v1::Record& a, const v1::Record& b) {
          a.signed_record() == b.signed_record();
 }
 
+absl::Duration RemainingOf(const v1::Record& record) {
+  const double seconds = record.remaining_seconds();
+  return seconds > 0 ? absl::Seconds(seconds) : absl::InfiniteDuration();
+}
+
 bool IsDamage(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsOutOfRange(status);
 }
@@ -92,7 +97,7 @@ struct RecordStore::State {
   absl::Status WriteFile(const Key& key, const Held& held);
 
   absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
-                   absl::Time now, absl::Duration remaining);
+                   absl::Time now);
   absl::Status Renew(Records::iterator it, absl::Time now,
                      absl::Duration remaining);
   absl::Status Replace(const Key& key, Held held, absl::Time now);
@@ -222,8 +227,8 @@ absl::Time RecordStore::State::RepublishTime(const Key& key,
 }
 
 absl::Status RecordStore::State::Put(const Key& key, const v1::Record& record,
-                                     const Key& writer, absl::Time now,
-                                     absl::Duration remaining) {
+                                     const Key& writer, absl::Time now) {
+  const absl::Duration remaining = RemainingOf(record);
   auto it = records.find(key);
   if (it != records.end() && it->second.expires <= now) {
     Forget(it);
@@ -261,6 +266,7 @@ absl::Status RecordStore::State::Put(const Key& key, const v1::Record& record,
   ABSL_ASSIGN_OR_RETURN(held.expires, ExpiryOf(opened, now, remaining));
   held.record = record;
   held.record.DiscardUnknownFields();  // which nobody has looked at
+  held.record.clear_remaining_seconds();
   held.opened = std::move(opened);
   held.writer = writer;
   held.bytes = held.record.ByteSizeLong();
@@ -356,9 +362,8 @@ absl::StatusOr<std::unique_ptr<RecordStore>> RecordStore::Open(
 }
 
 absl::Status RecordStore::Put(const Key& key, const v1::Record& record,
-                              const Key& writer, absl::Time now,
-                              absl::Duration remaining) {
-  absl::Status put = state_->Put(key, record, writer, now, remaining);
+                              const Key& writer, absl::Time now) {
+  absl::Status put = state_->Put(key, record, writer, now);
   state_->rejections.Count(put);
   return put;
 }
@@ -371,6 +376,8 @@ std::optional<RecordStore::Stored> RecordStore::Get(const Key& key,
   }
   const Held& held = it->second;
   Stored stored{held.record, held.opened, held.expires};
+  stored.record.set_remaining_seconds(
+      absl::ToDoubleSeconds(held.expires - now));
   if (!stored.opened.is_mutable) {
     stored.opened.value = held.record.immutable();
   }

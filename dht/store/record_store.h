@@ -64,23 +64,19 @@ class RecordStore {
       absl::Time now);
   ~RecordStore();
 
-  // Keeps the record for `options.lifetime`, until its own expiry, or for as
-  // long as whoever hands it on still would, `remaining`, whichever comes
-  // first; the same one again begins its lifetime anew, if that is longer than
-  // what is left. RejectedErrors, counted: whatever OpenRecord refuses,
-  // kExpired for what would be forgotten at once, kRolledBack, kEquivocation
-  // (the first stays), kQuota. Other errors: the disk's. The store is as before
-  // after any.
+  // Keeps the record for `options.lifetime`, until its own expiry, or for its
+  // `remaining_seconds` if a holder said so, whichever comes first; the same
+  // one again begins its lifetime anew, if that is longer than what is left.
+  // RejectedErrors, counted: whatever OpenRecord refuses, kExpired for what
+  // would be forgotten at once, kRolledBack, kEquivocation (the first stays),
+  // kQuota. Other errors: the disk's. The store is as before after any.
   absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
-                   absl::Time now,
-                   absl::Duration remaining = absl::InfiniteDuration());
+                   absl::Time now);
 
   struct Stored {
-    v1::Record record;
+    v1::Record record;  // with its remaining_seconds, over zero
     OpenedRecord opened;
-    // When this store will forget it: what is left until then goes with it to
-    // whom it is handed on, so that handing on keeps nothing alive for ever.
-    absl::Time expires;
+    absl::Time expires;  // when this store forgets it
   };
   std::optional<Stored> Get(const Key& key, absl::Time now) const;
 
