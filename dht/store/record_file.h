@@ -14,7 +14,7 @@
 
 namespace koinon::dht {
 
-// A record that a node keeps, as a file (docs/formats/record-file.md).
+// A record that a node keeps, as a file (docs/formats/record.md).
 struct RecordFile {
   v1::Record record;
   Key writer;

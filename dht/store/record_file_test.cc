@@ -32,7 +32,7 @@ TEST(RecordFileTest, Decode_Encoded_IsTheSame) {
   EXPECT_EQ(file->expires, Example().expires);
 }
 
-// The bytes of docs/formats/record-file.md, which other programs may rely on.
+// The bytes of docs/formats/record.md, which other programs may rely on.
 TEST(RecordFileTest, Encode_KnownRecord_KnownBytes) {
   const std::string bytes = EncodeRecordFile(Example());
   EXPECT_EQ(bytes.substr(0, 8), "KOINREC1");
