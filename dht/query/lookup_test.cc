@@ -13,6 +13,7 @@
 #include "base/digest.h"
 #include "base/random.h"
 #include "dht/key.h"
+#include "dht/routing/routing_table.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -528,6 +529,52 @@ TEST(LookupTest, Paths_LiarsNameOnlyThemselves_OtherPathFindsTheTruth) {
   };
   EXPECT_FALSE(finds_truth(1));
   EXPECT_TRUE(finds_truth(2));
+}
+
+// Nodes with real routing tables, everybody alive: walks find exactly the
+// closest, in the few hops and questions that Kademlia promises.
+TEST(LookupTest, KademliaNetwork_RandomTargets_ClosestInFewHopsAndQuestions) {
+  Random random(12);
+  std::vector<Contact> nodes = RandomNodes(&random, 600);
+  RoutingTable::Options kademlia;
+  kademlia.full_table = 0;
+  std::map<Key, RoutingTable> tables;
+  for (const Contact& node : nodes) {
+    RoutingTable& table =
+        tables.try_emplace(node.id, node.id, kademlia).first->second;
+    // They come in another order to each.
+    const size_t shift = random.NextBelow(nodes.size());
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      table.OnAnswered(nodes[(i * 7 + shift) % nodes.size()], kStart);
+    }
+  }
+  std::vector<size_t> questions;
+  std::vector<size_t> depths;
+  for (int walk = 0; walk < 300; ++walk) {
+    const Key target = Sha256Of(absl::StrCat("target ", walk));
+    const Key self = nodes[random.NextBelow(nodes.size())].id;
+    Lookup lookup(target, self, tables.at(self).Closest(target, 20), {},
+                  kStart);
+    std::vector<Contact> out;
+    while (!lookup.done()) {
+      for (const Contact& asked : lookup.Next(kStart)) out.push_back(asked);
+      ASSERT_FALSE(out.empty());
+      const size_t which = random.NextBelow(out.size());
+      const Key id = out[which].id;
+      out.erase(out.begin() + which);
+      lookup.OnAnswer(id, tables.at(id).Closest(target, 20), kStart);
+    }
+    std::vector<Contact> others = nodes;
+    std::erase_if(others, [&](const Contact& c) { return c.id == self; });
+    EXPECT_EQ(lookup.Closest(), Nearest(others, target, 20));
+    EXPECT_EQ(lookup.caps(), Lookup::kNone);
+    questions.push_back(lookup.questions());
+    depths.push_back(lookup.depth());
+  }
+  std::sort(questions.begin(), questions.end());
+  std::sort(depths.begin(), depths.end());
+  EXPECT_LE(questions[questions.size() * 95 / 100], 25u);
+  EXPECT_LE(depths[depths.size() * 95 / 100], 3u);
 }
 
 }  // namespace
