@@ -82,11 +82,15 @@ struct PiecePicker::State {
 
   // ---- Requests ----
 
-  absl::Duration Patience() const {
-    if (typical == absl::ZeroDuration()) return options.piece_patience;
-    return std::clamp(kLateFactor * typical,
-                      kLeastPatience * options.piece_patience,
-                      options.piece_patience);
+  // A piece came, so long after it was asked for.
+  void Learn(absl::Duration took) {
+    typical = typical == absl::ZeroDuration()
+                  ? took
+                  : (1 - kNewest) * typical + kNewest * took;
+    late_after = std::clamp(kLateFactor * typical,
+                            kLeastPatience * options.piece_patience,
+                            options.piece_patience);
+    slow_after = std::min(kSlowFactor * typical, late_after);
   }
 
   void Ask(Source id, SourceState* source, uint32_t piece, absl::Time now,
@@ -146,7 +150,7 @@ struct PiecePicker::State {
     while (!watches.empty()) {
       const Watch& watch = watches.front();
       if (Request* request = Watched(watch); request != nullptr) {
-        if (now - watch.asked < Patience()) return;
+        if (now - watch.asked < late_after) return;
         request->late = true;
         NoLongerOnTime(watch.piece);
         sources.at(watch.source).window = 1;
@@ -177,10 +181,9 @@ struct PiecePicker::State {
   std::vector<uint32_t> Repeat(const SourceState& source, size_t count,
                                absl::Time now) const {
     const bool endgame = Missing() <= options.endgame_pieces;
-    if (!endgame && typical == absl::ZeroDuration()) return {};
     return rarity.Asked(source.has, count, [&](uint32_t piece) {
       const Flight& flight = flights[piece];
-      return (endgame || now - flight.asked >= kSlowFactor * typical) &&
+      return (endgame || now - flight.asked >= slow_after) &&
              flight.on_time < options.endgame_copies && !Asked(source, piece);
     });
   }
@@ -299,11 +302,14 @@ struct PiecePicker::State {
   std::map<Source, Record> records;  // of liars
   std::deque<Watch> watches;
   absl::Duration typical;  // from request, or beginning, to arrival
+  absl::Duration late_after = options.piece_patience;
+  absl::Duration slow_after = options.piece_patience;
   absl::Time last_progress;
 };
 
 PiecePicker::PiecePicker(Options options, Bitmap have, absl::Time now)
     : state_(std::make_unique<State>(options, std::move(have), now)) {}
+PiecePicker::PiecePicker(PiecePicker&&) noexcept = default;
 PiecePicker::~PiecePicker() = default;
 
 void PiecePicker::AddSource(Source id, bool origin) {
@@ -361,10 +367,7 @@ bool PiecePicker::OnPiece(Source id, uint32_t piece, absl::Time now) {
     if (State::Request* request = s.FindRequest(source, piece);
         request != nullptr) {
       last_resort = request->last_resort;
-      const absl::Duration took = now - request->asked;
-      s.typical = s.typical == absl::ZeroDuration()
-                      ? took
-                      : (1 - kNewest) * s.typical + kNewest * took;
+      s.Learn(now - request->asked);
       s.Drop(source, piece);
     } else if (source->any > 0) {
       --source->any;  // it has not said that it began
@@ -461,7 +464,7 @@ absl::Time PiecePicker::next_deadline(absl::Time now) const {
   const auto at = [&](absl::Time time) {
     if (time > now) next = std::min(next, time);
   };
-  if (!s.watches.empty()) at(s.watches.front().asked + s.Patience());
+  if (!s.watches.empty()) at(s.watches.front().asked + s.late_after);
   for (const auto& [id, source] : s.sources) {
     if (!source.origin || !source.dry) continue;
     at(source.stepped + source.wait);

@@ -46,6 +46,7 @@ class PiecePicker {
 
   // `have`: of as many pieces as `options` says.
   PiecePicker(Options options, Bitmap have, absl::Time now);
+  PiecePicker(PiecePicker&&) noexcept;
   ~PiecePicker();
 
   // A source that was banned stays so when it is removed and comes back.
@@ -88,7 +89,7 @@ class PiecePicker {
 
  private:
   struct State;
-  const std::unique_ptr<State> state_;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace koinon::dht
