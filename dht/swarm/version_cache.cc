@@ -61,6 +61,7 @@ VersionCache::VersionCache(Env* env, std::string dir, Options options,
 absl::StatusOr<std::unique_ptr<VersionCache>> VersionCache::Open(
     Env* env, const std::string& dir, Options options, SwarmHost* peer) {
   ABSL_RETURN_IF_ERROR(env->MakeDirs(dir));
+  ABSL_RETURN_IF_ERROR(env->SyncDir(DirectoryOf(dir)));
   std::unique_ptr<VersionCache> cache(
       new VersionCache(env, dir, std::move(options), peer));
   State* const state = cache->state_.get();

@@ -76,6 +76,7 @@ absl::StatusOr<std::unique_ptr<PeerModels>> PeerModels::Start(
 
 absl::Status PeerModels::Open() {
   ABSL_RETURN_IF_ERROR(env_->MakeDirs(spec_.state_dir));
+  ABSL_RETURN_IF_ERROR(env_->SyncDir(DirectoryOf(spec_.state_dir)));
   ABSL_ASSIGN_OR_RETURN(
       WorkerIdentity identity,
       LoadWorkerIdentity(env_, spec_.worker, spec_.state_dir, spec_.tls,
