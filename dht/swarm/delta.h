@@ -15,7 +15,7 @@ namespace koinon::dht {
 
 // A version as its difference to another of the same size: XOR, the bytes of
 // each four put into planes, zstd, in blocks that stand alone
-// (docs/formats/manifest.md). Memory: a few blocks, whatever the model.
+// (docs/formats/delta.md). Memory: a few blocks, whatever the model.
 
 // Writes the delta that turns `from` into `to` to `out`, from offset 0, and
 // returns its size; the same bytes for the same files. nullopt if it would be
