@@ -184,9 +184,10 @@ TEST_F(VersionCacheTest, Restart_KeepsWholeVersionsAndServesThemAgain) {
   Fetch(version);
   OpenCache();
   ASSERT_THAT(cache_->List(), SizeIs(1));
-  const auto lease = cache_->Find(version.digest());
+  auto lease = cache_->Find(version.digest());
   ASSERT_NE(lease, nullptr);
   ExpectIs(lease->path(), version);
+  lease.reset();
   EXPECT_NE(host_.board()->Find(version.root()), nullptr);
   EXPECT_TRUE(host_.provides(version.digest()));
   cache_.reset();
@@ -331,7 +332,7 @@ TEST_F(VersionCacheTest, Delta_ToAVersionThatIsHere_IsFetchedInstead) {
   const Version v1 = Publish(1);
   const Version v2 = Publish(2, &v1);
   Fetch(v1);
-  const auto fetched = Fetch(v2);
+  auto fetched = Fetch(v2);
   EXPECT_TRUE(fetched.by_delta);
   EXPECT_EQ(fetched.traffic.from_origin(), v2.delta->bytes.size());
   EXPECT_LT(v2.delta->bytes.size(), v2.test.bytes.size() / 2);
@@ -340,6 +341,7 @@ TEST_F(VersionCacheTest, Delta_ToAVersionThatIsHere_IsFetchedInstead) {
   const Digest root = *Digest::FromBytes(v2.delta->content().root());
   EXPECT_NE(host_.board()->Find(root), nullptr);
   EXPECT_NE(host_.board()->Find(v2.root()), nullptr);
+  fetched.lease.reset();
   OpenCache();
   ASSERT_NE(cache_->Find(v2.digest()), nullptr);
   EXPECT_NE(host_.board()->Find(root), nullptr);

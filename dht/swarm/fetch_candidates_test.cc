@@ -1,0 +1,164 @@
+#include "dht/swarm/fetch_candidates.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+
+namespace koinon::dht {
+namespace {
+
+using ::testing::HasSubstr;
+
+Contact Named(const std::string& name) {
+  return {
+      .id = Sha256Of(name), .address = absl::StrCat(name, ":1"), .site = ""};
+}
+
+class FetchCandidatesTest : public testing::Test {
+ protected:
+  FetchCandidatesTest() : candidates_(OptionsOf()) {}
+  static FetchCandidates::Options OptionsOf() {
+    FetchCandidates::Options options;
+    options.self = Sha256Of("self");
+    options.max_candidates = 5;
+    options.retry = absl::Seconds(1);
+    options.longest_retry = absl::Seconds(4);
+    return options;
+  }
+  // The address of who is next, or nothing.
+  std::string Next(bool only_origin = false) {
+    const auto next = candidates_.Next(now_, only_origin);
+    if (!next.has_value()) return "";
+    last_ = next->number;
+    return next->contact.address;
+  }
+
+  FetchCandidates candidates_;
+  absl::Time now_ = absl::FromUnixSeconds(1'000'000);
+  FetchCandidates::Number last_ = 0;
+};
+
+TEST_F(FetchCandidatesTest, Candidates_AreAskedInTheOrderTheyCame) {
+  candidates_.SetOrigin(Named("origin"));
+  candidates_.Add(Named("a"));
+  candidates_.Add(Named("b"));
+  EXPECT_EQ(Next(), "origin:1");
+  EXPECT_EQ(Next(), "a:1");
+  EXPECT_EQ(Next(), "b:1");
+  EXPECT_EQ(Next(), "");
+  EXPECT_EQ(candidates_.connected(), 2);  // the origin is not counted
+}
+
+TEST_F(FetchCandidatesTest, ItselfAndKnownAndUnreachable_ArePassedOver) {
+  candidates_.SetOrigin(Named("origin"));
+  candidates_.Add(Named("origin"));
+  candidates_.Add(Named("self"));
+  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"));
+  Contact moved = Named("a");
+  moved.address = "elsewhere:2";
+  candidates_.Add(moved);
+  candidates_.Add({.id = Sha256Of("b"), .address = "", .site = ""});
+  EXPECT_EQ(Next(), "origin:1");
+  EXPECT_EQ(Next(), "a:1");
+  EXPECT_EQ(Next(), "");
+}
+
+TEST_F(FetchCandidatesTest, Candidates_AreBounded) {
+  for (int i = 0; i < 100; ++i) candidates_.Add(Named(absl::StrCat("n", i)));
+  int asked = 0;
+  while (!Next().empty()) ++asked;
+  EXPECT_EQ(asked, 5);
+}
+
+TEST_F(FetchCandidatesTest, Failed_IsAskedAgainLaterAndLater) {
+  candidates_.Add(Named("a"));
+  for (const int wait : {1, 2, 4, 4}) {
+    EXPECT_EQ(Next(), "a:1");
+    candidates_.OnFailed(last_, absl::UnavailableError("gone"), now_);
+    EXPECT_EQ(candidates_.next_attempt(false), now_ + absl::Seconds(wait));
+    now_ += absl::Seconds(wait) - absl::Milliseconds(1);
+    EXPECT_EQ(Next(), "");
+    now_ += absl::Milliseconds(1);
+  }
+  EXPECT_EQ(Next(), "a:1");
+  candidates_.OnWorked(last_);
+  candidates_.OnFailed(last_, absl::UnavailableError("gone"), now_);
+  EXPECT_EQ(candidates_.next_attempt(false), now_ + absl::Seconds(1));
+}
+
+TEST_F(FetchCandidatesTest, New_ComeBeforeThoseThatFailed) {
+  candidates_.Add(Named("a"));
+  EXPECT_EQ(Next(), "a:1");
+  candidates_.OnFailed(last_, absl::UnavailableError("gone"), now_);
+  now_ += absl::Minutes(1);
+  candidates_.Add(Named("b"));
+  EXPECT_EQ(Next(), "b:1");
+  EXPECT_EQ(Next(), "a:1");
+}
+
+TEST_F(FetchCandidatesTest, RefusedForGood_IsNotAskedAgain) {
+  candidates_.Add(Named("a"));
+  EXPECT_TRUE(candidates_.hopeful());
+  EXPECT_EQ(Next(), "a:1");
+  candidates_.OnFailed(last_, absl::PermissionDeniedError("other site"), now_);
+  now_ += absl::Hours(1);
+  EXPECT_EQ(Next(), "");
+  EXPECT_FALSE(candidates_.hopeful());
+  EXPECT_EQ(candidates_.next_attempt(false), absl::InfiniteFuture());
+  EXPECT_THAT(candidates_.Failures(), HasSubstr("other site"));
+}
+
+TEST_F(FetchCandidatesTest, Hope_IsInWhoIsAskedOrMayComeBack) {
+  EXPECT_FALSE(candidates_.hopeful());
+  candidates_.Add(Named("a"));
+  Next();
+  EXPECT_TRUE(candidates_.hopeful());  // it may have it
+  candidates_.OnFailed(last_, absl::NotFoundError("not here"), now_);
+  EXPECT_FALSE(candidates_.hopeful());
+  now_ += absl::Minutes(1);
+  Next();  // but it is asked again
+  candidates_.OnFailed(last_, absl::UnavailableError("refused"), now_);
+  EXPECT_TRUE(candidates_.hopeful());
+}
+
+TEST_F(FetchCandidatesTest, Liar_IsBannedAndForGoodAfterThreeTimes) {
+  candidates_.Add(Named("a"));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(Next(), "a:1");
+    candidates_.OnLied(last_, absl::DataLossError("wrong leaf"), now_);
+    now_ += absl::Seconds(29);
+    EXPECT_EQ(Next(), "");
+    now_ += absl::Seconds(1);
+  }
+  now_ += absl::Hours(1);
+  EXPECT_EQ(Next(), "");
+  EXPECT_THAT(candidates_.Failures(), HasSubstr("wrong leaf"));
+}
+
+TEST_F(FetchCandidatesTest, OnlyTheOrigin_WhenThereIsNoRoom) {
+  candidates_.Add(Named("a"));
+  candidates_.SetOrigin(Named("origin"));
+  EXPECT_EQ(Next(/*only_origin=*/true), "origin:1");
+  EXPECT_EQ(Next(/*only_origin=*/true), "");
+  candidates_.OnFailed(last_, absl::UnavailableError("gone"), now_);
+  EXPECT_EQ(candidates_.next_attempt(true), now_ + absl::Seconds(1));
+  EXPECT_EQ(candidates_.next_attempt(false), absl::InfinitePast());
+}
+
+TEST_F(FetchCandidatesTest, Failures_AreNamedAndBounded) {
+  EXPECT_THAT(candidates_.Failures(), HasSubstr("nobody"));
+  FetchCandidates::Options options = OptionsOf();
+  options.max_candidates = 50;
+  FetchCandidates many(options);
+  for (int i = 0; i < 20; ++i) many.Add(Named(absl::StrCat("n", i)));
+  while (const auto next = many.Next(now_, false)) {
+    many.OnFailed(next->number, absl::UnavailableError("gone"), now_);
+  }
+  EXPECT_THAT(many.Failures(), HasSubstr("n4:1: UNAVAILABLE: gone"));
+  EXPECT_THAT(many.Failures(), HasSubstr("and 15 more"));
+}
+
+}  // namespace
+}  // namespace koinon::dht

@@ -1,0 +1,208 @@
+#include "dht/swarm/serve.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "base/status_matchers.h"
+#include "base/testing_env.h"
+#include "dht/swarm/testing_content.h"
+#include "dht/swarm/testing_host.h"
+
+namespace koinon::dht {
+namespace {
+
+using ::absl_testing::IsOk;
+using ::testing::HasSubstr;
+
+constexpr int64_t kPiece = 64 << 10;
+
+// A caller that says what it likes.
+class Caller {
+ public:
+  explicit Caller(const TestHost& host)
+      : stub_(v1::PeerService::NewStub(grpc::CreateChannel(
+            host.self().address, grpc::InsecureChannelCredentials()))),
+        stream_(stub_->Fetch(&context_)) {}
+
+  bool Send(const v1::FetchRequest& request) { return stream_->Write(request); }
+  bool Open(const v1::Content& content) {
+    v1::FetchRequest request;
+    request.mutable_open()->set_root(content.root());
+    return Send(request);
+  }
+  // The next reply; empty when there is none any more.
+  v1::FetchReply Read() {
+    v1::FetchReply reply;
+    if (!stream_->Read(&reply)) reply.Clear();
+    return reply;
+  }
+  grpc::Status End() {
+    while (Read().message_case() != v1::FetchReply::MESSAGE_NOT_SET) {
+    }
+    return stream_->Finish();
+  }
+  void Done() { stream_->WritesDone(); }
+  void Cancel() { context_.TryCancel(); }
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<v1::PeerService::Stub> stub_;
+  std::unique_ptr<grpc::ClientReaderWriter<v1::FetchRequest, v1::FetchReply>>
+      stream_;
+};
+
+class SeederTest : public testing::Test {
+ protected:
+  SeederTest() : test_(RandomContent(3, 9 * kPiece, kPiece)) {}
+
+  void Start(Seeder::Options options) {
+    host_ = std::make_unique<TestHost>(
+        TestHost::Options{.name = "host", .seeder = options});
+  }
+  void AddGrowing() {
+    auto file = ContentFile::Resume(&env_, "/growing", test_.content());
+    ASSERT_THAT(file, IsOk());
+    file_ = *std::move(file);
+    ASSERT_THAT(file_->SetPieceLayer(test_.tree.pieces), IsOk());
+    host_->board()->Add(file_, Digest());
+  }
+  void Put(uint32_t piece) {
+    auto incoming = file_->Begin(piece, test_.LeavesOf(piece));
+    ASSERT_THAT(incoming, IsOk());
+    ASSERT_THAT((*incoming)->Append(test_.Piece(piece)), IsOk());
+    ASSERT_THAT((*incoming)->Finish(), IsOk());
+    host_->board()->OnPiece(*Digest::FromBytes(test_.content().root()), piece);
+  }
+
+  MemoryEnv env_;
+  const TestContent test_;
+  std::shared_ptr<ContentFile> file_;
+  std::unique_ptr<TestHost> host_;
+};
+
+TEST_F(SeederTest, FirstRequest_MustOpenAContentThatIsHere) {
+  Start({});
+  AddGrowing();
+  {
+    Caller caller(*host_);
+    v1::FetchRequest request;
+    request.mutable_want_any()->set_count(1);
+    caller.Send(request);
+    EXPECT_EQ(caller.End().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  }
+  {
+    Caller caller(*host_);
+    v1::Content other;
+    other.set_root(Sha256Of("other").ToBytes());
+    caller.Open(other);
+    EXPECT_EQ(caller.End().error_code(), grpc::StatusCode::NOT_FOUND);
+  }
+  {
+    Caller caller(*host_);
+    v1::Content other;
+    other.set_root("short");
+    caller.Open(other);
+    EXPECT_EQ(caller.End().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  }
+  {
+    Caller caller(*host_);
+    v1::FetchRequest request;
+    request.mutable_open()->set_root(test_.content().root());
+    request.mutable_open()->set_have("too long for nine pieces");
+    caller.Send(request);
+    EXPECT_EQ(caller.End().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  }
+  {
+    Caller caller(*host_);
+    caller.Open(test_.content());
+    EXPECT_TRUE(caller.Read().has_opened());
+    caller.Done();
+    EXPECT_TRUE(caller.End().ok());
+  }
+}
+
+TEST_F(SeederTest, NewPieces_AreToldToWhoHasTheContentOpen) {
+  Start({});
+  AddGrowing();
+  Put(0);
+  Caller caller(*host_);
+  caller.Open(test_.content());
+  ASSERT_TRUE(caller.Read().has_opened());
+  Put(4);
+  const v1::FetchReply have = caller.Read();
+  ASSERT_TRUE(have.has_have());
+  EXPECT_THAT(have.have().pieces(), testing::ElementsAre(4));
+  v1::FetchRequest request;
+  request.mutable_want()->add_pieces(4);
+  caller.Send(request);
+  EXPECT_TRUE(caller.Read().has_piece_start());
+  EXPECT_TRUE(caller.Read().has_block());
+  caller.Done();
+  EXPECT_TRUE(caller.End().ok());
+  EXPECT_EQ(host_->board()->traffic().to_peers(), kPiece);
+}
+
+TEST_F(SeederTest, StreamsOverTheBound_AreRefused) {
+  Start({.max_streams = 1});
+  AddGrowing();
+  Caller first(*host_);
+  first.Open(test_.content());
+  ASSERT_TRUE(first.Read().has_opened());
+  EXPECT_EQ(host_->seeder()->counts().streams, 1);
+  Caller second(*host_);
+  second.Open(test_.content());
+  EXPECT_EQ(second.End().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  first.Done();
+  EXPECT_TRUE(first.End().ok());
+  while (host_->seeder()->counts().streams > 0) std::this_thread::yield();
+  Caller third(*host_);
+  third.Open(test_.content());
+  EXPECT_TRUE(third.Read().has_opened());
+  third.Cancel();
+  third.End();
+}
+
+TEST_F(SeederTest, WhoIsNotAllowed_IsToldAndCounted) {
+  Start({});
+  AddGrowing();
+  host_->SetAllowed(absl::PermissionDeniedError("another site"));
+  Caller caller(*host_);
+  caller.Open(test_.content());
+  const grpc::Status status = caller.End();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_THAT(status.error_message(), HasSubstr("another site"));
+  EXPECT_EQ(host_->seeder()->counts().refused, 1);
+}
+
+TEST_F(SeederTest, IdleStreams_AreEnded) {
+  Start({.idle = absl::Milliseconds(500)});
+  AddGrowing();
+  Caller mute(*host_);  // never says what it wants
+  Caller idle(*host_);
+  idle.Open(test_.content());
+  ASSERT_TRUE(idle.Read().has_opened());
+  EXPECT_EQ(mute.End().error_code(), grpc::StatusCode::UNAVAILABLE);
+  const grpc::Status status = idle.End();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(status.error_message(), HasSubstr("nothing has moved"));
+}
+
+TEST_F(SeederTest, Stop_EndsOpenStreamsAndRefusesNewOnes) {
+  Start({});
+  AddGrowing();
+  Caller open(*host_);
+  open.Open(test_.content());
+  ASSERT_TRUE(open.Read().has_opened());
+  host_->seeder()->Stop();
+  EXPECT_EQ(open.End().error_code(), grpc::StatusCode::UNAVAILABLE);
+  Caller late(*host_);
+  late.Open(test_.content());
+  EXPECT_EQ(late.End().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+}  // namespace
+}  // namespace koinon::dht
