@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/check.h"
+#include "base/hash_text.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
 
@@ -94,17 +95,6 @@ absl::StatusOr<int64_t> SizeBytesOf(const TensorSpec& tensor) {
     }
   }
   return is_empty ? 0 : size;
-}
-
-void HashInteger(uint64_t value, Sha256* sha) {
-  uint8_t bytes[8];
-  for (int i = 0; i < 8; ++i) bytes[i] = (value >> (8 * i)) & 0xff;
-  sha->Update(bytes, sizeof(bytes));
-}
-
-void HashText(absl::string_view text, Sha256* sha) {
-  HashInteger(text.size(), sha);
-  sha->Update(text);
 }
 
 // Every part has its length before it, so that no two layouts give the same

@@ -1,6 +1,5 @@
 #include "base/node_identity.h"
 
-#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -8,6 +7,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/hash_text.h"
 #include "base/ids.h"
 #include "base/status_macros.h"
 
@@ -15,15 +15,6 @@ namespace koinon {
 namespace {
 
 constexpr size_t kMaxUriBytes = 256;
-
-void AddText(absl::string_view text, Sha256* sha) {
-  char size[8];
-  for (size_t i = 0; i < sizeof(size); ++i) {
-    size[i] = static_cast<char>(static_cast<uint64_t>(text.size()) >> (8 * i));
-  }
-  sha->Update(size, sizeof(size));
-  sha->Update(text);
-}
 
 absl::Status NotANodeUri(absl::string_view uri) {
   return absl::InvalidArgumentError(absl::StrCat(
@@ -36,10 +27,10 @@ absl::Status NotANodeUri(absl::string_view uri) {
 
 Digest NodeIdOf(absl::string_view federation, const NodeIdentity& node) {
   Sha256 sha;
-  AddText("koinon-node", &sha);
-  AddText(federation, &sha);
-  AddText(node.key.ToSpki(), &sha);
-  AddText(node.nonce, &sha);
+  HashText("koinon-node", &sha);
+  HashText(federation, &sha);
+  HashText(node.key.ToSpki(), &sha);
+  HashText(node.nonce, &sha);
   return sha.Finish();
 }
 

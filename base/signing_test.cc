@@ -5,7 +5,9 @@
 
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -249,6 +251,21 @@ TEST(SigningKeyTest, Moved_StillSigns) {
   const PublicKey public_key = key.public_key();
   const SigningKey moved = std::move(key);
   EXPECT_TRUE(VerifySignature(public_key, "c", "m", moved.Sign("c", "m")));
+}
+
+TEST(SigningKeyTest, OneKeyInSeveralThreads_SignsTheSame) {
+  const SigningKey key = SigningKey::Generate();
+  const std::string expected = key.Sign("c", "m");
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int j = 0; j < 50; ++j) {
+        EXPECT_EQ(key.Sign("c", "m"), expected);
+        EXPECT_TRUE(VerifySignature(key.public_key(), "c", "m", expected));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST(PublicKeyTest, BytesAndHex_AreReadBack) {

@@ -5,6 +5,8 @@
 
 #include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "base/certs.h"
 #include "base/openssl_ptr.h"
@@ -110,6 +112,22 @@ TEST_F(FederationTrustTest, AnyFlippedBit_Unauthenticated) {
     flipped[i] = static_cast<char>(flipped[i] ^ (1 << (i % 8)));
     EXPECT_THAT(trust_->Verify(flipped, kNow), StatusIs(kUnauthenticated)) << i;
   }
+}
+
+TEST_F(FederationTrustTest, OneJudgeInSeveralThreads_SaysTheSame) {
+  const std::string good = Issue(ca_, Role::kServer);
+  const std::string bad =
+      Issue(*MakeCertificateAuthority("north", 100, kNow), Role::kServer);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int j = 0; j < 25; ++j) {
+        EXPECT_OK(trust_->Verify(good, kNow));
+        EXPECT_THAT(trust_->Verify(bad, kNow), StatusIs(kUnauthenticated));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST(CreateFederationTrustTest, NoCertificates_InvalidArgument) {

@@ -7,6 +7,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/hash_text.h"
 #include "base/ids.h"
 #include "base/status_macros.h"
 #include "dht/records/envelope.h"
@@ -20,15 +21,6 @@ namespace {
 
 constexpr char kContext[] = "koinon record 1";
 constexpr size_t kMaxNameBytes = 128;
-
-void AddText(absl::string_view text, Sha256* sha) {
-  char size[8];
-  for (size_t i = 0; i < sizeof(size); ++i) {
-    size[i] = static_cast<char>(static_cast<uint64_t>(text.size()) >> (8 * i));
-  }
-  sha->Update(size, sizeof(size));
-  sha->Update(text);
-}
 
 bool IsOwner(absl::string_view owner) {
   if (owner == kServerOwner) return true;
@@ -125,10 +117,10 @@ Key ImmutableKey(absl::string_view value) { return Sha256Of(value); }
 Key MutableKey(absl::string_view federation, absl::string_view owner,
                absl::string_view name) {
   Sha256 sha;
-  AddText("koinon-record", &sha);
-  AddText(federation, &sha);
-  AddText(owner, &sha);
-  AddText(name, &sha);
+  HashText("koinon-record", &sha);
+  HashText(federation, &sha);
+  HashText(owner, &sha);
+  HashText(name, &sha);
   return sha.Finish();
 }
 

@@ -6,6 +6,8 @@
 #include <iterator>
 #include <set>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "base/status_matchers.h"
 
@@ -87,6 +89,18 @@ TEST(RejectionCountsTest, Counts_AreByReasonAndLeaveOutZeros) {
   EXPECT_EQ(counts.count(Rejection::kExpired), 0);
   EXPECT_THAT(counts.ToMap(),
               UnorderedElementsAre(Pair("forged", 2), Pair("quota", 1)));
+}
+
+TEST(RejectionCountsTest, FromSeveralThreads_NoneIsLost) {
+  RejectionCounts counts;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&counts] {
+      for (int j = 0; j < 1'000; ++j) counts.Count(Rejection::kRate);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(counts.count(Rejection::kRate), 4'000);
 }
 
 }  // namespace
