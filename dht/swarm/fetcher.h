@@ -43,7 +43,7 @@ class SwarmFetch {
     std::vector<Contact> peers;     // without the origin
     std::optional<Contact> origin;  // the coordinator
     size_t max_sources = 10;
-    PiecePicker::Options picker;  // pieces and seed are filled in
+    PiecePicker::Options picker;  // pieces, their size, seed: filled in
     // Nothing has come from anybody for so long: given up, UNAVAILABLE.
     absl::Duration patience = absl::Seconds(60);
     // Given up at once when all that are known have said that they have

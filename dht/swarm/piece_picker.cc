@@ -23,15 +23,29 @@ constexpr double kNewest = 0.2;
 constexpr double kSlowFactor = 2;
 // The wait before an origin is asked for any again grows to so many patiences.
 constexpr int kLongestWait = 8;
+// In flight from each source.
+constexpr int64_t kInFlightBytes = 2 << 20;
+constexpr int64_t kLeastInFlight = 2;
+constexpr int64_t kMostInFlight = 32;
+
+PiecePicker::Options Complete(PiecePicker::Options options) {
+  KOINON_CHECK(options.piece_bytes > 0);
+  if (options.in_flight_per_source == 0) {
+    options.in_flight_per_source = std::clamp(
+        kInFlightBytes / options.piece_bytes, kLeastInFlight, kMostInFlight);
+  }
+  return options;
+}
 
 }  // namespace
 
 struct PiecePicker::State {
   struct Request {
     uint32_t piece = 0;
-    absl::Time asked;
-    bool late = false;  // others may be asked
+    absl::Time since;  // when it was asked for first
+    absl::Time asked;  // what its patience counts from
     bool last_resort = false;
+    bool late = false;  // others may be asked
   };
 
   struct SourceState {
@@ -70,7 +84,7 @@ struct PiecePicker::State {
   };
 
   State(Options given, Bitmap given_have, absl::Time now)
-      : options(given),
+      : options(Complete(given)),
         have(std::move(given_have)),
         rarity(have, options.seed),
         flights(options.pieces),
@@ -95,11 +109,19 @@ struct PiecePicker::State {
 
   void Ask(Source id, SourceState* source, uint32_t piece, absl::Time now,
            bool last_resort) {
-    source->requests.push_back(
-        {.piece = piece, .asked = now, .last_resort = last_resort});
-    watches.push_back({id, piece, now});
-    if (flights[piece].on_time++ == 0) rarity.SetAsked(piece, true);
-    flights[piece].asked = now;
+    Ask(id, source,
+        {.piece = piece,
+         .since = now,
+         .asked = now,
+         .last_resort = last_resort});
+  }
+
+  void Ask(Source id, SourceState* source, const Request& request) {
+    source->requests.push_back(request);
+    watches.push_back({id, request.piece, request.asked});
+    Flight& flight = flights[request.piece];
+    if (flight.on_time++ == 0) rarity.SetAsked(request.piece, true);
+    flight.asked = request.asked;
     ++on_time;
   }
 
@@ -367,7 +389,7 @@ bool PiecePicker::OnPiece(Source id, uint32_t piece, absl::Time now) {
     if (State::Request* request = s.FindRequest(source, piece);
         request != nullptr) {
       last_resort = request->last_resort;
-      s.Learn(now - request->asked);
+      s.Learn(now - request->since);
       s.Drop(source, piece);
     } else if (source->any > 0) {
       --source->any;  // it has not said that it began
@@ -390,11 +412,13 @@ void PiecePicker::OnStarted(Source id, uint32_t piece, absl::Time now) {
   State& s = *state_;
   State::SourceState* source = s.Find(id);
   if (source == nullptr || piece >= s.options.pieces) return;
-  if (State::Request* request = s.FindRequest(source, piece);
-      request != nullptr) {
-    const bool last_resort = request->last_resort;
+  if (const State::Request* found = s.FindRequest(source, piece);
+      found != nullptr) {
+    State::Request request = *found;
     s.Drop(source, piece);
-    s.Ask(id, source, piece, now, last_resort);
+    request.asked = now;
+    request.late = false;
+    s.Ask(id, source, request);
     return;
   }
   if (source->any == 0) return;  // cancelled, or never asked for

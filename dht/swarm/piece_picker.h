@@ -29,8 +29,11 @@ class PiecePicker {
   struct Options {
     size_t pieces = 0;
     uint64_t seed = 0;
-    // From a source that is slow, fewer.
-    size_t in_flight_per_source = 4;
+    // How large pieces are: what is in flight from each source follows from it,
+    // unless it is given. Many keep a long line full; few leave more to be
+    // chosen late, when it is known what is rare. From a slow source, fewer.
+    int64_t piece_bytes = 512 << 10;
+    size_t in_flight_per_source = 0;  // 0: 2 MiB, but from 2 to 32 pieces
     size_t endgame_pieces = 3;  // missing; then each may be asked of several
     size_t endgame_copies = 2;
     // A piece that has not come for so long may be asked of another too; sooner

@@ -73,6 +73,19 @@ TEST(PiecePickerTest, Next_WhatAnEarlierFetchLeft_IsNotAskedFor) {
   EXPECT_THAT(picker.Next(1, kStart).pieces, UnorderedElementsAre(1, 3));
 }
 
+TEST(PiecePickerTest, Next_SmallPieces_MoreAreInFlight) {
+  const auto in_flight = [](int64_t piece_bytes) {
+    return WithPeers({.pieces = 200, .piece_bytes = piece_bytes}, 1)
+        .Next(1, kStart)
+        .pieces.size();
+  };
+  EXPECT_EQ(in_flight(16 << 10), 32u);
+  EXPECT_EQ(in_flight(64 << 10), 32u);
+  EXPECT_EQ(in_flight(256 << 10), 8u);
+  EXPECT_EQ(in_flight(1 << 20), 2u);
+  EXPECT_EQ(in_flight(4 << 20), 2u);
+}
+
 TEST(PiecePickerTest, Next_Ties_AreDrawnBySeed) {
   const auto first = [](uint64_t seed) {
     return WithPeers({.pieces = 200, .seed = seed}, 1).Next(1, kStart).pieces;
@@ -532,8 +545,8 @@ TEST(PiecePickerPropertyTest, RandomSchedules_AlwaysEnd) {
 }
 
 TEST(PiecePickerPropertyTest, SameSeed_AsksTheSame) {
-  Churn a(7, {.pieces = 100, .seed = 7});
-  Churn b(7, {.pieces = 100, .seed = 7});
+  Churn a(7, {.pieces = 100, .seed = 7, .in_flight_per_source = 4});
+  Churn b(7, {.pieces = 100, .seed = 7, .in_flight_per_source = 4});
   EXPECT_TRUE(a.Run());
   EXPECT_TRUE(b.Run());
   EXPECT_EQ(a.log(), b.log());

@@ -23,7 +23,7 @@ struct SwarmSimulationOptions {
   size_t copies = 2;         // of each piece, that the origin gives at most
   double slow = 0;           // part of the peers: they send in one slot of ten
   double dying = 0;          // part of the peers: gone at half of the bound
-  size_t in_flight = 4;      // pieces asked of each source
+  size_t in_flight = 2;      // pieces asked of each source
   uint64_t seed = 1;
   // What the pickers' patience is measured in: a piece of 4 MiB at 1 Gb/s.
   absl::Duration slot = absl::Milliseconds(34);
