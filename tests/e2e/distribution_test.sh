@@ -1,0 +1,274 @@
+#!/bin/bash
+# Model versions without the coordinator: real processes, which serve each other,
+# and what they still give when the coordinator is killed for good; and a worker
+# that is killed in the middle of a download.
+set -uo pipefail
+
+bin="$TEST_SRCDIR/koinon"
+koinon="$bin/tools/koinon"
+coordinator="$bin/coordinator/koinon-coordinator"
+worker="$bin/worker/koinon-worker"
+trainer="$bin/tests/large/poke_trainer.py"
+cd "$TEST_TMPDIR" || exit 1
+
+failures=0
+fail() {
+  echo "FAILED: $*" >&2
+  failures=$((failures + 1))
+}
+
+# expect_exit CODE WHAT COMMAND...: its output goes to out.txt.
+expect_exit() {
+  local expected="$1" what="$2" code=0
+  shift 2
+  "$@" >out.txt 2>&1 </dev/null || code=$?
+  [[ "$code" == "$expected" ]] && return
+  fail "$what: exit code $code, expected $expected"
+  cat out.txt >&2
+}
+
+# expect_text PATTERN WHAT [FILE]
+expect_text() {
+  grep -Eq -- "$1" "${3:-out.txt}" && return
+  fail "$2: no '$1' in ${3:-out.txt}"
+  cat "${3:-out.txt}" >&2
+}
+
+# await_text PATTERN FILE PID: until the process has written it.
+await_text() {
+  until grep -Eq -- "$1" "$2" 2>/dev/null; do
+    kill -0 "$3" 2>/dev/null || return 1
+    sleep 0.05
+  done
+}
+
+# field NAME FILE LINE_PATTERN: a field's value in the last such line of a log.
+field() {
+  grep -E -- "$3" "$2" | tail -n 1 | sed -E "s/.* $1=([^ ]*).*/\1/"
+}
+
+# start_coordinator FLAG...: sets `leader` (its process) and `address`.
+start_coordinator() {
+  rm -f port
+  "$coordinator" --listen 127.0.0.1:0 --state-dir state --port-file port "$@" \
+    >coordinator.log 2>&1 &
+  leader=$!
+  until [[ -s port ]]; do
+    if ! kill -0 "$leader" 2>/dev/null; then
+      cat coordinator.log >&2
+      return 1
+    fi
+    sleep 0.05
+  done
+  address="127.0.0.1:$(tr -d '[:space:]' <port)"
+}
+
+# start_worker NAME FLAG...: sets `last`.
+start_worker() {
+  local name="$1"
+  shift
+  "$worker" --name "$name" --coordinator "$address" --state-dir "$name" \
+    --peer-listen 127.0.0.1:0 "$@" >>"$name.log" 2>&1 &
+  last=$!
+}
+
+# fresh NAME: an empty folder to work in.
+fresh() {
+  mkdir -p "$TEST_TMPDIR/$1"
+  cd "$TEST_TMPDIR/$1" || exit 1
+}
+
+make_table() {
+  echo "x,y,label"
+  local i
+  for ((i = 0; i < 60; ++i)); do
+    echo "$((i % 3 == 0 ? 2 : 0)).$((i % 10)),$((i % 3 == 1 ? 2 : 0)).5,$((i % 3))"
+  done
+}
+# Some 400 KB: several pieces.
+make_job() {
+  cat <<'END'
+name: "table"
+dataset: "table"
+model { input_shape: 2 mlp { hidden: 300 hidden: 300 classes: 3 } }
+cohort { target: 3 minimum: 3 }
+rounds: 3
+seed: 1
+END
+}
+table='name: "table" source { csv { path: "table.csv" label: "label" } }'
+
+# --- With mutual TLS. ---
+coordinator_killed_for_good() {
+  fresh tls
+  make_table >table.csv
+  make_job >job.txtpb
+  expect_exit 0 "certs" "$koinon" certs certs --host 127.0.0.1 \
+    --worker w1 --worker w2 --worker w3
+  start_coordinator --tls-cert certs/server.pem --tls-key certs/server.key \
+    --tls-ca certs/ca.pem || { fail "no coordinator"; return; }
+  local name pids=()
+  for name in w1 w2 w3; do
+    start_worker "$name" --dataset "$table" --tls-cert "certs/worker-$name.pem" \
+      --tls-key "certs/worker-$name.key" --tls-ca certs/ca.pem
+    pids+=("$last")
+  done
+  export KOINON_COORDINATOR="$address" KOINON_CERTS=certs
+  expect_exit 0 "submit --watch" "$koinon" submit job.txtpb --watch
+  expect_text 'table: succeeded after 3 rounds' "submit --watch"
+  expect_exit 0 "rounds --detail" "$koinon" rounds table --detail
+  expect_text 'base version: .* from peers, .* from the coordinator' "rounds"
+  expect_exit 0 "models --json" "$koinon" models table --json
+  mv out.txt models.json
+  expect_exit 0 "the lineage" /usr/bin/python3 -c '
+import json
+models = json.load(open("models.json"))["models"]
+assert [m["version"] for m in models] == ["0", "1", "2", "3"], models
+for parent, child in zip(models, models[1:]):
+    assert child["parent_digest"] == parent["digest"], child
+    assert child["signed"]["digest"] == child["digest"], child
+assert len({m["signer"] for m in models}) == 1, models'
+  expect_exit 0 "models pin" "$koinon" models pin table@1
+  expect_text 'table@1 is pinned' "models pin"
+  expect_exit 0 "models" "$koinon" models table
+  expect_text 'table@1 .* yes ' "models"
+  expect_exit 0 "models unpin" "$koinon" models unpin table@1
+  expect_exit 2 "models pin without a version" "$koinon" models pin table
+  expect_exit 0 "pull" "$koinon" pull table@3 -o reference.safetensors
+  expect_text "signed by the federation's server" "pull"
+  expect_exit 0 "pull" "$koinon" pull table@2 -o reference-2.safetensors
+
+  kill -KILL "$leader"
+  wait "$leader" 2>/dev/null
+  rm -r state
+  unset KOINON_COORDINATOR
+  local node
+  node="$(field address w1.log 'serving model versions to others')"
+  expect_exit 0 "pull without a coordinator" "$koinon" pull table \
+    --bootstrap "$node" -o pulled.safetensors
+  expect_text 'table@3' "pull without a coordinator"
+  expect_text "signed by the federation's server" "pull without a coordinator"
+  expect_text ' from peers, 0 B from the coordinator' \
+    "pull without a coordinator"
+  cmp reference.safetensors pulled.safetensors || fail "other bytes"
+  node="$(field address w2.log 'serving model versions to others')"
+  expect_exit 0 "pull of an older version" "$koinon" pull table@2 \
+    --bootstrap "$node" -o pulled-2.safetensors
+  cmp reference-2.safetensors pulled-2.safetensors || fail "other bytes"
+  expect_exit 1 "pull of a version that nobody has" "$koinon" pull table@77 \
+    --bootstrap "$node" -o nothing.safetensors
+  [[ -e nothing.safetensors ]] && fail "a failed pull has written"
+  expect_exit 3 "pull by a node that is not there" "$koinon" pull table \
+    --bootstrap "$address" -o nothing.safetensors
+  expect_exit 3 "pull in plaintext" env -u KOINON_CERTS "$koinon" pull table \
+    --bootstrap "$node" --insecure -o nothing.safetensors
+  kill "${pids[@]}"
+  wait "${pids[@]}"
+  unset KOINON_CERTS
+}
+
+# --- In plaintext, where the signer's key is all there is. ---
+signer_in_plaintext() {
+  fresh plain
+  make_table >table.csv
+  make_job | sed 's/target: 3 minimum: 3/target: 1 minimum: 1/' >job.txtpb
+  start_coordinator --insecure || { fail "no coordinator"; return; }
+  start_worker w1 --insecure --dataset "$table"
+  export KOINON_COORDINATOR="$address"
+  expect_exit 0 "submit --watch" "$koinon" submit job.txtpb --watch --insecure
+  expect_exit 0 "pull" "$koinon" pull table -o reference.safetensors --insecure
+  expect_text 'signed by [0-9a-f]{64}, which no certificate names' "pull"
+  local signer node
+  signer="$(grep -Eo '[0-9a-f]{64}' out.txt | head -n 1)"
+  unset KOINON_COORDINATOR
+  kill -KILL "$leader"
+  wait "$leader" 2>/dev/null
+  node="$(field address w1.log 'serving model versions to others')"
+  expect_exit 0 "pull by one signer" "$koinon" pull table --bootstrap "$node" \
+    -o pulled.safetensors --insecure --signer "$signer"
+  cmp reference.safetensors pulled.safetensors || fail "other bytes"
+  expect_exit 1 "pull by another signer" "$koinon" pull table \
+    --bootstrap "$node" -o nothing.safetensors --insecure \
+    --signer "$(tr '0-9a-f' '1-9a-f0' <<<"$signer")"
+  expect_text "signed by $signer, expected" "pull by another signer"
+  expect_exit 2 "a signer that is none" "$koinon" pull table \
+    --bootstrap "$node" -o nothing.safetensors --insecure --signer xyz
+  kill "$last"
+  wait "$last"
+}
+
+# --- Killed in the middle of a download of 256 MiB, three times. ---
+killed_while_fetching() {
+  fresh resume
+  cat >job.txtpb <<'END'
+name: "large"
+dataset: "records"
+model {
+  input_shape: 8192
+  layers { layers { dense { units: 8192 no_bias: true } } }
+}
+training { external_trainer: "poke" }
+evaluation { every_rounds: -1 }
+rounds: 1
+seed: 1
+END
+  # Waits until so large a part of the download is known to be on disk (the
+  # .pieces file: dht/swarm/saved_pieces.h), or it is over; says how many bytes.
+  cat >await_saved.py <<'END'
+import glob, struct, sys, time
+share, log = float(sys.argv[1]), sys.argv[2]
+saved = 0
+while "model fetched" not in open(log).read():
+    for name in glob.glob("w1/models/*.pieces"):
+        try:
+            data = open(name, "rb").read()
+        except FileNotFoundError:
+            continue
+        if len(data) < 92:
+            continue
+        size, piece, hashes = struct.unpack("<QQI", data[40:60])
+        bits = data[60 + 32 * hashes:-32]
+        saved = piece * sum(bin(byte).count("1") for byte in bits)
+        if saved >= share * size:
+            print(saved)
+            sys.exit()
+    time.sleep(0.001)
+print(saved)
+END
+  start_coordinator --insecure || { fail "no coordinator"; return; }
+  local flags=(--insecure
+    --dataset 'name: "records" source { external { examples: 10 } }'
+    --external-trainer "poke=/usr/bin/python3 $trainer")
+  start_worker w1 "${flags[@]}"
+  export KOINON_COORDINATOR="$address"
+  expect_exit 0 "submit" "$koinon" submit job.txtpb --insecure
+  local size=$((8192 * 8192 * 4)) share saved=0 kills=0 fetched
+  for share in 0.1 0.4 0.7; do
+    saved="$(/usr/bin/python3 await_saved.py "$share" w1.log)"
+    kill -KILL "$last"
+    wait "$last" 2>/dev/null
+    grep -q 'model fetched' w1.log && break
+    kills=$((kills + 1))
+    echo "killed with $saved bytes saved"
+    start_worker w1 "${flags[@]}"
+  done
+  ((kills > 0)) || fail "the download ended before the worker could be killed"
+  kill -0 "$last" 2>/dev/null || start_worker w1 "${flags[@]}"
+  await_text 'model fetched' w1.log "$last" || fail "not fetched"
+  fetched="$(field from_coordinator w1.log 'model fetched')"
+  echo "fetched after the last kill: $fetched of some $size bytes"
+  # With room for the file's header.
+  ((fetched <= size + 65536 - saved)) || fail "what was saved is fetched again"
+  expect_exit 0 "watch" "$koinon" watch large --insecure
+  expect_text 'large: succeeded after 1 round' "watch"
+  kill "$last" "$leader"
+  wait "$last" "$leader"
+  unset KOINON_COORDINATOR
+  cd "$TEST_TMPDIR" && rm -r resume
+}
+
+coordinator_killed_for_good
+signer_in_plaintext
+killed_while_fetching
+[[ "$failures" == 0 ]] || exit 1
+echo "all as documented"
