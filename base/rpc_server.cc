@@ -132,7 +132,9 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
       Acceptor::Listen({.host = address.first,
                         .port = address.second,
                         .max_connections = options.max_connections}));
-  const bool reflection = options.reflection || IsLoopback(address.first);
+  const bool reflection =
+      options.reflection ||
+      (options.reflection_on_loopback && IsLoopback(address.first));
   ABSL_RETURN_IF_ERROR(state->Build(options, reflection, services));
   state->Accept();
   return std::unique_ptr<RpcServer>(new RpcServer(std::move(state)));

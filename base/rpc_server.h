@@ -34,7 +34,8 @@ class RpcServer {
   struct Options {
     std::string listen;  // "host:port"; port 0: any free one
     std::shared_ptr<grpc::ServerCredentials> credentials;
-    bool reflection = false;  // always on for loopback addresses
+    bool reflection = false;
+    bool reflection_on_loopback = true;  // though it is not asked for
     size_t max_connections = 10'000;
     size_t max_streams_per_connection = 100;
     size_t max_message_bytes = 1 << 20;  // of those that come in

@@ -158,7 +158,6 @@ PeerServiceImpl::Parts Peer::State::PartsOf() {
   parts.clock = options.clock;
   parts.rate = {.per_second = options.questions_per_second,
                 .burst = options.question_burst};
-  parts.one_island = options.cross_site;
   parts.answer =
       [this](const Contact& from,
              const v1::AskRequest& question) -> absl::StatusOr<v1::AskReply> {

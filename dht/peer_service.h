@@ -30,9 +30,6 @@ class PeerServiceImpl final : public v1::PeerService::CallbackService {
     RejectionCounts* rejections = nullptr;
     const Clock* clock = nullptr;
     RateLimit::Options rate;
-    // Whose copies the origin counts together (SeedPolicy): everybody's, or
-    // each site's.
-    bool one_island = false;
     // On the strand.
     std::function<absl::StatusOr<v1::AskReply>(const Contact& from,
                                                const v1::AskRequest& question)>

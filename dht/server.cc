@@ -77,6 +77,8 @@ absl::Status ValidateCredentials(const Server::Spec& spec) {
   return ValidateId("--site", spec.site);
 }
 
+Peer::Options OptionsOf(LocalNode local) { return {.local = std::move(local)}; }
+
 // A worker's certificate would make two nodes of one identity.
 absl::Status CheckRole(Env* env, const Server::Spec& spec) {
   ABSL_ASSIGN_OR_RETURN(const PeerIdentity own,
@@ -166,7 +168,7 @@ absl::Status Server::State::AddCredentials(Peer::Options* peer_options) {
 
 absl::Status Server::State::MakePeer() {
   ABSL_ASSIGN_OR_RETURN(LocalNode local, Identity());
-  Peer::Options peer_options{.local = std::move(local)};
+  Peer::Options peer_options = OptionsOf(std::move(local));
   ABSL_RETURN_IF_ERROR(AddCredentials(&peer_options));
   peer_options.state_dir = spec.state_dir;
   peer_options.store.max_keys = spec.max_records;
