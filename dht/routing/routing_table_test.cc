@@ -292,6 +292,29 @@ TEST(RoutingTableTest, DisplacedSibling_FullBucket_BecomesAReplacement) {
   EXPECT_TRUE(table.OnAnswered(InBucket(0, 2), kStart));
 }
 
+TEST(RoutingTableTest, SiblingBesideItsBucket_PlaceBecomesFree_MovesIntoIt) {
+  RoutingTable::Options options = Small();
+  options.siblings = 3;
+  RoutingTable table(Self(), options);
+  for (uint64_t i = 0; i < 3; ++i) table.OnAnswered(InBucket(0, i), kStart);
+  table.Remove(InBucket(0, 0).id);
+  // No longer among the siblings, but the bucket has both.
+  for (uint64_t i = 0; i < 3; ++i) table.OnAnswered(InBucket(1, i), kStart);
+  EXPECT_TRUE(table.Contains(InBucket(0, 1).id));
+  EXPECT_TRUE(table.Contains(InBucket(0, 2).id));
+}
+
+TEST(RoutingTableTest, SiblingLeaves_NextNearest_IsASiblingNow) {
+  RoutingTable::Options options = Small();
+  options.siblings = 1;
+  RoutingTable table(Self(), options);
+  table.OnAnswered(InBucket(3, 0), kStart);
+  table.OnAnswered(InBucket(7, 0), kStart);
+  table.Remove(InBucket(7, 0).id);
+  EXPECT_THAT(table.ToPing(kStart + absl::Seconds(30), 8),
+              ElementsAre(InBucket(3, 0)));
+}
+
 TEST(RoutingTableTest, ToPing_Silence_SiblingsSoonerThanOthers) {
   RoutingTable::Options options = Small();
   options.siblings = 1;
@@ -380,6 +403,17 @@ TEST(RoutingTableTest, FullTable_UpToItsBound_KnowsEverybody) {
     EXPECT_TRUE(table.OnAnswered(InBucket(0, i), kStart));
   }
   EXPECT_EQ(table.size(), 500u);
+}
+
+TEST(RoutingTableTest, FullTable_ManyHeardOfInOneBucket_AllAreChecked) {
+  RoutingTable::Options options = Small();
+  options.full_table = 500;
+  RoutingTable table(Self(), options);
+  for (uint64_t i = 0; i < 50; ++i) {
+    EXPECT_TRUE(table.OnHeard(InBucket(0, i), kStart));
+    EXPECT_TRUE(table.OnAnswered(InBucket(0, i), kStart));
+  }
+  EXPECT_EQ(table.size(), 50u);
 }
 
 TEST(RoutingTableTest, FullTable_OverItsBound_ShrinksToTheOldestOfEachBucket) {
