@@ -84,12 +84,12 @@ void Node::FindClosest(const Key& target,
   const Options& options = state_->core->options();
   Walk::Plan plan =
       FindNodePlan(state_->core.get(), target, options.store_alpha, options.k);
-  plan.done = [done = std::move(done)](const Lookup& lookup) {
+  plan.done = [done = std::move(done)](Walk::Outcome outcome) {
     Closest closest;
-    closest.nodes = lookup.Closest();
-    closest.path = lookup.steps();
-    closest.depth = lookup.depth();
-    closest.caps = lookup.caps();
+    closest.nodes = std::move(outcome.closest);
+    closest.path = std::move(outcome.path);
+    closest.depth = outcome.depth;
+    closest.caps = outcome.caps;
     if (closest.nodes.empty()) {
       done(absl::UnavailableError(absl::StrCat("no node of the DHT answered (",
                                                closest.path.size(),

@@ -85,7 +85,9 @@ void NodeCore::OnReply(const Contact& to, absl::Time asked,
   }
   const std::vector<Contact> closer =
       ContactsOf(reply->closer(), ask_options.max_closer);
-  for (const Contact& contact : closer) Heard(contact);
+  if (ask_options.hear) {
+    for (const Contact& contact : closer) Heard(contact);
+  }
   done(reply, closer);
 }
 

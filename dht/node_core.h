@@ -63,6 +63,8 @@ class NodeCore : public std::enable_shared_from_this<NodeCore> {
   struct AskOptions {
     absl::Duration patience;
     size_t max_closer;
+    // Whether the nodes that it names are heard of (Heard) at once.
+    bool hear = true;
   };
   // Asks, and waits for as long as anybody waits (times.max_timeout): whoever
   // wants to go on sooner does, and the late answer still counts, so that a

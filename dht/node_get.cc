@@ -46,8 +46,8 @@ void Get::StartWalk(size_t paths) {
                                               const v1::AskReply& reply) {
     return get->OnAnswer(from, reply);
   };
-  plan.done = [get = shared_from_this()](const Lookup& lookup) {
-    get->OnWalked(lookup);
+  plan.done = [get = shared_from_this()](const Walk::Outcome& outcome) {
+    get->OnWalked(outcome);
   };
   result_.paths = paths;
   Walk::Start(core_, std::move(plan));
@@ -89,9 +89,9 @@ void Get::Take(const OpenedRecord& opened, const v1::Record& record,
   result_.from = from;
 }
 
-void Get::OnWalked(const Lookup& lookup) {
-  result_.path.insert(result_.path.end(), lookup.steps().begin(),
-                      lookup.steps().end());
+void Get::OnWalked(const Walk::Outcome& outcome) {
+  result_.path.insert(result_.path.end(), outcome.path.begin(),
+                      outcome.path.end());
   if (!found_ && result_.paths < core_->options().paths_on_miss) {
     core_->Count("gets_escalated");
     StartWalk(core_->options().paths_on_miss);
@@ -100,13 +100,10 @@ void Get::OnWalked(const Lookup& lookup) {
   // A walk that stopped early has not learnt who the closest are: what it heard
   // of is as near as it knows.
   std::set<Key> closest;
-  std::vector<Contact> candidates = lookup.Heard();
-  if (candidates.size() > core_->options().k) {
-    candidates.resize(core_->options().k);
-  }
-  for (const Contact& contact : candidates) closest.insert(contact.id);
-  std::erase_if(
-      heard_, [&](const Heard& h) { return !closest.contains(h.contact.id); });
+  for (const Contact& contact : outcome.heard) closest.insert(contact.id);
+  std::erase_if(heard_, [&](const Heard& heard) {
+    return !closest.contains(heard.contact.id);
+  });
   Finish();
 }
 

@@ -54,7 +54,7 @@ class Get : public std::enable_shared_from_this<Get> {
   // Keeps the better of it and the best so far.
   void Take(const OpenedRecord& opened, const v1::Record& record,
             const Contact& from);
-  void OnWalked(const Lookup& lookup);
+  void OnWalked(const Walk::Outcome& outcome);
   void Finish();
   void WriteBack();
   bool LacksIt(const Heard& heard) const;

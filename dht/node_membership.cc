@@ -138,7 +138,7 @@ void Membership::LookAround(std::function<void()> done) {
   const Node::Options& options = core_->options();
   Walk::Plan plan =
       FindNodePlan(core_, core_->self(), options.store_alpha, options.k);
-  plan.done = [this, done = std::move(done)](const Lookup&) {
+  plan.done = [this, done = std::move(done)](const Walk::Outcome&) {
     RefreshBuckets(done);
   };
   Walk::Start(core_, std::move(plan));
@@ -166,7 +166,7 @@ void Membership::RefreshNext() {
                    core_->options().get_beta);
   to_refresh_.pop_front();
   ++refreshing_;
-  plan.done = [this](const Lookup&) {
+  plan.done = [this](const Walk::Outcome&) {
     --refreshing_;
     if (!to_refresh_.empty()) {
       RefreshNext();

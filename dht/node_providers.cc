@@ -55,7 +55,7 @@ class ProviderSearch : public std::enable_shared_from_this<ProviderSearch> {
                                                    const v1::AskReply& reply) {
       return search->OnAnswer(reply);
     };
-    plan.done = [search = shared_from_this(), paths](const Lookup&) {
+    plan.done = [search = shared_from_this(), paths](const Walk::Outcome&) {
       const size_t more = search->core_->options().paths_on_miss;
       if (search->found_.empty() && paths < more) {
         search->StartWalk(search->core_->options().k, more);

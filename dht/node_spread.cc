@@ -24,15 +24,15 @@ void Spread::FindThenGive() {
   const Node::Options& options = core_->options();
   Walk::Plan walk =
       FindNodePlan(core_, plan_.key, options.store_alpha, options.k);
-  walk.done = [spread = shared_from_this()](const Lookup& lookup) {
-    spread->OnFound(lookup);
+  walk.done = [spread = shared_from_this()](Walk::Outcome outcome) {
+    spread->OnFound(std::move(outcome));
   };
   Walk::Start(core_, std::move(walk));
 }
 
-void Spread::OnFound(const Lookup& lookup) {
-  std::vector<Contact> closest = lookup.Closest();
-  result_.path = lookup.steps();
+void Spread::OnFound(Walk::Outcome outcome) {
+  std::vector<Contact> closest = std::move(outcome.closest);
+  result_.path = std::move(outcome.path);
   const bool here = IsAmong(closest);
   if (here && closest.size() == core_->options().k) closest.pop_back();
   targets_ = closest.size() + here;
@@ -73,8 +73,8 @@ void Spread::GiveWhileWalking() {
     spread->Conclude(false);
     return Walk::Verdict::kGoOn;
   };
-  walk.done = [spread = shared_from_this()](const Lookup& lookup) {
-    spread->result_.path = lookup.steps();
+  walk.done = [spread = shared_from_this()](Walk::Outcome outcome) {
+    spread->result_.path = std::move(outcome.path);
     spread->Conclude(true);
   };
   Walk::Start(core_, std::move(walk));

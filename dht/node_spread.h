@@ -52,7 +52,7 @@ class Spread : public std::enable_shared_from_this<Spread> {
  private:
   void FindThenGive();
   void GiveWhileWalking();
-  void OnFound(const Lookup& lookup);
+  void OnFound(Walk::Outcome outcome);
   bool IsAmong(const std::vector<Contact>& closest) const;
   void KeepHere();
   void OnGiven(const absl::StatusOr<v1::AskReply>& reply);

@@ -8,11 +8,7 @@ namespace koinon::dht {
 namespace {
 
 constexpr absl::Duration kSweepInterval = absl::Seconds(10);
-// All k holders of a record find it due in the same second. Each looks only
-// once in so many seconds, at random: the first that does has stored it again
-// before most of the others look.
-constexpr double kRepublishOneIn = 60;
-constexpr size_t kRepublishPortion = 64;
+constexpr size_t kRepublishPortion = 16;
 
 }  // namespace
 
@@ -39,9 +35,7 @@ void Upkeep::PingSilentNodes() {
 }
 
 void Upkeep::Republish() {
-  // Drawn in any case, so that what is stored does not change the other draws.
-  const bool look = core_->random().NextDouble() * kRepublishOneIn < 1;
-  if (look && to_republish_.empty() && core_->table().size() > 0) {
+  if (to_republish_.empty() && core_->table().size() > 0) {
     for (const Key& key :
          core_->store().ToRepublish(core_->Now(), kRepublishPortion)) {
       to_republish_.push_back(key);

@@ -7,6 +7,15 @@ namespace koinon::dht {
 namespace {
 
 constexpr absl::Duration kShortestWait = absl::Microseconds(100);
+// So many are asked on a node's bare word.
+constexpr size_t kOnTrust = 4;
+
+// Candidates that are dropped unasked are no questions: those are counted here.
+Lookup::Options LookupOptions(const Walk::Plan& plan) {
+  Lookup::Options options = plan.options;
+  options.max_questions += options.max_candidates;
+  return options;
+}
 
 }  // namespace
 
@@ -22,18 +31,20 @@ void Walk::Start(NodeCore* core, Plan plan) {
 Walk::Walk(NodeCore* core, Plan plan)
     : core_(core),
       plan_(std::move(plan)),
-      lookup_(plan_.target, core->self(), plan_.seeds, plan_.options,
-              core->Now()) {}
+      lookup_(plan_.target, core->self(), plan_.seeds, LookupOptions(plan_),
+              core->Now()),
+      max_questions_(plan_.options.max_questions * plan_.options.paths) {
+  for (const Contact& seed : plan_.seeds) known_.insert(seed.id);
+}
 
 void Walk::Proceed() {
   if (finished_) return;
-  for (const Contact& next : lookup_.Next(core_->Now())) {
-    patience_[next.id] = core_->Now() + core_->times().timeout();
-    core_->Ask(next, plan_.question,
-               [walk = shared_from_this(), next](const auto& reply,
-                                                 const auto& closer) {
-                 walk->OnReply(next, reply, closer);
-               });
+  ReviewHeld();
+  // What is dropped at once makes place for others.
+  while (true) {
+    const std::vector<Contact> next = lookup_.Next(core_->Now());
+    if (next.empty()) break;
+    for (const Contact& contact : next) AskOrHold(contact);
   }
   if (lookup_.done()) {
     Finish();
@@ -42,11 +53,94 @@ void Walk::Proceed() {
   }
 }
 
+void Walk::AskOrHold(const Contact& next) {
+  switch (TrustIn(next.id)) {
+    case Trust::kAsk:
+      Send(next);
+      break;
+    case Trust::kHold:
+      held_.push_back(next);
+      break;
+    case Trust::kDrop:
+      lookup_.OnFailure(next.id, core_->Now());
+      break;
+  }
+}
+
+Walk::Trust Walk::TrustIn(const Key& id) const {
+  const auto named = named_.find(id);
+  if (named == named_.end()) return Trust::kAsk;
+  Trust trust = Trust::kDrop;
+  for (const Key& by : named->second.by) {
+    const Word& word = words_.at(by);
+    if (word.good || word.waiting + word.failed < kOnTrust) return Trust::kAsk;
+    if (word.waiting > 0) trust = Trust::kHold;
+  }
+  return trust;
+}
+
+void Walk::Send(const Contact& next) {
+  if (asked_.size() >= max_questions_) {
+    capped_ = true;
+    lookup_.Stop();
+    return;
+  }
+  asked_.insert(next.id);
+  patience_[next.id] = core_->Now() + core_->times().timeout();
+  if (const auto named = named_.find(next.id); named != named_.end()) {
+    named->second.charged = named->second.by.size();
+    for (const Key& by : named->second.by) ++words_[by].waiting;
+  }
+  core_->Ask(
+      next, plan_.question,
+      {.patience = core_->options().times.max_timeout,
+       .max_closer = core_->options().k,
+       .hear = false},
+      [walk = shared_from_this(), next](const auto& reply, const auto& closer) {
+        walk->OnReply(next, reply, closer);
+      });
+}
+
+void Walk::Settle(const Key& id, bool answered) {
+  // It may have been given up before.
+  const bool waited = patience_.erase(id) > 0;
+  const auto named = named_.find(id);
+  if (named == named_.end()) return;
+  for (size_t i = 0; i < named->second.by.size(); ++i) {
+    Word& word = words_[named->second.by[i]];
+    if (answered) word.good = true;
+    if (!waited || i >= named->second.charged) continue;
+    --word.waiting;
+    if (!answered) ++word.failed;
+  }
+}
+
+void Walk::ReviewHeld() {
+  std::vector<Contact> held;
+  held.swap(held_);
+  for (const Contact& contact : held) AskOrHold(contact);
+}
+
+// It has failed, or is too slow to be waited for.
+void Walk::GiveUp(const Key& id) {
+  Settle(id, /*answered=*/false);
+  lookup_.OnFailure(id, core_->Now());
+}
+
+void Walk::Learn(const Key& from, const std::vector<Contact>& closer) {
+  words_.try_emplace(from);
+  for (const Contact& contact : closer) {
+    if (known_.contains(contact.id)) continue;
+    Named& named = named_[contact.id];
+    named.contact = contact;
+    named.by.push_back(from);
+  }
+}
+
 void Walk::OnReply(const Contact& from,
                    const absl::StatusOr<v1::AskReply>& reply,
                    const std::vector<Contact>& closer) {
   if (finished_) return;
-  patience_.erase(from.id);
   Verdict verdict = Verdict::kGoOn;
   if (!reply.ok()) {
     verdict = Verdict::kDistrust;
@@ -55,8 +149,10 @@ void Walk::OnReply(const Contact& from,
   }
   if (core_->stopped()) return;
   if (verdict == Verdict::kDistrust) {
-    lookup_.OnFailure(from.id, core_->Now());
+    GiveUp(from.id);
   } else {
+    Settle(from.id, /*answered=*/true);
+    Learn(from.id, closer);
     lookup_.OnAnswer(from.id, closer, core_->Now());
   }
   if (verdict == Verdict::kStop) lookup_.Stop();
@@ -78,28 +174,39 @@ void Walk::OnTimer() {
   if (finished_) return;
   const absl::Time now = core_->Now();
   if (now >= timer_) timer_ = absl::InfiniteFuture();
-  for (auto it = patience_.begin(); it != patience_.end();) {
-    if (it->second > now) {
-      ++it;
-      continue;
-    }
-    lookup_.OnFailure(it->first, now);
-    it = patience_.erase(it);
+  std::vector<Key> overdue;
+  for (const auto& [id, until] : patience_) {
+    if (until <= now) overdue.push_back(id);
   }
+  for (const Key& id : overdue) GiveUp(id);
   Proceed();
 }
 
 void Walk::Finish() {
   if (finished_) return;
   finished_ = true;
-  const unsigned caps = lookup_.caps();
-  if (caps & Lookup::kCandidates) core_->Count("lookup_cap_candidates");
-  if (caps & Lookup::kQuestions) core_->Count("lookup_cap_questions");
-  if (caps & Lookup::kDeadline) core_->Count("lookup_cap_deadline");
+  Outcome outcome;
+  outcome.closest = lookup_.Closest();
+  outcome.heard = lookup_.Heard();
+  for (const Lookup::Step& step : lookup_.steps()) {
+    if (asked_.contains(step.contact.id)) outcome.path.push_back(step);
+  }
+  outcome.depth = lookup_.depth();
+  outcome.caps = lookup_.caps() | (capped_ ? Lookup::kQuestions : 0);
+  if (outcome.caps & Lookup::kCandidates) core_->Count("lookup_cap_candidates");
+  if (outcome.caps & Lookup::kQuestions) core_->Count("lookup_cap_questions");
+  if (outcome.caps & Lookup::kDeadline) core_->Count("lookup_cap_deadline");
+  // Those that were asked are known by their answers; the others are heard of
+  // now, unless nobody vouches for them.
+  for (const auto& [id, named] : named_) {
+    if (!asked_.contains(id) && TrustIn(id) != Trust::kDrop) {
+      core_->Heard(named.contact);
+    }
+  }
   // What waits for answers still holds this walk: the plan's owner is let go.
   const Plan plan = std::move(plan_);
   plan_ = Plan();
-  plan.done(lookup_);
+  plan.done(std::move(outcome));
 }
 
 Walk::Plan FindNodePlan(NodeCore* core, const Key& target, size_t alpha,

@@ -1,9 +1,11 @@
 #ifndef KOINON_DHT_NODE_WALK_H_
 #define KOINON_DHT_NODE_WALK_H_
 
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -15,13 +17,28 @@
 namespace koinon::dht {
 
 // Drives one Lookup: sends its questions, gives up waiting for slow nodes, and
-// says what each answer held. Owned by what waits for it: answers and timers.
+// says what each answer held.
+//
+// A node's word is trusted for a few of those that it names. Only once one of
+// them has answered are more asked on its word, and if none does, all are
+// dropped: else a few liars, who can invent any number of nodes next to any
+// key, would use up every walk's questions.
+//
+// Owned by what waits for it: answers and timers.
 class Walk : public std::enable_shared_from_this<Walk> {
  public:
   enum class Verdict {
     kGoOn,      // walk on to the nodes that it named
     kDistrust,  // as if it had not answered
     kStop,      // what was looked for is found
+  };
+  // What a walk came to.
+  struct Outcome {
+    std::vector<Contact> closest;    // Lookup::Closest
+    std::vector<Contact> heard;      // Lookup::Heard
+    std::vector<Lookup::Step> path;  // who was asked indeed
+    size_t depth = 0;
+    unsigned caps = Lookup::kNone;
   };
   struct Plan {
     Key target;
@@ -31,14 +48,30 @@ class Walk : public std::enable_shared_from_this<Walk> {
     // Null: walk on. Not called any more once the walk is over.
     std::function<Verdict(const Contact&, const v1::AskReply&)> on_answer;
     // Once, never inside Start.
-    std::function<void(const Lookup&)> done;
+    std::function<void(Outcome)> done;
   };
   static void Start(NodeCore* core, Plan plan);
 
   Walk(NodeCore* core, Plan plan);
 
  private:
+  // What became of those that a node named.
+  struct Word {
+    size_t waiting = 0;
+    size_t failed = 0;
+    bool good = false;  // one has answered
+  };
+  enum class Trust { kAsk, kHold, kDrop };
+
   void Proceed();
+  void AskOrHold(const Contact& next);
+  void Send(const Contact& next);
+  void GiveUp(const Key& id);
+  void Settle(const Key& id, bool answered);
+  // What the words of those that named it are worth together.
+  Trust TrustIn(const Key& id) const;
+  void Learn(const Key& from, const std::vector<Contact>& closer);
+  void ReviewHeld();
   void OnReply(const Contact& from, const absl::StatusOr<v1::AskReply>& reply,
                const std::vector<Contact>& closer);
   void SetTimer();
@@ -49,6 +82,18 @@ class Walk : public std::enable_shared_from_this<Walk> {
   Plan plan_;
   Lookup lookup_;
   std::map<Key, absl::Time> patience_;  // until when each is waited for
+  std::map<Key, Word> words_;           // by who named
+  struct Named {
+    Contact contact;
+    std::vector<Key> by;
+    size_t charged = 0;  // the first so many of `by` wait for its answer
+  };
+  std::map<Key, Named> named_;  // those that nobody but others know
+  std::set<Key> known_;         // the seeds
+  std::set<Key> asked_;
+  std::vector<Contact> held_;
+  const size_t max_questions_;
+  bool capped_ = false;
   absl::Time timer_ = absl::InfiniteFuture();
   bool finished_ = false;
 };

@@ -217,7 +217,7 @@ void SimulatedNetwork::State::Arrive(uint64_t call, SimulatedHost* from,
 void SimulatedNetwork::State::SendBack(uint64_t call, SimulatedHost* from,
                                        SimulatedHost* to,
                                        absl::StatusOr<v1::AskReply> reply) {
-  if (from->crashed()) return;
+  if (from->crashed() || absl::IsCancelled(reply.status())) return;
   if (reply.ok()) *reply->mutable_sender() = ContactToProto(from->contact());
   log.Add(now, EventKind::kAnswerSent, from->index(), call,
           reply.ok() ? reply->ByteSizeLong() : 0);

@@ -31,7 +31,8 @@ class SimulatedNetwork {
   explicit SimulatedNetwork(Options options);
   ~SimulatedNetwork();
 
-  // What answers at an address.
+  // What answers at an address. CANCELLED is silence; another error is sent
+  // back.
   using Answer = std::function<absl::StatusOr<v1::AskReply>(
       const Contact& from, const v1::AskRequest& question)>;
 

@@ -111,6 +111,19 @@ TEST(SimulatedNetwork, Ask_AnotherNodeAtTheAddress_IsUnauthenticated) {
   EXPECT_OK(AskNow(&network, a, wrong));
 }
 
+TEST(SimulatedNetwork, Answer_AnErrorIsSentBackAndCancelledIsSilence) {
+  SimulatedNetwork network({});
+  auto* a = network.AddHost(ContactOf(1));
+  auto* b = network.AddHost(ContactOf(2));
+  absl::Status answer = absl::ResourceExhaustedError("busy");
+  b->Serve([&](const auto&, const auto&) { return answer; });
+  EXPECT_THAT(AskNow(&network, a, b->contact()),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  answer = absl::CancelledError();
+  EXPECT_THAT(AskNow(&network, a, b->contact()),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+}
+
 TEST(SimulatedNetwork, Crash_EndsAnswersAndTimersForEver) {
   SimulatedNetwork network({});
   auto* a = network.AddHost(ContactOf(1));

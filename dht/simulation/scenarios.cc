@@ -1,0 +1,230 @@
+#include "dht/simulation/scenarios.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/digest.h"
+#include "dht/records/signed.h"
+
+namespace koinon::dht {
+namespace {
+
+// Of the k that are truly closest, without `asker`, how many were found.
+size_t Recalled(const SimulatedFleet& fleet, size_t asker, const Key& target,
+                const std::vector<Contact>& found, size_t k, bool* nearest) {
+  std::set<Key> ids;
+  for (const Contact& contact : found) ids.insert(contact.id);
+  size_t recalled = 0;
+  size_t wanted = 0;
+  for (const size_t i : fleet.TrueClosest(target, k + 1)) {
+    if (i == asker || wanted == k) continue;
+    const bool hit = ids.contains(fleet.contact(i).id);
+    if (wanted++ == 0) *nearest = hit;
+    recalled += hit;
+  }
+  return recalled;
+}
+
+}  // namespace
+
+Quantiles QuantilesOf(std::vector<double> values) {
+  if (values.empty()) return {};
+  std::sort(values.begin(), values.end());
+  return {values[(values.size() - 1) / 2],
+          values[(values.size() - 1) * 19 / 20]};
+}
+
+LookupFigures LookUpAtRandom(SimulatedFleet* fleet, size_t lookups) {
+  const size_t k = Node::Options().k;
+  LookupFigures figures;
+  std::vector<double> depth, questions, milliseconds;
+  size_t recalled = 0;
+  for (size_t i = 0; i < lookups; ++i) {
+    const size_t asker = fleet->Any();
+    const Key target = Sha256Of(absl::StrCat("place ", i));
+    const absl::Time start = fleet->network().Now();
+    const auto closest = fleet->FindClosest(asker, target);
+    ++figures.lookups;
+    if (!closest.ok()) continue;
+    bool nearest = false;
+    recalled += Recalled(*fleet, asker, target, closest->nodes, k, &nearest);
+    figures.closest_found += nearest;
+    depth.push_back(closest->depth);
+    questions.push_back(closest->path.size());
+    milliseconds.push_back(
+        absl::ToDoubleMilliseconds(fleet->network().Now() - start));
+  }
+  figures.recall = static_cast<double>(recalled) / (lookups * k);
+  figures.depth = QuantilesOf(depth);
+  figures.questions = QuantilesOf(questions);
+  figures.milliseconds = QuantilesOf(milliseconds);
+  const std::vector<size_t> alive = fleet->AliveHonest();
+  for (const size_t i : alive) {
+    figures.table += static_cast<double>(fleet->node(i).table().size()) /
+                     static_cast<double>(alive.size());
+  }
+  return figures;
+}
+
+size_t Library::Put(size_t records, size_t size_bytes) {
+  size_t stored = 0;
+  for (size_t i = 0; i < records; ++i) {
+    v1::Record record = SimulatedRecord(seed_, keys_.size(), size_bytes);
+    keys_.push_back(ImmutableKey(record.immutable()));
+    stored += fleet_->Put(fleet_->Any(), keys_.back(), std::move(record)).ok();
+  }
+  return stored;
+}
+
+GetFigures Library::Get(size_t gets) {
+  GetFigures figures;
+  std::vector<double> milliseconds, questions;
+  for (size_t i = 0; i < gets; ++i) {
+    const Key& key = keys_[fleet_->random().NextBelow(keys_.size())];
+    const absl::Time start = fleet_->network().Now();
+    const auto result = fleet_->Get(fleet_->Any(), key);
+    ++figures.gets;
+    milliseconds.push_back(
+        absl::ToDoubleMilliseconds(fleet_->network().Now() - start));
+    if (!result.ok()) continue;
+    ++figures.found;
+    figures.on_first_path += result->paths == 1;
+    figures.wrong += ImmutableKey(result->opened.value) != key;
+    for (const auto& [reason, count] : result->rejections) {
+      figures.refused += count;
+    }
+    questions.push_back(result->path.size());
+  }
+  figures.milliseconds = QuantilesOf(milliseconds);
+  figures.questions = QuantilesOf(questions);
+  return figures;
+}
+
+SimulatedFleet::Options LargeNetwork(uint64_t seed, size_t nodes) {
+  SimulatedFleet::Options options;
+  options.seed = seed;
+  options.nodes = nodes;
+  options.node.routing.full_table = 0;
+  return options;
+}
+
+LookupFigures LookupScenario(uint64_t seed, size_t nodes, size_t lookups) {
+  SimulatedFleet fleet(LargeNetwork(seed, nodes));
+  fleet.Start();
+  return LookUpAtRandom(&fleet, lookups);
+}
+
+GetFigures HalfDeadScenario(uint64_t seed, size_t nodes, size_t records,
+                            size_t gets) {
+  SimulatedFleet fleet(LargeNetwork(seed, nodes));
+  fleet.Start();
+  Library library(&fleet, seed);
+  library.Put(records);
+  std::vector<size_t> alive = fleet.AliveHonest();
+  fleet.random().Shuffle(&alive);
+  for (size_t i = 0; i < alive.size() / 2; ++i) fleet.Kill(alive[i]);
+  return library.Get(gets);
+}
+
+GetFigures LiarScenario(uint64_t seed, size_t nodes, double liars,
+                        size_t records, size_t gets) {
+  SimulatedFleet::Options options = LargeNetwork(seed, nodes);
+  options.liars = liars;
+  SimulatedFleet fleet(options);
+  fleet.Start();
+  Library library(&fleet, seed);
+  library.Put(records);
+  return library.Get(gets);
+}
+
+SmallFleetFigures SmallFleetScenario(uint64_t seed, size_t nodes,
+                                     size_t records, size_t gets) {
+  SimulatedFleet::Options options;
+  options.seed = seed;
+  options.nodes = nodes;
+  SimulatedFleet fleet(options);
+  fleet.Start();
+  SmallFleetFigures figures;
+  figures.nodes = nodes;
+  for (size_t i = 0; i < nodes; ++i) {
+    figures.table += static_cast<double>(fleet.node(i).table().size()) /
+                     static_cast<double>(nodes);
+  }
+  Library library(&fleet, seed);
+  std::vector<double> milliseconds;
+  for (size_t i = 0; i < records; ++i) {
+    const absl::Time start = fleet.network().Now();
+    figures.stored += library.Put(1);
+    milliseconds.push_back(
+        absl::ToDoubleMilliseconds(fleet.network().Now() - start));
+  }
+  figures.puts = records;
+  figures.put_milliseconds = QuantilesOf(milliseconds);
+  figures.gets = library.Get(gets);
+  for (size_t i = 0; i < gets; ++i) {
+    const auto result =
+        fleet.Get(fleet.Any(), library.keys()[i % library.keys().size()]);
+    figures.one_step_gets +=
+        result.ok() &&
+        std::all_of(result->path.begin(), result->path.end(),
+                    [](const Lookup::Step& step) { return step.depth == 1; });
+  }
+  return figures;
+}
+
+FloodFigures FloodScenario(uint64_t seed, size_t nodes) {
+  SimulatedFleet::Options options = LargeNetwork(seed, nodes);
+  options.store.max_keys_per_writer = 50;
+  options.store.max_bytes_per_writer = 50 << 10;
+  options.store.max_bytes = 1 << 20;
+  SimulatedFleet fleet(options);
+  fleet.Start();
+  FloodFigures figures;
+  figures.bound_bytes = options.store.max_bytes;
+  // Of the flood's records, each node is given the share k/nodes.
+  const size_t quota = options.store.max_keys_per_writer * nodes / 20;
+  const size_t writer = fleet.Any();
+  Library library(&fleet, seed);
+  for (size_t i = 0; i < 10 * quota; ++i) {
+    v1::Record record = SimulatedRecord(~seed, i, 200);
+    const Key key = ImmutableKey(record.immutable());
+    // Answers are not waited for: as fast as it can.
+    fleet.node(writer).Put(key, std::move(record), [](const auto&) {});
+    ++figures.flooded;
+    if (i % 50 == 0) {
+      ++figures.puts;
+      figures.stored += library.Put(1);
+    }
+  }
+  fleet.network().RunFor(absl::Seconds(30));
+  const GetFigures gets = library.Get(2 * figures.puts);
+  figures.gets = gets.gets;
+  figures.found = gets.found;
+  for (size_t i = 0; i < nodes; ++i) {
+    const Node::Status status = fleet.node(i).status();
+    const auto refused = status.counters.find("refused_quota");
+    if (refused != status.counters.end()) figures.refused += refused->second;
+    figures.most_bytes =
+        std::max(figures.most_bytes, status.store.record_bytes);
+  }
+  return figures;
+}
+
+std::string LogOfABusyFleet(uint64_t seed, size_t nodes) {
+  SimulatedFleet::Options options = LargeNetwork(seed, nodes);
+  options.liars = 0.1;
+  options.network.loss = 0.01;
+  SimulatedFleet fleet(options);
+  fleet.Start();
+  Library library(&fleet, seed);
+  library.Put(5);
+  fleet.Kill(fleet.Any());
+  fleet.Add();
+  fleet.network().RunFor(absl::Minutes(1));
+  library.Get(10);
+  return fleet.network().log_digest();
+}
+
+}  // namespace koinon::dht
