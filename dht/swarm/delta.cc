@@ -154,11 +154,12 @@ absl::Status CheckHeader(const uint8_t* header, int64_t size_bytes) {
 // Reads a delta's blocks, in order.
 class BlockReader {
  public:
-  BlockReader(const File& delta, uint64_t delta_bytes)
+  // `most`: bytes in a block.
+  BlockReader(const File& delta, uint64_t delta_bytes, size_t most)
       : delta_(delta),
         delta_bytes_(delta_bytes),
         context_(ZSTD_createDCtx()),
-        packed_(kBlockBytes) {
+        packed_(most) {
     KOINON_CHECK(context_ != nullptr);
   }
 
@@ -225,8 +226,9 @@ absl::StatusOr<std::optional<int64_t>> WriteDelta(const File& from,
 
   const std::unique_ptr<ZSTD_CCtx, FreeCompressor> context(ZSTD_createCCtx());
   KOINON_CHECK(context != nullptr);
-  std::vector<uint8_t> a(kBlockBytes), b(kBlockBytes), planes(kBlockBytes);
-  std::vector<uint8_t> packed(kLengthBytes + ZSTD_compressBound(kBlockBytes));
+  const size_t most = std::min<uint64_t>(kBlockBytes, size);
+  std::vector<uint8_t> a(most), b(most), planes(most);
+  std::vector<uint8_t> packed(kLengthBytes + ZSTD_compressBound(most));
   uint64_t written = kHeaderBytes;
   for (uint64_t at = 0; at < size; at += kBlockBytes) {
     const size_t part = std::min<uint64_t>(kBlockBytes, size - at);
@@ -253,9 +255,10 @@ absl::Status ApplyDelta(
   ABSL_RETURN_IF_ERROR(delta.ReadAt(0, sizeof(header), header));
   ABSL_RETURN_IF_ERROR(CheckHeader(header, size_bytes));
 
-  BlockReader blocks(delta, delta_bytes);
-  std::vector<uint8_t> a(kBlockBytes), b(kBlockBytes), planes(kBlockBytes);
   const uint64_t size = size_bytes;
+  const size_t most = std::min<uint64_t>(kBlockBytes, size);
+  BlockReader blocks(delta, delta_bytes, most);
+  std::vector<uint8_t> a(most), b(most), planes(most);
   for (uint64_t at = 0; at < size; at += kBlockBytes) {
     const size_t part = std::min<uint64_t>(kBlockBytes, size - at);
     if (const absl::Status status = blocks.Next(part, planes.data());

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "dht/swarm/origin_patience.h"
 #include "dht/swarm/piece_rarity.h"
 
 namespace koinon::dht {
@@ -21,8 +22,6 @@ constexpr double kNewest = 0.2;
 // What has been under way for so many times what pieces take may be asked of a
 // source that has nothing else to give.
 constexpr double kSlowFactor = 2;
-// The wait before an origin is asked for any again grows to so many patiences.
-constexpr int kLongestWait = 8;
 // In flight from each source.
 constexpr int64_t kInFlightBytes = 2 << 20;
 constexpr int64_t kLeastInFlight = 2;
@@ -57,11 +56,7 @@ struct PiecePicker::State {
 
     // Of an origin.
     uint32_t any = 0;  // asked for and not begun
-    bool dry = false;  // gives out no more
-    bool probed = false;
-    absl::Duration wait;
-    absl::Time stepped;  // when it was last asked though dry, or answered that
-    size_t lonely = 0;   // last resorts at a time; none but it gives anything
+    OriginPatience patience{absl::ZeroDuration()};
   };
 
   // The requests for a piece that are not late.
@@ -225,7 +220,7 @@ struct PiecePicker::State {
   void AskOrigin(Source id, SourceState* source, absl::Time now, Wants* wants) {
     const size_t under_way = source->any + source->requests.size();
     if (under_way >= source->window) return;
-    if (!source->dry) {
+    if (!source->patience.dry()) {
       const size_t unasked = rarity.open();
       if (source->any >= unasked) return;
       wants->any = static_cast<uint32_t>(
@@ -233,52 +228,37 @@ struct PiecePicker::State {
       source->any += wants->any;
       return;
     }
-    if (source->lonely == 0 && !MayStep(*source, now)) return;
-    if (source->lonely == 0 && (!source->probed || !Starving(now))) {
-      source->probed = true;
-      source->stepped = now;
-      wants->any = source->any = 1;
-      return;
+    if (source->any > 0) return;
+    switch (
+        source->patience.Next(now, Starving(now), rarity.AnyUnavailable())) {
+      case OriginPatience::Step::kWait:
+        return;
+      case OriginPatience::Step::kAny:
+        wants->any = source->any = 1;
+        return;
+      case OriginPatience::Step::kCertain:
+        break;
     }
-    const size_t count = std::max<size_t>(source->lonely, 1);
+    const size_t count = source->patience.certain();
     if (under_way >= count) return;
     wants->pieces = Rarest(nullptr, *source, count - under_way);
     wants->last_resort = !wants->pieces.empty();
     for (uint32_t piece : wants->pieces) Ask(id, source, piece, now, true);
-    source->stepped = now;
   }
-
-  // ---- An origin that gives out no more ----
 
   // Nothing is on its way.
   bool Starving(absl::Time now) const {
     return on_time == 0 && now - last_progress >= options.last_resort_patience;
   }
 
-  // Whether an origin that is dry may be asked again.
-  bool MayStep(const SourceState& source, absl::Time now) const {
-    if (source.any > 0 || now - source.stepped < source.wait) return false;
-    return Starving(now) || rarity.AnyUnavailable();
-  }
-
-  void WaitLonger(SourceState* source, absl::Time now) {
-    source->lonely = 0;
-    source->stepped = now;
-    source->wait =
-        std::min(2 * source->wait, kLongestWait * options.last_resort_patience);
-  }
-
   // A piece came; from an origin, or from a peer.
-  void EaseOrigins(Source from, bool last_resort) {
+  void TellOrigins(Source from, bool last_resort) {
     for (auto& [id, source] : sources) {
       if (!source.origin) continue;
       if (id != from) {
-        source.lonely = 0;
-        source.probed = false;
-        source.wait = options.last_resort_patience;
+        source.patience.OnPeerGave();
       } else if (last_resort) {
-        source.lonely = std::min(source.lonely + 1, source.window);
-        source.wait = options.last_resort_patience;
+        source.patience.OnLastResort(source.window);
       }
     }
   }
@@ -340,8 +320,7 @@ void PiecePicker::AddSource(Source id, bool origin) {
   source.origin = origin;
   if (!origin) source.has.resize(state_->rarity.words());
   source.window = state_->options.in_flight_per_source;
-  source.wait = state_->options.last_resort_patience;
-  source.stepped = absl::InfinitePast();
+  source.patience = OriginPatience(state_->options.last_resort_patience);
 }
 
 void PiecePicker::RemoveSource(Source id) {
@@ -401,7 +380,7 @@ bool PiecePicker::OnPiece(Source id, uint32_t piece, absl::Time now) {
   s.have.Set(piece);
   s.rarity.Arrived(piece);
   s.last_progress = now;
-  s.EaseOrigins(id, last_resort);
+  s.TellOrigins(id, last_resort);
   for (auto& [other_id, other] : s.sources) {
     if (s.Drop(&other, piece)) other.cancel.push_back(piece);
   }
@@ -423,7 +402,7 @@ void PiecePicker::OnStarted(Source id, uint32_t piece, absl::Time now) {
   }
   if (source->any == 0) return;  // cancelled, or never asked for
   --source->any;
-  source->dry = false;
+  source->patience.OnStarted();
   if (!s.have.Has(piece)) s.Ask(id, source, piece, now, false);
 }
 
@@ -431,26 +410,18 @@ void PiecePicker::OnRefused(Source id, uint32_t piece, absl::Time now) {
   State::SourceState* source = state_->Find(id);
   if (source == nullptr) return;
   const bool asked = state_->Drop(source, piece);
-  if (source->origin) {
-    if (!asked) return;
-    source->lonely = 0;
-    source->stepped = now;
-  } else {
+  if (!source->origin) {
     state_->Loses(id, source, piece);
+  } else if (asked) {
+    source->patience.OnRefused(now);
   }
 }
 
 void PiecePicker::OnNoneForYou(Source id, absl::Time now) {
   State::SourceState* source = state_->Find(id);
   if (source == nullptr || !source->origin) return;
-  const PiecePicker::Options& options = state_->options;
-  if (source->dry && !state_->Starving(now)) {
-    source->wait =
-        std::min(2 * source->wait, kLongestWait * options.last_resort_patience);
-  }
   source->any = 0;
-  source->dry = true;
-  source->stepped = now;
+  source->patience.OnNone(now, state_->Starving(now));
 }
 
 void PiecePicker::OnLied(Source id, absl::Time now) {
@@ -490,8 +461,8 @@ absl::Time PiecePicker::next_deadline(absl::Time now) const {
   };
   if (!s.watches.empty()) at(s.watches.front().asked + s.late_after);
   for (const auto& [id, source] : s.sources) {
-    if (!source.origin || !source.dry) continue;
-    at(source.stepped + source.wait);
+    if (!source.origin || !source.patience.dry()) continue;
+    at(source.patience.deadline());
     at(s.last_progress + s.options.last_resort_patience);
   }
   for (const auto& [id, record] : s.records) at(record.until);
