@@ -9,7 +9,7 @@ namespace koinon {
 // Peers of another major version are refused; a larger minor version only adds.
 inline constexpr absl::string_view kSoftwareVersion = "0.1.0";
 inline constexpr int kProtocolMajor = 1;
-inline constexpr int kProtocolMinor = 0;
+inline constexpr int kProtocolMinor = 1;
 
 }  // namespace koinon
 

@@ -35,6 +35,7 @@ struct Flags {
   double handshake_seconds = 10;
   double upload_patience_seconds = 30;
   double drain_seconds = 30;
+  double manifest_days = 30;
   std::string port_file;
   std::string log_format = "text";
   std::string log_level = "info";
@@ -108,6 +109,26 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--keep-versions", spec.keep_versions,
                   "Newest versions of each job to keep; 0: all")
       ->capture_default_str();
+  app->add_option("--keep-every", spec.keep_every,
+                  "And every so-manieth version; 0: none")
+      ->capture_default_str();
+  app->add_option("--delta-min-bytes", spec.delta_min_bytes,
+                  "Versions of at least so many bytes get a difference to the "
+                  "one before; 0: none")
+      ->capture_default_str();
+  app->add_option("--manifest-days", flags->manifest_days,
+                  "How long a version's signature stands before it is renewed")
+      ->capture_default_str();
+  app->add_option("--peer-address", spec.peer_address,
+                  "HOST:PORT at which other nodes reach this one; where it "
+                  "listens, unless that is every address");
+  app->add_option("--bootstrap", spec.bootstrap,
+                  "HOST:PORT of a node of the DHT; repeatable")
+      ->allow_extra_args(false);
+  app->add_option("--recover", spec.recover,
+                  "A job that the journal has lost, to be had from the DHT; "
+                  "repeatable")
+      ->allow_extra_args(false);
   app->add_option("--threads", spec.threads, "For aggregation")
       ->capture_default_str();
   app->add_option("--instruction-set", spec.instruction_set,
@@ -128,7 +149,8 @@ void AddFlags(CLI::App* app, Flags* flags) {
       "    --tls-cert certs/server.pem --tls-key certs/server.key --tls-ca "
       "certs/ca.pem\n"
       "  koinon-coordinator --state-dir state --insecure    # loopback, "
-      "plaintext");
+      "plaintext\n"
+      "  koinon-coordinator ... --recover digits --bootstrap ward-a:7171");
 }
 
 // One arena and a low mmap threshold: a chunk's memory goes back to the system
@@ -145,6 +167,7 @@ int Run(const Flags& flags) {
   spec.handshake_timeout = absl::Seconds(flags.handshake_seconds);
   spec.upload_patience = absl::Seconds(flags.upload_patience_seconds);
   spec.drain_patience = absl::Seconds(flags.drain_seconds);
+  spec.manifest_lifetime = flags.manifest_days * absl::Hours(24);
   const absl::Status valid = spec.Validate();
   if (!valid.ok()) {
     std::cerr << "koinon-coordinator: " << valid.message() << "\n";

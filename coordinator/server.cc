@@ -17,15 +17,25 @@
 #include "base/log.h"
 #include "base/rpc_server.h"
 #include "base/status_macros.h"
+#include "base/trust.h"
+#include "coordinator/distribution/distributor.h"
+#include "coordinator/distribution/own_node.h"
+#include "coordinator/distribution/peer_network.h"
+#include "coordinator/distribution/recovery.h"
+#include "coordinator/distribution/sign_versions.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/models/catalog.h"
+#include "coordinator/models/manifest_signer.h"
 #include "coordinator/models/model_store.h"
+#include "coordinator/server_spec.h"
 #include "coordinator/service/client_service.h"
 #include "coordinator/service/model_chunks.h"
 #include "coordinator/service/worker_service.h"
 #include "coordinator/spool/spool.h"
 #include "coordinator/uploads/upload_desk.h"
+#include "dht/peer.h"
 #include "grpcpp/grpcpp.h"
+#include "proto/dht.grpc.pb.h"
 
 namespace koinon::coordinator {
 namespace {
@@ -34,6 +44,8 @@ namespace {
 // job or a Hello with many held updates is smaller than this too.
 constexpr size_t kMessageOverheadBytes = 1 << 20;
 constexpr uint64_t kStreamChargeBytes = uint64_t{2} << 20;
+// Streams at once on which versions are fetched from here; others find peers.
+constexpr size_t kMaxFetches = 256;
 constexpr absl::Duration kGrpcShutdown = absl::Seconds(2);
 
 uint64_t DrawSeed() {
@@ -72,95 +84,7 @@ class DirLock {
   const int fd_;
 };
 
-// INVALID_ARGUMENT for a name that is none, or is not this processor's.
-absl::StatusOr<aggregation::InstructionSet> ParseInstructionSet(
-    const std::string& name) {
-  auto set = aggregation::InstructionSetFromName(name);
-  if (set.ok()) set = aggregation::ResolveInstructionSet(*set);
-  if (set.ok()) return set;
-  return absl::InvalidArgumentError(
-      absl::StrCat("--instruction-set: ", set.status().message()));
-}
-
 }  // namespace
-
-absl::Status Server::Spec::Validate() const {
-  // Beyond it, sums of such bounds would not be numbers any more.
-  constexpr int64_t kMost = int64_t{1} << 50;
-  const auto positive = [kMost](absl::string_view flag, int64_t value) {
-    if (value > 0 && value <= kMost) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat("--", flag, " is ", value, ", expected 1 to ", kMost));
-  };
-  constexpr int kMostThreads = 1024;
-  constexpr size_t kMostStreams = 1 << 20;
-  if (threads > kMostThreads) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--threads is ", threads, ", expected at most ", kMostThreads));
-  }
-  if (max_streams_per_connection > kMostStreams) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--max-streams-per-connection is ", max_streams_per_connection,
-        ", expected at most ", kMostStreams));
-  }
-  ABSL_ASSIGN_OR_RETURN(const auto address, ParseHostPort(listen));
-  ABSL_RETURN_IF_ERROR(ValidateId("--federation", federation));
-  if (state_dir.empty()) {
-    return absl::InvalidArgumentError("--state-dir is required");
-  }
-  if (tls.empty() && !insecure) {
-    return absl::InvalidArgumentError(
-        "--tls-cert, --tls-key and --tls-ca are required (koinon certs makes "
-        "them); plaintext has to be asked for with --insecure");
-  }
-  if (!tls.empty() && insecure) {
-    return absl::InvalidArgumentError(
-        "--insecure contradicts --tls-cert, --tls-key and --tls-ca");
-  }
-  for (const auto& [flag, value] : std::vector<std::pair<const char*, int64_t>>{
-           {"max-connections", static_cast<int64_t>(max_connections)},
-           {"max-streams-per-connection",
-            static_cast<int64_t>(max_streams_per_connection)},
-           {"max-workers", static_cast<int64_t>(max_workers)},
-           {"max-jobs", static_cast<int64_t>(max_jobs)},
-           {"max-watchers", static_cast<int64_t>(max_watchers)},
-           {"max-model-bytes", max_model_bytes},
-           {"max-spool-bytes", static_cast<int64_t>(max_spool_bytes)},
-           {"upload-window-bytes", static_cast<int64_t>(upload_window_bytes)},
-           {"threads", threads}}) {
-    ABSL_RETURN_IF_ERROR(positive(flag, value));
-  }
-  ABSL_RETURN_IF_ERROR(ParseInstructionSet(instruction_set).status());
-  constexpr int64_t kMinChunk = 4 << 10, kMaxChunk = 16 << 20;
-  if (chunk_bytes < kMinChunk || chunk_bytes > kMaxChunk) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--chunk-bytes is ", chunk_bytes, ", expected ", kMinChunk,
-                     " to ", kMaxChunk));
-  }
-  if (keep_versions < 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--keep-versions is ", keep_versions, ", expected at least 0"));
-  }
-  constexpr absl::Duration kLongest = absl::Hours(24);
-  for (const auto& [flag, value] :
-       std::vector<std::pair<const char*, absl::Duration>>{
-           {"lease-seconds", lease},
-           {"handshake-seconds", handshake_timeout},
-           {"upload-patience-seconds", upload_patience}}) {
-    if (value <= absl::ZeroDuration() || value > kLongest) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--", flag, " is ", absl::ToDoubleSeconds(value),
-                       ", expected more than 0 and at most ",
-                       absl::ToDoubleSeconds(kLongest)));
-    }
-  }
-  if (drain_patience < absl::ZeroDuration() || drain_patience > kLongest) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--drain-seconds is ", absl::ToDoubleSeconds(drain_patience),
-        ", expected 0 to ", absl::ToDoubleSeconds(kLongest)));
-  }
-  return absl::OkStatus();
-}
 
 // Members are destroyed in the reverse order: what uses goes before what is
 // used.
@@ -171,6 +95,11 @@ struct Server::State {
   std::unique_ptr<Journal> journal;
   std::unique_ptr<Spool> spool;
   std::unique_ptr<ModelStore> store;
+  std::unique_ptr<FederationTrust> authority;  // null in plaintext
+  std::unique_ptr<dht::Peer> peer;
+  std::unique_ptr<ManifestSigner> signer;
+  std::unique_ptr<PeerNetwork> network;  // null without a DHT
+  std::unique_ptr<Distributor> distributor;
   ModelCatalog catalog;
   std::unique_ptr<ModelChunks> chunks;
   std::unique_ptr<UploadDesk> desk;
@@ -182,8 +111,17 @@ struct Server::State {
   bool stopped = false;
 
   absl::Status OpenState();
+  OwnNodeSpec NodeSpec() const {
+    return {spec.federation, spec.tls, spec.state_dir};
+  }
+  absl::Status MakeNode();
+  absl::Status Recover(JournalContents* contents);
+  absl::Status SignVersions(JournalContents* contents);
+  absl::Status CommitAtStart(const std::vector<Mutation>& rows,
+                             JournalContents* contents);
   absl::Status StartEngine(const JournalContents& contents);
   absl::Status Serve(std::shared_ptr<grpc::ServerCredentials> credentials);
+  absl::Status JoinOthers();
   void Stop();
 };
 
@@ -196,13 +134,16 @@ absl::Status Server::State::OpenState() {
     ABSL_ASSIGN_OR_RETURN(journal, OpenSqliteJournal(absl::StrCat(
                                        spec.state_dir, "/journal.db")));
   }
-  ABSL_ASSIGN_OR_RETURN(const JournalContents contents, journal->Load());
+  ABSL_ASSIGN_OR_RETURN(JournalContents contents, journal->Load());
   ABSL_ASSIGN_OR_RETURN(
       spool, Spool::Open(env, absl::StrCat(spec.state_dir, "/spool.bin"),
                          {.max_bytes = spec.max_spool_bytes},
                          Engine::TakenExtents(contents)));
   store = std::make_unique<ModelStore>(
       env, absl::StrCat(spec.state_dir, "/models"), spec.chunk_bytes);
+  ABSL_RETURN_IF_ERROR(MakeNode());
+  ABSL_RETURN_IF_ERROR(Recover(&contents));
+  ABSL_RETURN_IF_ERROR(SignVersions(&contents));
   chunks = std::make_unique<ModelChunks>(store.get(), spec.model_cache_bytes);
   desk = std::make_unique<UploadDesk>(
       spool.get(),
@@ -210,6 +151,75 @@ absl::Status Server::State::OpenState() {
                           .stream_charge_bytes = kStreamChargeBytes,
                           .patience = spec.upload_patience});
   return StartEngine(contents);
+}
+
+absl::Status Server::State::MakeNode() {
+  Env* const env = options.env;
+  ABSL_ASSIGN_OR_RETURN(authority, LoadAuthority(env, NodeSpec()));
+  ABSL_ASSIGN_OR_RETURN(
+      dht::Peer::Options peer_options,
+      MakePeerOptions(env, NodeSpec(), authority.get(), options.clock->Now()));
+  peer_options.state_dir = absl::StrCat(spec.state_dir, "/dht");
+  peer_options.is_origin = true;
+  peer_options.cross_site = true;  // a coordinator is of every site
+  peer_options.max_upload_streams = kMaxFetches;
+  peer_options.clock = options.clock;
+  const bool has_node = peer_options.has_node;
+  ABSL_ASSIGN_OR_RETURN(peer, dht::Peer::Create(std::move(peer_options)));
+  // Who is asked here for what the server wrote gets what it wrote.
+  peer->AddPinned(peer->local().key.public_key());
+  signer = std::make_unique<ManifestSigner>(&peer->local(), options.clock,
+                                            spec.manifest_lifetime);
+  if (has_node) network = std::make_unique<PeerNetwork>(peer.get());
+  distributor = std::make_unique<Distributor>(
+      Distributor::Options(), store.get(), peer->board(), network.get(),
+      &peer->local(), options.clock);
+  return absl::OkStatus();
+}
+
+absl::Status Server::State::CommitAtStart(const std::vector<Mutation>& rows,
+                                          JournalContents* contents) {
+  if (rows.empty()) return absl::OkStatus();
+  ABSL_RETURN_IF_ERROR(journal->Commit(rows));
+  ABSL_ASSIGN_OR_RETURN(*contents, journal->Load());
+  return absl::OkStatus();
+}
+
+// By a node of its own that only asks: this one does not serve before it knows
+// its jobs.
+absl::Status Server::State::Recover(JournalContents* contents) {
+  if (spec.recover.empty()) return absl::OkStatus();
+  if (network == nullptr) {
+    return absl::FailedPreconditionError(
+        "--recover: there is no DHT, because the certificate carries no node");
+  }
+  if (spec.insecure) {
+    LogWarning("plaintext: a job is recovered from whoever says it has it");
+  }
+  ABSL_ASSIGN_OR_RETURN(dht::Peer::Options asking_options,
+                        MakePeerOptions(options.env, NodeSpec(),
+                                        authority.get(), options.clock->Now()));
+  asking_options.leech_only = true;
+  asking_options.cross_site = true;
+  asking_options.clock = options.clock;
+  ABSL_ASSIGN_OR_RETURN(const auto asking,
+                        dht::Peer::Create(std::move(asking_options)));
+  asking->Start("", spec.bootstrap);
+  JobRecovery::Options recovery_options;
+  recovery_options.max_model_bytes = spec.max_model_bytes;
+  JobRecovery recovery(recovery_options, asking.get(), store.get(),
+                       signer.get(), options.clock);
+  for (const std::string& job : spec.recover) {
+    ABSL_ASSIGN_OR_RETURN(const std::vector<Mutation> rows,
+                          recovery.Recover(job, *contents));
+    ABSL_RETURN_IF_ERROR(CommitAtStart(rows, contents));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::State::SignVersions(JournalContents* contents) {
+  return CommitAtStart(coordinator::SignVersions(*contents, *store, *signer),
+                       contents);
 }
 
 absl::Status Server::State::StartEngine(const JournalContents& contents) {
@@ -222,12 +232,16 @@ absl::Status Server::State::StartEngine(const JournalContents& contents) {
   engine_options.max_watchers = spec.max_watchers;
   engine_options.max_model_bytes = spec.max_model_bytes;
   engine_options.max_spool_bytes = spec.max_spool_bytes;
-  engine_options.keep_versions = spec.keep_versions;
+  engine_options.keep = {.newest = spec.keep_versions,
+                         .every = spec.keep_every};
   engine_options.registry = {.lease = spec.lease,
                              .max_workers = spec.max_workers};
   engine_options.threads = spec.threads;
   ABSL_ASSIGN_OR_RETURN(engine_options.publish.aggregator.instruction_set,
                         ParseInstructionSet(spec.instruction_set));
+  engine_options.publish.signer = signer.get();
+  engine_options.publish.delta_min_bytes = spec.delta_min_bytes;
+  engine_options.outlet = distributor.get();
   engine_options.draw_seed = options.draw_seed ? options.draw_seed : DrawSeed;
   engine_options.on_fatal = options.on_fatal;
   engine = std::make_unique<Engine>(std::move(engine_options), options.clock,
@@ -255,11 +269,19 @@ absl::Status Server::State::Serve(
   rpc_options.handshake_timeout = spec.handshake_timeout;
   rpc_options.keepalive = spec.lease;
   ABSL_ASSIGN_OR_RETURN(
-      rpc,
-      RpcServer::Start(
-          std::move(rpc_options),
-          {{worker_service.get(), v1::WorkerService::service_full_name()},
-           {client_service.get(), v1::ClientService::service_full_name()}}));
+      rpc, RpcServer::Start(
+               std::move(rpc_options),
+               {{worker_service.get(), v1::WorkerService::service_full_name()},
+                {client_service.get(), v1::ClientService::service_full_name()},
+                {peer->service(), v1::PeerService::service_full_name()}}));
+  return JoinOthers();
+}
+
+absl::Status Server::State::JoinOthers() {
+  ABSL_ASSIGN_OR_RETURN(const auto address, ParseHostPort(spec.listen));
+  peer->Start(OwnAddress(spec.peer_address, address.first, rpc->port()),
+              spec.bootstrap);
+  distributor->Start();
   return absl::OkStatus();
 }
 
@@ -267,6 +289,9 @@ void Server::State::Stop() {
   if (std::exchange(stopped, true)) return;
   if (rpc != nullptr) rpc->Drain();
   if (engine != nullptr) engine->Stop(spec.drain_patience);
+  // Whoever waits for the DHT waits no more.
+  if (peer != nullptr) peer->Stop();
+  if (distributor != nullptr) distributor->Stop();
   if (rpc != nullptr) rpc->Stop(kGrpcShutdown);
 }
 

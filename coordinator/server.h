@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -47,8 +48,14 @@ class Server {
     uint64_t upload_window_bytes = uint64_t{32} << 20;
     uint64_t model_cache_bytes = uint64_t{64} << 20;
     int64_t chunk_bytes = int64_t{1} << 20;
-    int64_t keep_versions = 0;  // 0: all
-    int threads = 2;            // for aggregation
+    int64_t keep_versions = 0;                   // 0: all
+    int64_t keep_every = 0;                      // 0: none
+    int64_t delta_min_bytes = int64_t{1} << 20;  // 0: no deltas
+    absl::Duration manifest_lifetime = absl::Hours(24 * 30);
+    std::string peer_address;            // empty: where it listens
+    std::vector<std::string> bootstrap;  // "host:port" of nodes
+    std::vector<std::string> recover;    // jobs
+    int threads = 2;                     // for aggregation
     std::string instruction_set = "best";
 
     // INVALID_ARGUMENT names the flag, its value and what is allowed.
@@ -67,7 +74,8 @@ class Server {
 
   // INVALID_ARGUMENT (spec), UNAVAILABLE (the address), FAILED_PRECONDITION
   // (another coordinator has the state directory, or a newer Koinon wrote it),
-  // DATA_LOSS (the state is damaged; names the file).
+  // DATA_LOSS (the state is damaged; names the file); of a job to be recovered
+  // as JobRecovery::Recover, the jobs before it being recovered.
   static absl::StatusOr<std::unique_ptr<Server>> Start(Spec spec,
                                                        Options options);
   ~Server();

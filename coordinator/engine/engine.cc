@@ -71,6 +71,7 @@ absl::Status Engine::Start(const JournalContents& contents) {
   for (const auto& [name, row] : contents.jobs) {
     ABSL_RETURN_IF_ERROR(RestoreJob(row, contents));
   }
+  AnnounceAll(contents);
   compute_.Start();
   sync_.Start();
   folds_.Start();
@@ -102,7 +103,10 @@ absl::Status Engine::RestoreJob(const JobRow& row,
       row, RoundMachine(row.spec, RestoreSnapshot(row, rounds, accepted)));
   ABSL_ASSIGN_OR_RETURN(job->layout, kernels::VersionLayout(
                                          graph->layout(), row.spec.training()));
-  if (!rounds.empty()) job->round = rounds.rbegin()->second;
+  if (!rounds.empty()) {
+    job->round = rounds.rbegin()->second;
+    job->distribution = job->round.report.distribution();
+  }
   for (const auto& [number, round] : rounds) {
     if (round.report.round() == 0) continue;
     KeepReport(*job, round.report);
@@ -113,6 +117,10 @@ absl::Status Engine::RestoreJob(const JobRow& row,
   job->bytes_received =
       static_cast<int64_t>(job->layout.total_bytes() * job->accepted.size());
   ABSL_RETURN_IF_ERROR(RestoreSum(contents, job.get()));
+  for (const auto& manifest : catalog_->List(name)) {
+    job->versions.insert(manifest->version());
+    if (manifest->pinned()) job->pinned.insert(manifest->version());
+  }
   const auto head = catalog_->Find(name, ModelCatalog::kNewest);
   if (head.ok()) {
     job->head = **head;
@@ -263,6 +271,7 @@ void Engine::PassTime(absl::Time now) {
     }
     AdmitUploads();
   }
+  if (now >= next_renewal_check_) RenewManifests(now);
 }
 
 // Ticks the jobs that are due, by priority; false if none was.
@@ -297,7 +306,7 @@ bool Engine::TickJobs(absl::Time now) {
 }
 
 absl::Time Engine::NextWake(absl::Time now) const {
-  absl::Time wake = registry_.next_expiry();
+  absl::Time wake = std::min(registry_.next_expiry(), next_renewal_check_);
   for (const auto& [name, job] : jobs_) {
     if (job->finished() || job->version < 0) continue;
     wake = std::min(wake, job->machine.next_deadline());

@@ -19,13 +19,16 @@
 #include "coordinator/engine/event_loop.h"
 #include "coordinator/engine/job.h"
 #include "coordinator/engine/running_sum.h"
+#include "coordinator/engine/version_outlet.h"
 #include "coordinator/journal/journal.h"
 #include "coordinator/models/catalog.h"
 #include "coordinator/models/model_store.h"
 #include "coordinator/publish/publish.h"
+#include "coordinator/registry/fetch_peers.h"
 #include "coordinator/registry/registry.h"
 #include "coordinator/spool/spool.h"
 #include "coordinator/uploads/upload_desk.h"
+#include "dht/swarm/retention.h"
 #include "proto/client.pb.h"
 #include "proto/worker.pb.h"
 
@@ -66,11 +69,15 @@ class Engine {
     size_t max_jobs;  // unfinished at once
     size_t max_watchers;
     int64_t max_model_bytes;
-    uint64_t max_spool_bytes;  // the spool's own bound
-    int64_t keep_versions;     // newest ones of each job; 0: all
+    uint64_t max_spool_bytes;   // the spool's own bound
+    dht::RetentionPolicy keep;  // versions of each job
+    // Whom a worker is told to fetch a version from: so many others.
+    size_t fetch_peers = 10;
     Registry::Options registry;
     int threads;  // for aggregation
     PublishOptions publish;
+    // Null: versions go nowhere but to those who pull them.
+    VersionOutlet* outlet = nullptr;
     // Draws seeds for jobs that name none.
     std::function<uint64_t()> draw_seed;
     // The state is not to be trusted any more (the journal or spool failed):
@@ -126,6 +133,7 @@ class Engine {
   void ListRounds(v1::ListRoundsRequest request,
                   Reply<v1::ListRoundsReply> reply);
   void ListNodes(Reply<v1::ListNodesReply> reply);
+  void PinModel(v1::PinModelRequest request, Reply<v1::ModelManifest> reply);
   // The port gets the job's state at once, and is closed when the job ends.
   void Watch(v1::WatchJobRequest request, std::shared_ptr<WatchPort> port);
   void Unwatch(const WatchPort* port);
@@ -208,13 +216,29 @@ class Engine {
   void ForgetLeftUploads(const Job& job, const RoundRow& before);
   void SettleStale(const Job& job);
   void TakeUpWaiting(const JobId& name);
-  void DropOldVersions(Job* job);
-  void DropVersion(const JobId& name, int64_t version);
-  void DropState(Job* job);
   void KeepReport(const Job& job, const v1::RoundReport& report);
   v1::RoundReport MakeReport(const Job& job, const PublishedRound& published);
   void LeaveOut(Job* job, const std::vector<aggregation::Refusal>& refusals);
   absl::Status CheckModelSize(const v1::JobSpec& spec, int64_t bytes) const;
+
+  // engine_versions.cc: what is kept of versions, and how they get about.
+  void Serve(const v1::ModelManifest& manifest);
+  void Withdraw(const v1::ModelManifest& manifest);
+  void AnnounceAll(const JournalContents& contents);
+  void AddVersion(Job* job, const v1::ModelManifest& manifest,
+                  std::vector<StateFile> state);
+  void ReplaceManifest(Job* job, v1::ModelManifest manifest);
+  void RenewManifests(absl::Time now);
+  absl::StatusOr<v1::ModelManifest> Pin(const v1::PinModelRequest& request);
+  void DropOldVersions(Job* job);
+  void DropVersion(Job* job, int64_t version);
+  void DropDelta(const Job& job);
+  void DropState(Job* job);
+  void CountFetched(const WorkerId& worker, TaskId::Kind kind,
+                    const v1::SwarmTraffic& fetched, Job* job);
+  const FetchPeers& PeersOf(const Job& job);
+  void AddFetchPeers(const Job& job, const WorkerId& worker,
+                     v1::OfferTask* offer);
 
   // engine_folds.cc: updates added to a running sum as they arrive.
   struct Folded {
@@ -271,6 +295,16 @@ class Engine {
   std::vector<Mutation> pending_;
   std::vector<std::function<void()>> effects_;
   absl::Time next_expiry_check_ = absl::InfinitePast();
+  absl::Time next_renewal_check_ = absl::InfinitePast();
+  // Who can be fetched from, by job: made anew when workers come and go, but
+  // not for each of them.
+  struct KnownPeers {
+    int64_t round = 0;
+    uint64_t generation = 0;
+    absl::Time made;
+    FetchPeers peers;
+  };
+  std::map<JobId, KnownPeers> peers_;
   bool candidates_changed_ = true;
   bool spool_full_ = false;
   // Whole updates of buffered jobs that came while no round was open, at most

@@ -59,6 +59,8 @@ void Engine::PerformOne(Job* job, const OpenRound& action) {
   job->accepted.clear();
   job->excluded.clear();
   job->bytes_received = 0;
+  job->distribution.Clear();
+  job->told_of_fetching.clear();
   Mutate(job->round);
   LogInfo("round opened", {{"job", job->round.job},
                            {"round", action.round},
@@ -165,6 +167,7 @@ void Engine::PerformOne(Job* job, const CloseRound& action) {
 void Engine::ComputeRound(Job* job) {
   RoundInput input;
   input.spec = job->row.spec;
+  input.submitted = job->row.submitted;
   input.round = job->round.round;
   input.base = job->head;
   input.base_state = job->state;
@@ -191,6 +194,7 @@ void Engine::ComputeRound(Job* job) {
         published =
             PublishRound(store_, *spool_, &pool_, input, options_.publish);
       }
+      if (published.status.ok()) Serve(published.manifest);
       loop_.Post([this, name = input.spec.name(), round = input.round,
                   published = std::move(published)] {
         FinishRound(name, round, published);
@@ -208,6 +212,7 @@ void Engine::FinishRound(const JobId& name, int64_t round,
   if (job->finished() || job->round.round != round) {
     // Cancelled meanwhile: the version was never published.
     if (published.status.ok()) {
+      Withdraw(published.manifest);
       RemovePublished(store_, name, round, published.state).IgnoreError();
     }
     ForgetUpdates(job);
@@ -298,6 +303,9 @@ v1::RoundReport Engine::MakeReport(const Job& job,
   report.set_model_digest(published.manifest.digest());
   report.set_seconds(absl::ToDoubleSeconds(clock_->Now() - job.round.opened));
   report.set_bytes_received(job.bytes_received);
+  if (!job.told_of_fetching.empty()) {
+    *report.mutable_distribution() = job.distribution;
+  }
   report.set_aggregate_seconds(published.seconds);
   *report.mutable_aggregation() = published.report;
   DescribeStaleness(job, report.mutable_aggregation());
@@ -331,15 +339,12 @@ void Engine::PublishVersion(Job* job, const PublishedRound& published) {
   CountAsked(job->round.report, job);
   KeepReport(*job, job->round.report);
   DropState(job);
-  job->head = published.manifest;
-  job->version = published.manifest.version();
-  job->state = published.state;
-  Mutate(VersionRow{published.manifest, published.state});
+  DropDelta(*job);
+  AddVersion(job, published.manifest, published.state);
   ForgetUpdates(job);
   DropOldVersions(job);
   AfterCommit(
       [this, name, manifest = published.manifest, report = job->round.report] {
-        catalog_->Put(manifest);
         LogInfo("round published",
                 {{"job", name},
                  {"round", report.round()},
@@ -368,49 +373,6 @@ void Engine::ForgetUpdates(Job* job) {
   });
 }
 
-void Engine::DropOldVersions(Job* job) {
-  const int64_t version = job->version - options_.keep_versions;
-  if (options_.keep_versions <= 0 || version < 0) return;
-  const JobId& name = job->row.spec.name();
-  if (!job->row.spec.has_buffer()) return DropVersion(name, version);
-  // Who is at work may have to be told again what it started from.
-  const std::optional<int64_t> oldest = job->machine.OldestTaskRound();
-  for (const auto& manifest : catalog_->List(name)) {
-    if (manifest->version() > version) break;
-    if (oldest.has_value() && manifest->version() >= *oldest - 1) break;
-    DropVersion(name, manifest->version());
-  }
-}
-
-void Engine::DropVersion(const JobId& name, int64_t version) {
-  Mutate(ForgetVersion{name, version});
-  AfterCommit([this, name, version] {
-    catalog_->Remove(name, version);
-    const absl::Status removed = store_->Remove(name, version);
-    if (!removed.ok() && !absl::IsNotFound(removed)) {
-      LogWarning("cannot remove an old version", {{"error", removed}});
-    }
-  });
-}
-
-// The head's state is needed no more. Its files go once the journal has
-// forgotten them.
-void Engine::DropState(Job* job) {
-  if (job->state.empty()) return;
-  Mutate(VersionRow{job->head});
-  AfterCommit([this, name = job->row.spec.name(), version = job->version,
-               state = std::move(job->state)] {
-    for (const StateFile& file : state) {
-      const absl::Status removed =
-          store_->RemoveState(name, version, file.name);
-      if (!removed.ok() && !absl::IsNotFound(removed)) {
-        LogWarning("cannot remove old state", {{"error", removed}});
-      }
-    }
-  });
-  job->state.clear();
-}
-
 void Engine::PerformOne(Job* job, const StartEvaluation& action) {
   for (const WorkerId& worker : action.cohort) {
     SendOffer(job->row.spec.name(), worker, TaskId::Kind::kEvaluate,
@@ -423,6 +385,9 @@ void Engine::PerformOne(Job* job, const FinishEvaluation& action) {
   const JobId& name = job->row.spec.name();
   if (!action.metrics.empty()) {
     *job->round.report.mutable_evaluation() = Summarize(action.metrics);
+  }
+  if (!job->told_of_fetching.empty()) {
+    *job->round.report.mutable_distribution() = job->distribution;
   }
   job->round.phase = RoundPhase::kDone;
   job->last_report = job->round.report;
@@ -462,6 +427,7 @@ void Engine::PerformOne(Job* job, const FinishJob& action) {
 
 void Engine::ComputeInitialModel(Job* job) {
   const v1::JobSpec spec = job->row.spec;
+  const absl::Time submitted = job->row.submitted;
   std::shared_ptr<const v1::ModelManifest> initial;
   if (!spec.initial_model().empty()) {
     // Checked at submission: "JOB@VERSION".
@@ -478,15 +444,18 @@ void Engine::ComputeInitialModel(Job* job) {
   }
   ++computing_;
   job->computing = true;
-  AfterCommit([this, spec, initial] {
-    compute_.Post([this, spec, initial] {
-      auto manifest = PublishInitialModel(store_, spec, initial.get());
+  AfterCommit([this, spec, submitted, initial] {
+    compute_.Post([this, spec, submitted, initial] {
+      auto manifest = PublishInitialModel(store_, spec, submitted,
+                                          initial.get(), options_.publish);
       while (absl::IsResourceExhausted(manifest.status()) && !draining_) {
         LogError("the initial model cannot be written; trying again",
                  {{"job", spec.name()}, {"error", manifest.status()}});
         absl::SleepFor(kComputeRetry);
-        manifest = PublishInitialModel(store_, spec, initial.get());
+        manifest = PublishInitialModel(store_, spec, submitted, initial.get(),
+                                       options_.publish);
       }
+      if (manifest.ok()) Serve(*manifest);
       loop_.Post([this, name = spec.name(), manifest = std::move(manifest)] {
         FinishInitialModel(name, manifest);
       });
@@ -507,11 +476,8 @@ void Engine::FinishInitialModel(const JobId& name,
                             "the initial model cannot be written: ",
                             manifest.status().message())));
   }
-  job->head = *manifest;
-  job->version = 0;
+  AddVersion(job, *manifest, {});
   job->needs_tick = true;
-  Mutate(VersionRow{*manifest});
-  AfterCommit([this, manifest = *manifest] { catalog_->Put(manifest); });
   SendStatus(*job);
 }
 

@@ -103,6 +103,7 @@ void Engine::SendOffer(const JobId& name, const WorkerId& worker,
     v1::CoordinatorMessage message;
     *message.mutable_offer_task() =
         MakeOffer(*job, *base, worker, kind, round, clock_->Now());
+    AddFetchPeers(*job, worker, message.mutable_offer_task());
     SendTo(worker, std::move(message));
     SendWorkerEvent(name, worker, v1::WorkerEvent::OFFERED, "");
   });
@@ -145,6 +146,11 @@ void Engine::HandleHello(uint64_t session, const v1::Hello& hello,
   worker.capabilities = hello.capabilities();
   worker.software_version = hello.software_version();
   worker.address = address;
+  if (hello.has_peer()) {
+    // Checked when it came: no other is taken for a node's.
+    auto peer = dht::ContactFromProto(hello.peer());
+    if (peer.ok()) worker.peer = *std::move(peer);
+  }
   worker.session = session;
   const absl::Status joined = registry_.Join(clock_->Now(), std::move(worker));
   if (!joined.ok()) {
@@ -164,6 +170,12 @@ void Engine::HandleHello(uint64_t session, const v1::Hello& hello,
   welcome->set_lease_seconds(absl::ToDoubleSeconds(options_.lease));
   welcome->set_max_chunk_bytes(options_.max_chunk_bytes);
   welcome->set_epoch(journal_->epoch());
+  welcome->set_signing_key(
+      options_.publish.signer->node().key.public_key().ToBytes());
+  if (options_.outlet != nullptr) {
+    auto self = options_.outlet->Self();
+    if (self.has_value()) *welcome->mutable_peer() = *std::move(self);
+  }
   it->second.port->Send(std::move(message));
   LogInfo("worker joined", {{"worker", id}, {"from", address}});
 
@@ -254,8 +266,11 @@ void Engine::HandleRefusal(const WorkerId& worker, const v1::TaskRef& task,
 void Engine::HandleProgress(const WorkerId& worker,
                             const v1::TaskProgress& progress) {
   const JobId& name = progress.task().job();
-  const Job* job = FindJob(name);
+  Job* job = FindJob(name);
   if (job == nullptr || !job->machine.IsBusy(worker)) return;
+  if (progress.has_fetched()) {
+    CountFetched(worker, KindOf(progress.task()), progress.fetched(), job);
+  }
   v1::JobEvent event;
   event.mutable_worker()->set_worker(worker);
   event.mutable_worker()->set_kind(v1::WorkerEvent::PROGRESS);

@@ -322,6 +322,7 @@ v1::OfferTask MakeOffer(const Job& job, const v1::ModelManifest& base,
   offer.set_base_version(base.version());
   offer.set_base_digest(base.digest());
   offer.set_layout_hash(job.layout.hash().ToBytes());
+  offer.set_signed_manifest(base.signed_manifest());
   const uint64_t round_seed =
       DeriveSeed(spec.seed(), absl::StrCat("task/", round));
   offer.set_seed(DeriveSeed(round_seed, worker));

@@ -6,6 +6,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -34,12 +35,19 @@ struct Job {
   std::map<WorkerId, AcceptedRow> accepted;
   std::map<WorkerId, std::string> excluded;
   int64_t bytes_received = 0;
+  // What members said of how versions came to them in this round, and who has
+  // said it: once for each task.
+  v1::SwarmTraffic distribution;
+  std::set<std::pair<WorkerId, TaskId::Kind>> told_of_fetching;
   // Of a job whose updates are added on arrival; null for others.
   std::unique_ptr<RunningSum> sum;
   // Newest published version; -1 while the initial model is being written.
   int64_t version = -1;
   v1::ModelManifest head;
   std::vector<StateFile> state;  // that goes with the head
+  // All that are kept, and those of them that are whatever the policy says.
+  std::set<int64_t> versions;
+  std::set<int64_t> pinned;
   v1::RoundReport last_report;
   // Of a job with control variates: all that were in the cohort of a published
   // round.

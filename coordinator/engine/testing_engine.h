@@ -20,6 +20,7 @@
 #include "base/testing_env.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/journal/testing_journal.h"
+#include "coordinator/models/testing_signer.h"
 
 // What the engine's tests share: a disk and a journal that outlive processes,
 // processes that can be killed, and workers' sites with their sessions.
@@ -67,13 +68,14 @@ struct Disk {
   MemoryEnv memory;
   FaultInjectingEnv env{&memory};
   std::unique_ptr<Journal> journal = NewMemoryJournal();
+  const TestSigner signer;
 };
 
 // A process: what a kill ends.
 class Process {
  public:
   explicit Process(Disk* disk, uint64_t spool_bytes = 1 << 20,
-                   int64_t keep_versions = 0)
+                   int64_t keep_versions = 0, VersionOutlet* outlet = nullptr)
       : journal(disk->journal.get()) {
     auto contents = disk->journal->Load();
     EXPECT_OK(contents);
@@ -97,7 +99,9 @@ class Process {
     options.max_watchers = 10;
     options.max_model_bytes = 1 << 20;
     options.max_spool_bytes = spool_bytes;
-    options.keep_versions = keep_versions;
+    options.keep = {.newest = keep_versions, .every = 0};
+    options.publish.signer = disk->signer.get();
+    options.outlet = outlet;
     options.registry = {.lease = absl::Minutes(5), .max_workers = 100};
     options.threads = 1;
     options.draw_seed = [] { return 7; };

@@ -10,6 +10,8 @@
 #include "base/safetensors_writer.h"
 #include "base/status_macros.h"
 #include "coordinator/models/file_digests.h"
+#include "dht/swarm/content_file.h"
+#include "dht/swarm/merkle.h"
 
 namespace koinon::coordinator {
 namespace {
@@ -18,6 +20,9 @@ namespace {
 constexpr size_t kBlockBytes = size_t{1} << 20;
 constexpr size_t kMaxStateNameBytes = 32;
 constexpr char kSuffix[] = ".safetensors";
+constexpr char kLeavesSuffix[] = ".leaves";
+constexpr char kDeltaSuffix[] = ".delta";
+constexpr char kDeltaLeavesSuffix[] = ".delta.leaves";
 
 absl::Status CheckVersion(const JobId& job, int64_t version) {
   ABSL_RETURN_IF_ERROR(ValidateId("job name", job));
@@ -48,14 +53,19 @@ std::map<std::string, std::string> MetadataOf(const JobId& job,
           {"koinon.version", absl::StrCat(version)}};
 }
 
-// "17.momentum.safetensors", and any writer's temporary file.
+// "17.momentum.safetensors", "17.leaves", "17.delta", "17.delta.leaves", and
+// any writer's temporary file.
 bool IsOurs(absl::string_view file) {
   const bool temporary = absl::ConsumeSuffix(&file, ".tmp");
-  if (!absl::ConsumeSuffix(&file, kSuffix)) return false;
   const size_t digits =
       std::min(file.find_first_not_of("0123456789"), file.size());
   if (digits == 0) return false;
   file.remove_prefix(digits);
+  if (file == kLeavesSuffix || file == kDeltaSuffix ||
+      file == kDeltaLeavesSuffix) {
+    return true;
+  }
+  if (!absl::ConsumeSuffix(&file, kSuffix)) return false;
   if (file.empty()) return temporary;
   return absl::ConsumePrefix(&file, ".") && IsStateName(file);
 }
@@ -77,9 +87,22 @@ struct ModelStore::Writer::State {
   const ModelStore* store;
   v1::ModelManifest manifest;  // what is known from the beginning
   FileDigests digests;
+  dht::MerkleBuilder leaves;
+  v1::Content content;
   std::unique_ptr<SafetensorsWriter> file;
 
   explicit State(int64_t chunk_size_bytes) : digests(chunk_size_bytes) {}
+
+  // Of so much at a time that it is still in the cache for the next hash.
+  void Hash(const void* data, size_t size) {
+    constexpr size_t kPiece = size_t{64} << 10;
+    const char* bytes = static_cast<const char*>(data);
+    for (size_t done = 0; done < size; done += kPiece) {
+      const size_t piece = std::min(kPiece, size - done);
+      digests.Update(bytes + done, piece);
+      leaves.Append(bytes + done, piece);
+    }
+  }
 };
 
 ModelStore::Writer::Writer(std::unique_ptr<State> state)
@@ -102,9 +125,26 @@ absl::StatusOr<v1::ModelManifest> ModelStore::Writer::Publish(
     manifest.add_chunk_digests(chunk.ToBytes());
   }
   if (!parent.IsZero()) manifest.set_parent_digest(parent.ToBytes());
-  manifest.set_size_bytes(static_cast<int64_t>(state_->file->size_bytes()));
+  const auto size_bytes = static_cast<int64_t>(state_->file->size_bytes());
+  manifest.set_size_bytes(size_bytes);
   *manifest.mutable_provenance() = provenance;
+  const dht::MerkleTree tree = dht::TreeOf(state_->leaves.Finish(), size_bytes,
+                                           dht::PieceSizeFor(size_bytes));
+  state_->content = tree.content;
+  const ModelStore& store = *state_->store;
+  const JobId& job = manifest.job();
+  const int64_t version = manifest.version();
+  const absl::Status kept = dht::ContentFile::WriteLeaves(
+      store.env_, store.LeavesPathOf(job, version), tree.leaves);
+  if (!kept.ok()) {
+    store.env_->Remove(store.PathOf(job, version)).IgnoreError();
+    return kept;
+  }
   return manifest;
+}
+
+const v1::Content& ModelStore::Writer::content() const {
+  return state_->content;
 }
 
 struct ModelStore::StateWriter::State {
@@ -152,8 +192,8 @@ absl::StatusOr<std::unique_ptr<ModelStore::Writer>> ModelStore::NewVersion(
       state->file,
       SafetensorsWriter::Create(
           env_, PathOf(job, version), layout, MetadataOf(job, version),
-          [digests = &state->digests](const void* data, size_t size) {
-            digests->Update(data, size);
+          [state = state.get()](const void* data, size_t size) {
+            state->Hash(data, size);
           }));
   return std::unique_ptr<Writer>(new Writer(std::move(state)));
 }
@@ -230,8 +270,22 @@ absl::StatusOr<ModelStore::Version> ModelStore::OpenFile(
 
 absl::Status ModelStore::Remove(const JobId& job, int64_t version) {
   ABSL_RETURN_IF_ERROR(CheckVersion(job, version));
+  // The file first: hashes without one are found and removed at the next start.
   ABSL_RETURN_IF_ERROR(env_->Remove(PathOf(job, version)));
+  ABSL_RETURN_IF_ERROR(RemoveIfThere(LeavesPathOf(job, version)));
+  return RemoveDelta(job, version);
+}
+
+absl::Status ModelStore::RemoveDelta(const JobId& job, int64_t version) {
+  ABSL_RETURN_IF_ERROR(CheckVersion(job, version));
+  ABSL_RETURN_IF_ERROR(RemoveIfThere(DeltaPathOf(job, version)));
+  ABSL_RETURN_IF_ERROR(RemoveIfThere(DeltaLeavesPathOf(job, version)));
   return env_->SyncDir(DirOf(job));
+}
+
+absl::Status ModelStore::RemoveIfThere(const std::string& path) {
+  const absl::Status removed = env_->Remove(path);
+  return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
 }
 
 absl::Status ModelStore::RemoveState(const JobId& job, int64_t version,
@@ -247,6 +301,8 @@ absl::StatusOr<std::vector<std::string>> ModelStore::RemoveStrayState(
   ABSL_RETURN_IF_ERROR(ValidateId("job name", job));
   std::set<std::string> paths;
   for (const auto& [version, files] : kept) {
+    paths.insert(DeltaPathOf(job, version));
+    paths.insert(DeltaLeavesPathOf(job, version));
     for (const StateFile& file : files) {
       paths.insert(StatePathOf(job, version, file.name));
     }
@@ -254,6 +310,11 @@ absl::StatusOr<std::vector<std::string>> ModelStore::RemoveStrayState(
   std::vector<std::string> removed;
   if (!env_->Exists(DirOf(job))) return removed;
   ABSL_ASSIGN_OR_RETURN(const auto names, env_->List(DirOf(job)));
+  for (absl::string_view name : names) {
+    if (absl::ConsumeSuffix(&name, kSuffix)) {
+      paths.insert(absl::StrCat(DirOf(job), "/", name, kLeavesSuffix));
+    }
+  }
   for (const std::string& name : names) {
     const std::string path = absl::StrCat(DirOf(job), "/", name);
     if (!IsOurs(name) || paths.count(path) > 0) continue;
@@ -276,6 +337,19 @@ std::string ModelStore::DirOf(const JobId& job) const {
 
 std::string ModelStore::PathOf(const JobId& job, int64_t version) const {
   return absl::StrCat(DirOf(job), "/", version, kSuffix);
+}
+
+std::string ModelStore::LeavesPathOf(const JobId& job, int64_t version) const {
+  return absl::StrCat(DirOf(job), "/", version, kLeavesSuffix);
+}
+
+std::string ModelStore::DeltaPathOf(const JobId& job, int64_t version) const {
+  return absl::StrCat(DirOf(job), "/", version, kDeltaSuffix);
+}
+
+std::string ModelStore::DeltaLeavesPathOf(const JobId& job,
+                                          int64_t version) const {
+  return absl::StrCat(DirOf(job), "/", version, kDeltaLeavesSuffix);
 }
 
 std::string ModelStore::StatePathOf(const JobId& job, int64_t version,

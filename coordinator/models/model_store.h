@@ -21,9 +21,12 @@
 namespace koinon::coordinator {
 
 // Published versions as safetensors files: ROOT/JOB/VERSION.safetensors, and
-// beside them the vectors that go with the newest, each of the model's layout:
-// ROOT/JOB/VERSION.NAME.safetensors. The manifests are the journal's, and so
-// are the digests of state files. Thread-safe.
+// beside each the hashes that it is spread with: ROOT/JOB/VERSION.leaves.
+// Beside the newest, its difference to the version before: VERSION.delta and
+// VERSION.delta.leaves (version_contents.h writes them); and the vectors that
+// go with it, each of the model's layout: VERSION.NAME.safetensors. The
+// manifests are the journal's, and so are the digests of state files.
+// Thread-safe.
 class ModelStore {
  public:
   // `chunk_size_bytes`: of the manifests made from now on.
@@ -41,8 +44,11 @@ class ModelStore {
     // appended. `parent`: zero for version 0. Publishing the same bytes again
     // (after a crash) is not an error. Once: afterwards, and after any failure,
     // FAILED_PRECONDITION.
+    // The manifest is not signed yet.
     absl::StatusOr<v1::ModelManifest> Publish(const Digest& parent,
                                               const v1::Provenance& provenance);
+    // The file's Merkle tree, once published.
+    const v1::Content& content() const;
 
    private:
     friend class ModelStore;
@@ -94,23 +100,34 @@ class ModelStore {
                                     const StateFile& file,
                                     const ModelLayout& layout) const;
   std::string PathOf(const JobId& job, int64_t version) const;
+  std::string LeavesPathOf(const JobId& job, int64_t version) const;
+  std::string DeltaPathOf(const JobId& job, int64_t version) const;
+  std::string DeltaLeavesPathOf(const JobId& job, int64_t version) const;
   std::string StatePathOf(const JobId& job, int64_t version,
                           const std::string& name) const;
-  // Durable on return. NOT_FOUND.
+  // The version, its hashes and its delta. Durable on return. NOT_FOUND if
+  // there is no such version.
   absl::Status Remove(const JobId& job, int64_t version);
+  // The delta alone. What is not there is no error.
+  absl::Status RemoveDelta(const JobId& job, int64_t version);
   absl::Status RemoveState(const JobId& job, int64_t version,
                            const std::string& name);
-  // Removes the job's state files that `kept` does not name, and what writers
-  // left half done: after a crash, while nobody writes versions of this job.
-  // Files with other names, and versions, stay. Returns the removed names.
+  // Removes the job's state files and deltas that do not go with a version in
+  // `kept`, hashes of versions that are not here, and what writers left half
+  // done: after a crash, while nobody writes versions of this job. Files with
+  // other names, and versions, stay. Returns the removed names.
   absl::StatusOr<std::vector<std::string>> RemoveStrayState(
       const JobId& job, const std::map<int64_t, std::vector<StateFile>>& kept);
+
+  Env* env() const { return env_; }
+  int64_t chunk_size_bytes() const { return chunk_size_bytes_; }
 
  private:
   std::string DirOf(const JobId& job) const;
   absl::StatusOr<Version> OpenFile(const std::string& path, int64_t size_bytes,
                                    absl::string_view layout_hash) const;
   absl::Status SyncRoot() const;
+  absl::Status RemoveIfThere(const std::string& path);
 
   Env* const env_;
   const std::string root_;

@@ -11,6 +11,8 @@
 #include "base/safetensors.h"
 #include "base/status_matchers.h"
 #include "base/testing_env.h"
+#include "dht/swarm/content_file.h"
+#include "dht/swarm/merkle.h"
 
 namespace koinon::coordinator {
 namespace {
@@ -122,7 +124,7 @@ TEST(ModelStoreTest, PublishedAgain_SameBytesSameManifest) {
   ASSERT_OK_AND_ASSIGN(const v1::ModelManifest second,
                        Publish(&store, Values(Layout())));
   EXPECT_EQ(first.SerializeAsString(), second.SerializeAsString());
-  EXPECT_THAT(Files(&env), ElementsAre("3.safetensors"));
+  EXPECT_THAT(Files(&env), ElementsAre("3.leaves", "3.safetensors"));
 }
 
 TEST(ModelStoreTest, Published_SurvivesPowerLoss) {
@@ -146,6 +148,33 @@ TEST(ModelStoreTest, WriterDestroyed_LeavesNothing) {
     EXPECT_EQ(Files(&env).size(), 1);
   }
   EXPECT_THAT(Files(&env), IsEmpty());
+}
+
+TEST(ModelStoreTest, Published_HasTheHashesThatItIsSpreadWith) {
+  MemoryEnv env;
+  ModelStore store(&env, kRoot, kChunk);
+  // Two leaves and a part of one.
+  const ModelLayout layout = Layout(10'000);
+  ASSERT_OK_AND_ASSIGN(auto writer, store.NewVersion("digits", 3, layout));
+  ASSERT_OK(writer->Append(Values(layout)));
+  ASSERT_OK_AND_ASSIGN(const v1::ModelManifest manifest,
+                       writer->Publish(Digest(), {}));
+  ASSERT_OK_AND_ASSIGN(
+      const std::string bytes,
+      ReadFile(&env, store.PathOf("digits", 3), size_t{1} << 20));
+  std::vector<Digest> expected;
+  for (size_t at = 0; at < bytes.size(); at += dht::kLeafBytes) {
+    expected.push_back(Sha256Of(bytes.substr(at, dht::kLeafBytes)));
+  }
+  ASSERT_EQ(expected.size(), 3);
+  ASSERT_OK_AND_ASSIGN(
+      const std::vector<Digest> leaves,
+      dht::ContentFile::ReadLeaves(&env, store.LeavesPathOf("digits", 3)));
+  EXPECT_EQ(leaves, expected);
+  const v1::Content& content = writer->content();
+  EXPECT_EQ(content.size_bytes(), manifest.size_bytes());
+  EXPECT_OK(dht::ContentFile::OpenWhole(&env, store.PathOf("digits", 3),
+                                        content, leaves));
 }
 
 TEST(ModelStoreTest, TooFewOrTooManyElements_AreRefused) {
@@ -228,6 +257,22 @@ TEST(ModelStoreTest, Removed_IsGoneForGood) {
   EXPECT_THAT(store.Open(manifest), StatusIs(absl::StatusCode::kNotFound));
 }
 
+TEST(ModelStoreTest, Removed_TakesHashesAndDeltaWithIt) {
+  MemoryEnv env;
+  ModelStore store(&env, kRoot, kChunk);
+  ASSERT_OK(Publish(&store, Values(Layout())));
+  for (const std::string& path :
+       {store.DeltaPathOf("digits", 3), store.DeltaLeavesPathOf("digits", 3)}) {
+    ASSERT_OK(WriteFileAtomically(&env, path, "x"));
+  }
+  ASSERT_OK(store.RemoveDelta("digits", 3));
+  EXPECT_THAT(Files(&env), ElementsAre("3.leaves", "3.safetensors"));
+  ASSERT_OK(store.RemoveDelta("digits", 3));
+  ASSERT_OK(WriteFileAtomically(&env, store.DeltaPathOf("digits", 3), "x"));
+  ASSERT_OK(store.Remove("digits", 3));
+  EXPECT_THAT(Files(&env), IsEmpty());
+}
+
 TEST(ModelStoreTest, FullDisk_IsSaidBeforeTheWork) {
   MemoryEnv memory;
   FaultInjectingEnv env(&memory);
@@ -304,8 +349,8 @@ TEST(ModelStoreTest, State_IsAModelBesideItsVersion) {
   const std::vector<float> values = Values(Layout(), 7);
   ASSERT_OK_AND_ASSIGN(const StateFile row,
                        PublishState(&store, 3, "second_moment", values));
-  EXPECT_THAT(Files(&env),
-              ElementsAre("3.safetensors", "3.second_moment.safetensors"));
+  EXPECT_THAT(Files(&env), ElementsAre("3.leaves", "3.safetensors",
+                                       "3.second_moment.safetensors"));
   const std::string path = store.StatePathOf("digits", 3, "second_moment");
   EXPECT_EQ(path, "/models/digits/3.second_moment.safetensors");
   ASSERT_OK_AND_ASSIGN(const Model model, ReadModel(&env, path, 1 << 20));
@@ -383,7 +428,8 @@ TEST(ModelStoreTest, StrayState_IsRemovedAndNothingElse) {
   for (const char* name :
        {"5.safetensors.tmp", "5.momentum.safetensors.tmp", "notes.txt",
         "5.momentum.txt", "x.momentum.safetensors", "4.Mine.safetensors",
-        ".safetensors"}) {
+        ".safetensors", "4.delta", "4.delta.leaves", "3.delta",
+        "3.delta.leaves", "4.delta.tmp", "2.leaves", "leaves", "x.leaves"}) {
     ASSERT_OK(
         WriteFileAtomically(&env, absl::StrCat(kRoot, "/digits/", name), "x"));
   }
@@ -392,12 +438,14 @@ TEST(ModelStoreTest, StrayState_IsRemovedAndNothingElse) {
   EXPECT_THAT(removed,
               testing::UnorderedElementsAre(
                   "3.momentum.safetensors", "4.second_moment.safetensors",
-                  "5.safetensors.tmp", "5.momentum.safetensors.tmp"));
+                  "5.safetensors.tmp", "5.momentum.safetensors.tmp", "3.delta",
+                  "3.delta.leaves", "4.delta.tmp", "2.leaves"));
   EXPECT_THAT(Files(&env),
               testing::UnorderedElementsAre(
-                  "3.safetensors", "4.safetensors", "4.momentum.safetensors",
+                  "3.safetensors", "3.leaves", "4.safetensors", "4.leaves",
+                  "4.momentum.safetensors", "4.delta", "4.delta.leaves",
                   "notes.txt", "5.momentum.txt", "x.momentum.safetensors",
-                  "4.Mine.safetensors", ".safetensors"));
+                  "4.Mine.safetensors", ".safetensors", "leaves", "x.leaves"));
   EXPECT_THAT(store.RemoveStrayState("no-such-job", {}),
               IsOkAndHolds(IsEmpty()));
 }

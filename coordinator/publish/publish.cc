@@ -12,9 +12,11 @@
 #include "aggregation/core/staleness.h"
 #include "aggregation/server/server_optimizer.h"
 #include "aggregation/server/server_step.h"
+#include "base/log.h"
 #include "base/random.h"
 #include "base/status_macros.h"
 #include "coordinator/folds/sum_mean.h"
+#include "coordinator/models/version_contents.h"
 #include "coordinator/publish/control_sink.h"
 #include "coordinator/publish/state_files.h"
 #include "kernels/graph/control_variates.h"
@@ -211,22 +213,42 @@ absl::StatusOr<v1::AggregationReport> Aggregate(
   return report;
 }
 
+// What the participants measured, over all of them, weighted by examples.
+void AddMetrics(const std::vector<const AcceptedRow*>& rows,
+                v1::Provenance* provenance) {
+  double weights = 0, loss = 0, accuracy_weights = 0, accuracy = 0;
+  int64_t examples = 0;
+  for (const AcceptedRow* row : rows) {
+    // Claims of workers: their sum may exceed what fits.
+    const int64_t room = std::numeric_limits<int64_t>::max() - examples;
+    examples += std::min(room, row->metrics.examples());
+    const auto weight = static_cast<double>(row->metrics.examples());
+    weights += weight;
+    loss += weight * row->metrics.loss();
+    if (!row->metrics.has_accuracy()) continue;
+    accuracy_weights += weight;
+    accuracy += weight * row->metrics.accuracy();
+  }
+  provenance->set_examples(examples);
+  if (weights > 0) provenance->set_loss(loss / weights);
+  if (accuracy_weights > 0) {
+    provenance->set_accuracy(accuracy / accuracy_weights);
+  }
+}
+
 v1::Provenance MakeProvenance(const RoundInput& input,
                               const PublishedRound& published,
                               const aggregation::UpdateSet& set) {
   v1::Provenance provenance;
   provenance.set_participants(static_cast<int64_t>(set.size()));
-  int64_t examples = 0;
+  std::vector<const AcceptedRow*> included;
   for (const AcceptedRow& row : input.updates) {
     const bool refused = std::any_of(
         published.refusals.begin(), published.refusals.end(),
         [&](const auto& refusal) { return refusal.worker == row.worker; });
-    if (refused) continue;
-    // Claims of workers: their sum may exceed what fits.
-    const int64_t room = std::numeric_limits<int64_t>::max() - examples;
-    examples += std::min(room, row.metrics.examples());
+    if (!refused) included.push_back(&row);
   }
-  provenance.set_examples(examples);
+  AddMetrics(included, &provenance);
   const v1::AggregationReport& report = published.report;
   std::vector<std::string> rule(report.pre_aggregation().begin(),
                                 report.pre_aggregation().end());
@@ -237,6 +259,41 @@ v1::Provenance MakeProvenance(const RoundInput& input,
   provenance.set_rule(absl::StrJoin(rule, " + "));
   provenance.set_seconds(input.seconds_open);
   return provenance;
+}
+
+// Makes what was written a version that can be published. `base`: the version
+// before; null for the first.
+absl::Status Sign(ModelStore* store, const v1::Content& content,
+                  absl::Time submitted, const v1::ModelManifest* base,
+                  const PublishOptions& options, v1::ModelManifest* manifest) {
+  std::vector<v1::Delta> deltas;
+  if (base != nullptr && options.delta_min_bytes > 0 &&
+      manifest->size_bytes() >= options.delta_min_bytes) {
+    auto delta = WriteVersionDelta(*store, *base, *manifest);
+    if (!delta.ok()) {
+      LogWarning("a version is published without a delta",
+                 {{"job", manifest->job()},
+                  {"version", manifest->version()},
+                  {"error", delta.status()}});
+    } else if (delta->has_value()) {
+      deltas.push_back(**std::move(delta));
+    }
+  }
+  return options.signer->Sign(absl::ToUnixMillis(submitted), content, deltas,
+                              manifest);
+}
+
+// As Sign, and nothing is left of what cannot be signed.
+absl::Status SignOrRemove(ModelStore* store, const v1::Content& content,
+                          absl::Time submitted, const v1::ModelManifest* base,
+                          const PublishOptions& options,
+                          v1::ModelManifest* manifest) {
+  const absl::Status signed_now =
+      Sign(store, content, submitted, base, options, manifest);
+  if (!signed_now.ok()) {
+    store->Remove(manifest->job(), manifest->version()).IgnoreError();
+  }
+  return signed_now;
 }
 
 absl::Status Publish(ModelStore* store, const Spool& spool, ThreadPool* pool,
@@ -272,6 +329,9 @@ absl::Status Publish(ModelStore* store, const Spool& spool, ThreadPool* pool,
   ABSL_ASSIGN_OR_RETURN(
       published->manifest,
       writer->Publish(parent, MakeProvenance(input, *published, set)));
+  ABSL_RETURN_IF_ERROR(SignOrRemove(store, writer->content(), input.submitted,
+                                    &input.base, options,
+                                    &published->manifest));
   state.Keep();
   return absl::OkStatus();
 }
@@ -279,8 +339,8 @@ absl::Status Publish(ModelStore* store, const Spool& spool, ThreadPool* pool,
 }  // namespace
 
 absl::StatusOr<v1::ModelManifest> PublishInitialModel(
-    ModelStore* store, const v1::JobSpec& spec,
-    const v1::ModelManifest* initial) {
+    ModelStore* store, const v1::JobSpec& spec, absl::Time submitted,
+    const v1::ModelManifest* initial, const PublishOptions& options) {
   ABSL_ASSIGN_OR_RETURN(const kernels::ModelGraph graph,
                         kernels::ModelGraph::Build(spec.model()));
   ABSL_ASSIGN_OR_RETURN(
@@ -295,7 +355,11 @@ absl::StatusOr<v1::ModelManifest> PublishInitialModel(
   }
   ABSL_RETURN_IF_ERROR(AppendZeros(
       layout.total_elements() - graph.layout().total_elements(), writer.get()));
-  return writer->Publish(Digest(), v1::Provenance());
+  ABSL_ASSIGN_OR_RETURN(v1::ModelManifest manifest,
+                        writer->Publish(Digest(), v1::Provenance()));
+  ABSL_RETURN_IF_ERROR(SignOrRemove(store, writer->content(), submitted,
+                                    nullptr, options, &manifest));
+  return manifest;
 }
 
 PublishedRound PublishRound(ModelStore* store, const Spool& spool,

@@ -14,6 +14,9 @@
 #include "base/safetensors.h"
 #include "base/status_matchers.h"
 #include "base/testing_env.h"
+#include "coordinator/models/manifest_signer.h"
+#include "coordinator/models/testing_signer.h"
+#include "coordinator/models/version_contents.h"
 
 namespace koinon::coordinator {
 namespace {
@@ -25,6 +28,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 
 constexpr size_t kParameters = 8;  // 3 x 2 weights, 2 biases
+const absl::Time kSubmitted = absl::FromUnixMillis(1'700'000'000'123);
 
 v1::JobSpec Spec() {
   v1::JobSpec spec;
@@ -70,10 +74,12 @@ class Machine {
 
   // Version 0.
   RoundInput Begin(const v1::JobSpec& spec) {
-    auto manifest = PublishInitialModel(&store_, spec, nullptr);
+    auto manifest =
+        PublishInitialModel(&store_, spec, kSubmitted, nullptr, options());
     EXPECT_OK(manifest);
     RoundInput input;
     input.spec = spec;
+    input.submitted = kSubmitted;
     input.base = *manifest;
     return input;
   }
@@ -100,7 +106,7 @@ class Machine {
   }
 
   PublishedRound Publish(const RoundInput& input) {
-    return PublishRound(&store_, *spool_, &pool_, input);
+    return PublishRound(&store_, *spool_, &pool_, input, options());
   }
 
   // Publishes `rounds` rounds as the engine does: the old state goes.
@@ -130,9 +136,18 @@ class Machine {
   }
 
   ModelStore* store() { return &store_; }
+  PublishOptions options() const {
+    PublishOptions options;
+    options.signer = signer_.get();
+    options.delta_min_bytes = delta_min_bytes;
+    return options;
+  }
+
+  int64_t delta_min_bytes = 0;
 
  private:
   Env* const env_;
+  const TestSigner signer_;
   ModelStore store_;
   std::unique_ptr<Spool> spool_;
   ThreadPool pool_{1};
@@ -159,7 +174,8 @@ TEST(PublishTest, NoOptimizer_AddsTheMean) {
   const PublishedRound published = machine.Publish(input);
   ASSERT_OK(published.status);
   EXPECT_THAT(published.state, IsEmpty());
-  EXPECT_THAT(machine.Files(), ElementsAre("0.safetensors", "1.safetensors"));
+  EXPECT_THAT(machine.Files(), ElementsAre("0.leaves", "0.safetensors",
+                                           "1.leaves", "1.safetensors"));
   const std::vector<float> before = machine.Values("0.safetensors");
   const std::vector<float> after = machine.Values("1.safetensors");
   const std::vector<float> mean = MeanOf(1);
@@ -200,10 +216,12 @@ TEST(PublishTest, FedAdam_StepsWithItsStateFromRoundToRound) {
     EXPECT_EQ(input.base.provenance().rule(), "fedavg + fedadam");
   }
   EXPECT_EQ(machine.Values("4.momentum.safetensors").size(), kParameters);
-  EXPECT_THAT(machine.Files(),
-              ElementsAre("0.safetensors", "1.safetensors", "2.safetensors",
-                          "3.safetensors", "4.momentum.safetensors",
-                          "4.safetensors", "4.second_moment.safetensors"));
+  EXPECT_THAT(
+      machine.Files(),
+      ElementsAre("0.leaves", "0.safetensors", "1.leaves", "1.safetensors",
+                  "2.leaves", "2.safetensors", "3.leaves", "3.safetensors",
+                  "4.leaves", "4.momentum.safetensors", "4.safetensors",
+                  "4.second_moment.safetensors"));
 }
 
 // The rule's last result is state too, and stands beside the optimizer's: it is
@@ -319,7 +337,7 @@ TEST(PublishTest, Overflow_NamesTheElementAndLeavesNothing) {
               StatusIs(absl::StatusCode::kInternal,
                        AllOf(HasSubstr("fedavgm's step overflows at "),
                              HasSubstr("["))));
-  EXPECT_THAT(machine.Files(), ElementsAre("0.safetensors"));
+  EXPECT_THAT(machine.Files(), ElementsAre("0.leaves", "0.safetensors"));
 }
 
 // The process dies at each operation in turn, then the machine loses power. The
@@ -401,7 +419,8 @@ TEST(PublishTest, AnotherJobsModel_BeginsWithFreshState) {
   v1::JobSpec spec = AdamSpec();
   spec.set_name("next");
   ASSERT_OK_AND_ASSIGN(const v1::ModelManifest begun,
-                       PublishInitialModel(machine.store(), spec, &first.base));
+                       PublishInitialModel(machine.store(), spec, kSubmitted,
+                                           &first.base, machine.options()));
   RoundInput input;
   input.spec = spec;
   input.base = begun;
@@ -489,7 +508,8 @@ TEST(PublishTest, LargeModel_GoesThroughInBlocks) {
                             input.updates[2].extent});
   ASSERT_OK(spool);
   ThreadPool pool(1);
-  const PublishedRound published = PublishRound(&store, **spool, &pool, input);
+  const PublishedRound published =
+      PublishRound(&store, **spool, &pool, input, machine.options());
   ASSERT_OK(published.status);
   EXPECT_EQ(published.state.size(), 2);
   EXPECT_LE(counted.longest(), 4u << 20);

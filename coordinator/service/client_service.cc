@@ -148,6 +148,14 @@ grpc::ServerUnaryReactor* ClientServiceImpl::ListModels(
   });
 }
 
+grpc::ServerUnaryReactor* ClientServiceImpl::PinModel(
+    grpc::CallbackServerContext* context, const v1::PinModelRequest* request,
+    v1::ModelManifest* reply) {
+  return Call(context, reply, [&](Engine::Reply<v1::ModelManifest> done) {
+    engine_->PinModel(*request, std::move(done));
+  });
+}
+
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ClientServiceImpl::PullModel(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
   return StartPull(catalog_, chunks_, CheckClient(context), *request);

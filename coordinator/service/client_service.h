@@ -27,7 +27,9 @@ class ClientServiceImpl final
                                                   v1::ClientService::
                                                       WithCallbackMethod_ListModels<
                                                           v1::ClientService::
-                                                              Service>>>>>>>>>>> {
+                                                              WithCallbackMethod_PinModel<
+                                                                  v1::ClientService::
+                                                                      Service>>>>>>>>>>>> {
  public:
   ClientServiceImpl(Engine* engine, const ModelCatalog* catalog,
                     ModelChunks* chunks, const AccessPolicy* policy)
@@ -63,6 +65,9 @@ class ClientServiceImpl final
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
                                        const v1::ListModelsRequest* request,
                                        v1::ListModelsReply* reply) override;
+  grpc::ServerUnaryReactor* PinModel(grpc::CallbackServerContext* context,
+                                     const v1::PinModelRequest* request,
+                                     v1::ModelManifest* reply) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* PullModel(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;

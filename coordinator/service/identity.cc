@@ -1,7 +1,10 @@
 #include "coordinator/service/identity.h"
 
 #include "absl/strings/str_cat.h"
+#include "base/digest.h"
+#include "base/node_identity.h"
 #include "base/status_macros.h"
+#include "dht/key.h"
 
 namespace koinon::coordinator {
 absl::Status AccessPolicy::Check(const grpc::AuthContext& peer,
@@ -26,6 +29,30 @@ absl::Status AccessPolicy::Check(const grpc::AuthContext& peer,
     return absl::PermissionDeniedError(
         absl::StrCat("the certificate's name is '", identity.name,
                      "', the call says '", name, "'"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AccessPolicy::CheckNode(const grpc::AuthContext& peer,
+                                     const v1::Contact& contact) const {
+  ABSL_ASSIGN_OR_RETURN(const dht::Contact node,
+                        dht::ContactFromProto(contact));
+  ABSL_ASSIGN_OR_RETURN(const PeerIdentity identity, PeerIdentityOf(peer));
+  if (identity.role == PeerIdentity::Role::kAnonymous) return absl::OkStatus();
+  if (!identity.node.has_value()) {
+    return absl::PermissionDeniedError(
+        "peer: the certificate carries no node (koinon certs makes such)");
+  }
+  const Digest id = NodeIdOf(federation_, *identity.node);
+  if (node.id != id) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("peer: the certificate's node is ", id.ToShortHex(),
+                     ", the call says ", node.id.ToShortHex()));
+  }
+  if (node.site != identity.node->site) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("peer: the certificate's site is '", identity.node->site,
+                     "', the call says '", node.site, "'"));
   }
   return absl::OkStatus();
 }

@@ -7,6 +7,7 @@
 #include "absl/strings/string_view.h"
 #include "base/tls.h"
 #include "grpcpp/grpcpp.h"
+#include "proto/dht.pb.h"
 
 namespace koinon::coordinator {
 
@@ -23,6 +24,11 @@ class AccessPolicy {
   // certificate's.
   absl::Status Check(const grpc::AuthContext& peer, PeerIdentity::Role role,
                      absl::string_view name) const;
+  // Whether the peer may say that this is its node: INVALID_ARGUMENT for what
+  // is no contact, PERMISSION_DENIED, with both, unless node id and site are
+  // its certificate's.
+  absl::Status CheckNode(const grpc::AuthContext& peer,
+                         const v1::Contact& contact) const;
 
  private:
   const std::string federation_;

@@ -130,8 +130,11 @@ class Session final : public SessionReactor {
     ABSL_RETURN_IF_ERROR(CheckVersion(hello));
     ABSL_RETURN_IF_ERROR(ValidateId("worker id", hello.worker()));
     ABSL_RETURN_IF_ERROR(CheckSize(hello));
-    return policy_->Check(*context_->auth_context(),
-                          PeerIdentity::Role::kWorker, hello.worker());
+    const auto peer = context_->auth_context();
+    ABSL_RETURN_IF_ERROR(
+        policy_->Check(*peer, PeerIdentity::Role::kWorker, hello.worker()));
+    if (!hello.has_peer()) return absl::OkStatus();
+    return policy_->CheckNode(*peer, hello.peer());
   }
 
   void ReadNext() {

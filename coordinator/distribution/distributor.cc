@@ -1,0 +1,249 @@
+#include "coordinator/distribution/distributor.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/random.h"
+#include "base/status_macros.h"
+#include "coordinator/models/manifest_signer.h"
+#include "coordinator/models/version_contents.h"
+
+namespace koinon::coordinator {
+namespace {
+
+// A failure is logged when it begins, and then each time that it has been tried
+// so often again.
+constexpr int kLogEvery = 10;
+
+}  // namespace
+
+Distributor::Distributor(Options options, const ModelStore* store,
+                         dht::ContentBoard* board, RecordNetwork* network,
+                         const LocalNode* signer, const Clock* clock)
+    : options_(options),
+      store_(store),
+      board_(board),
+      network_(network),
+      signer_(signer),
+      clock_(clock),
+      schedule_(options.schedule) {
+  board_->SetOthers([this](const Digest& root) { return OthersOf(root); });
+}
+
+Distributor::~Distributor() {
+  Stop();
+  board_->SetOthers(nullptr);
+}
+
+void Distributor::Start() {
+  if (network_ != nullptr) thread_ = std::thread([this] { Run(); });
+}
+
+void Distributor::Stop() {
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+    changed_.SignalAll();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+std::optional<v1::Contact> Distributor::Self() {
+  return network_ == nullptr ? std::nullopt : network_->Self();
+}
+
+Distributor::Counts Distributor::counts() const {
+  MutexLock lock(&mutex_);
+  return counts_;
+}
+
+void Distributor::AddToBoard(const JobId& job,
+                             std::shared_ptr<dht::ContentFile> content,
+                             const Digest& file_digest) {
+  const auto root = Digest::FromBytes(content->content().root());
+  if (!root.ok()) return;  // none that was opened
+  {
+    MutexLock lock(&mutex_);
+    job_of_root_[*root] = job;
+  }
+  board_->Add(std::move(content), file_digest);
+}
+
+void Distributor::Serve(const v1::ModelManifest& manifest) {
+  const auto cannot = [&](absl::string_view what, const absl::Status& why) {
+    LogWarning("a version cannot be fetched piece by piece",
+               {{"job", manifest.job()},
+                {"version", manifest.version()},
+                {"what", what},
+                {"error", why}});
+  };
+  const auto version = SignedVersionOf(manifest);
+  if (!version.ok()) return cannot("manifest", version.status());
+  const auto digest = Digest::FromBytes(manifest.digest());
+  if (!digest.ok()) return cannot("manifest", digest.status());
+  auto content = OpenVersionContent(*store_, manifest, version->content());
+  if (!content.ok()) return cannot("file", content.status());
+  AddToBoard(manifest.job(), *std::move(content), *digest);
+  for (const v1::Delta& delta : version->deltas()) {
+    auto opened = OpenDeltaContent(*store_, manifest.job(), manifest.version(),
+                                   delta.content());
+    // Those of older versions are removed.
+    if (absl::IsNotFound(opened.status())) continue;
+    if (!opened.ok()) {
+      cannot("delta", opened.status());
+      continue;
+    }
+    AddToBoard(manifest.job(), *std::move(opened), *digest);
+  }
+}
+
+void Distributor::Announce(const JobRow& job, const v1::ModelManifest& manifest,
+                           bool newest) {
+  if (network_ == nullptr || manifest.signed_manifest().empty()) return;
+  auto spec = std::make_shared<const v1::JobSpec>(job.spec);
+  // What names and signs it; not its chunks.
+  auto kept = std::make_shared<v1::ModelManifest>();
+  kept->set_job(manifest.job());
+  kept->set_version(manifest.version());
+  kept->set_digest(manifest.digest());
+  kept->set_signed_manifest(manifest.signed_manifest());
+  kept->set_signatures(manifest.signatures());
+  MutexLock lock(&mutex_);
+  if (!schedule_.Add(clock_->Now(), std::move(spec), std::move(kept), newest) &&
+      !std::exchange(said_full_, true)) {
+    LogWarning("too many versions are kept to have all of them in the DHT",
+               {{"most", options_.schedule.max_versions}});
+  }
+  changed_.SignalAll();
+}
+
+void Distributor::Withdraw(const v1::ModelManifest& manifest) {
+  {
+    MutexLock lock(&mutex_);
+    schedule_.Remove(manifest.job(), manifest.version());
+  }
+  const auto digest = Digest::FromBytes(manifest.digest());
+  if (network_ != nullptr && digest.ok()) network_->StopProviding(*digest);
+  WithdrawDelta(manifest);
+  const auto version = SignedVersionOf(manifest);
+  if (!version.ok()) return;
+  const auto root = Digest::FromBytes(version->content().root());
+  if (!root.ok()) return;
+  board_->Remove(*root);
+  MutexLock lock(&mutex_);
+  job_of_root_.erase(*root);
+}
+
+void Distributor::WithdrawDelta(const v1::ModelManifest& manifest) {
+  const auto version = SignedVersionOf(manifest);
+  if (!version.ok()) return;
+  for (const v1::Delta& delta : version->deltas()) {
+    const auto root = Digest::FromBytes(delta.content().root());
+    if (!root.ok()) continue;
+    board_->Remove(*root);
+    MutexLock lock(&mutex_);
+    job_of_root_.erase(*root);
+  }
+}
+
+void Distributor::SetPeers(const JobId& job, std::vector<dht::Contact> peers) {
+  auto contacts =
+      std::make_shared<const std::vector<dht::Contact>>(std::move(peers));
+  MutexLock lock(&mutex_);
+  peers_[job] = std::move(contacts);
+}
+
+// Different ones each time, so that not all come to the same.
+std::vector<dht::Contact> Distributor::OthersOf(const Digest& root) {
+  Contacts peers;
+  uint64_t seed;
+  {
+    MutexLock lock(&mutex_);
+    const auto job = job_of_root_.find(root);
+    if (job == job_of_root_.end()) return {};
+    const auto known = peers_.find(job->second);
+    if (known == peers_.end()) return {};
+    peers = known->second;
+    seed = asked_++;
+  }
+  std::vector<dht::Contact> others = *peers;
+  Random(seed).Shuffle(&others);
+  if (others.size() > options_.others) others.resize(options_.others);
+  return others;
+}
+
+void Distributor::Run() {
+  while (const auto entry = AwaitEntry()) {
+    Finish(*entry, Publish(*entry));
+    if (!Rest()) return;
+  }
+}
+
+std::optional<PublishSchedule::Entry> Distributor::AwaitEntry() {
+  MutexLock lock(&mutex_);
+  while (!stopping_) {
+    const absl::Time now = clock_->Now();
+    auto entry = schedule_.Next(now);
+    if (entry.has_value()) return entry;
+    const absl::Time due = schedule_.next_due();
+    if (due == absl::InfiniteFuture()) {
+      changed_.Wait(&mutex_);
+    } else {
+      changed_.WaitWithTimeout(&mutex_, due - now);
+    }
+  }
+  return std::nullopt;
+}
+
+absl::Status Distributor::Publish(const PublishSchedule::Entry& entry) {
+  ABSL_ASSIGN_OR_RETURN(const Digest digest,
+                        Digest::FromBytes(entry.manifest->digest()));
+  network_->Provide(digest);
+  ABSL_ASSIGN_OR_RETURN(
+      const std::vector<KeyedRecord> records,
+      RecordsOf(*entry.spec, *entry.manifest, entry.newest, *signer_));
+  for (const KeyedRecord& record : records) {
+    ABSL_RETURN_IF_ERROR(network_->Put(record));
+  }
+  return absl::OkStatus();
+}
+
+void Distributor::Finish(const PublishSchedule::Entry& entry,
+                         const absl::Status& status) {
+  const v1::ModelManifest& manifest = *entry.manifest;
+  if (!status.ok() && entry.failures % kLogEvery == 0) {
+    LogWarning("a version's records are not in the DHT yet",
+               {{"job", manifest.job()},
+                {"version", manifest.version()},
+                {"failures", entry.failures + 1},
+                {"error", status}});
+  } else if (status.ok() && entry.failures > 0) {
+    LogInfo("a version's records are in the DHT",
+            {{"job", manifest.job()}, {"version", manifest.version()}});
+  }
+  bool gone;
+  {
+    MutexLock lock(&mutex_);
+    ++(status.ok() ? counts_.published : counts_.failed);
+    gone = !schedule_.Contains(entry);
+    schedule_.Done(clock_->Now(), entry, status.ok());
+  }
+  // It was withdrawn, perhaps before it was announced: then that was too late.
+  // Had it been replaced, its successor announces it again.
+  const auto digest = Digest::FromBytes(manifest.digest());
+  if (gone && digest.ok()) network_->StopProviding(*digest);
+}
+
+// False once it is to stop.
+bool Distributor::Rest() {
+  MutexLock lock(&mutex_);
+  const absl::Time until = clock_->Now() + options_.pause;
+  while (!stopping_) {
+    const absl::Duration left = until - clock_->Now();
+    if (left <= absl::ZeroDuration()) return true;
+    changed_.WaitWithTimeout(&mutex_, left);
+  }
+  return false;
+}
+
+}  // namespace koinon::coordinator

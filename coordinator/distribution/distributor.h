@@ -1,0 +1,116 @@
+#ifndef KOINON_COORDINATOR_DISTRIBUTION_DISTRIBUTOR_H_
+#define KOINON_COORDINATOR_DISTRIBUTION_DISTRIBUTOR_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/local_node.h"
+#include "base/mutex.h"
+#include "coordinator/distribution/publish_schedule.h"
+#include "coordinator/distribution/version_records.h"
+#include "coordinator/engine/version_outlet.h"
+#include "coordinator/models/model_store.h"
+#include "dht/key.h"
+#include "dht/swarm/content_board.h"
+
+namespace koinon::coordinator {
+
+// The DHT, as the coordinator writes to it. Thread-safe.
+class RecordNetwork {
+ public:
+  virtual ~RecordNetwork() = default;
+  virtual std::optional<v1::Contact> Self() = 0;
+  // Waits until enough nodes hold the record.
+  virtual absl::Status Put(const KeyedRecord& record) = 0;
+  virtual void Provide(const dht::Key& content) = 0;
+  virtual void StopProviding(const dht::Key& content) = 0;
+};
+
+// Spreads what the engine publishes: versions and deltas are put on the board,
+// from which others fetch, and their records into the DHT, by a thread of its
+// own that tries again for as long as the version is kept. Nothing waits for
+// it. Thread-safe.
+class Distributor final : public VersionOutlet {
+ public:
+  struct Options {
+    PublishSchedule::Options schedule;
+    // Between two versions, so that a start with many kept ones is no storm.
+    absl::Duration pause = absl::Milliseconds(50);
+    // Of those who fetch a version, so many are named to each that asks.
+    size_t others = 20;
+  };
+
+  // Everything is borrowed. `network` may be null: then there is no DHT.
+  Distributor(Options options, const ModelStore* store,
+              dht::ContentBoard* board, RecordNetwork* network,
+              const LocalNode* signer, const Clock* clock);
+  // As Stop.
+  ~Distributor() override;
+
+  // Begins to store records. Once.
+  void Start();
+  // Ends the thread, once the record that is being stored is, or its Put is
+  // ended from elsewhere.
+  void Stop();
+
+  std::optional<v1::Contact> Self() override;
+  void Serve(const v1::ModelManifest& manifest) override;
+  void Announce(const JobRow& job, const v1::ModelManifest& manifest,
+                bool newest) override;
+  void Withdraw(const v1::ModelManifest& manifest) override;
+  void WithdrawDelta(const v1::ModelManifest& manifest) override;
+  void SetPeers(const JobId& job, std::vector<dht::Contact> peers) override;
+
+  // Versions whose records were stored, and attempts that failed.
+  struct Counts {
+    int64_t published = 0;
+    int64_t failed = 0;
+  };
+  Counts counts() const;
+
+ private:
+  using Contacts = std::shared_ptr<const std::vector<dht::Contact>>;
+
+  void Run();
+  // The next version that is due; none once it is to stop.
+  std::optional<PublishSchedule::Entry> AwaitEntry();
+  absl::Status Publish(const PublishSchedule::Entry& entry);
+  void Finish(const PublishSchedule::Entry& entry, const absl::Status& status);
+  bool Rest();
+  void AddToBoard(const JobId& job, std::shared_ptr<dht::ContentFile> content,
+                  const Digest& file_digest);
+  std::vector<dht::Contact> OthersOf(const Digest& root);
+
+  const Options options_;
+  const ModelStore* const store_;
+  dht::ContentBoard* const board_;
+  RecordNetwork* const network_;
+  const LocalNode* const signer_;
+  const Clock* const clock_;
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  PublishSchedule schedule_ ABSL_GUARDED_BY(mutex_);
+  bool said_full_ ABSL_GUARDED_BY(mutex_) = false;
+  Counts counts_ ABSL_GUARDED_BY(mutex_);
+  std::map<Digest, JobId> job_of_root_ ABSL_GUARDED_BY(mutex_);
+  std::map<JobId, Contacts> peers_ ABSL_GUARDED_BY(mutex_);
+  uint64_t asked_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  std::thread thread_;
+};
+
+}  // namespace koinon::coordinator
+
+#endif  // KOINON_COORDINATOR_DISTRIBUTION_DISTRIBUTOR_H_

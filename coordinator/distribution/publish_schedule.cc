@@ -1,0 +1,103 @@
+#include "coordinator/distribution/publish_schedule.h"
+
+#include <algorithm>
+
+namespace koinon::coordinator {
+namespace {
+
+absl::Duration Pause(absl::Duration first, absl::Duration last, int times) {
+  constexpr int kMostDoublings = 30;
+  return std::min(last,
+                  first * (int64_t{1} << std::min(times, kMostDoublings)));
+}
+
+}  // namespace
+
+bool PublishSchedule::Add(absl::Time now,
+                          std::shared_ptr<const v1::JobSpec> spec,
+                          std::shared_ptr<const v1::ModelManifest> manifest,
+                          bool newest) {
+  const JobId job = manifest->job();
+  const int64_t version = manifest->version();
+  const Key key = {job, version};
+  Remove(job, version);
+  if (newest) {
+    for (auto it = entries_.lower_bound({job, 0});
+         it != entries_.end() && it->first.first == job; ++it) {
+      if (!it->second.entry.newest) continue;
+      order_.erase(OrderOf(it->first, it->second));
+      it->second.entry.newest = false;
+      order_.insert(OrderOf(it->first, it->second));
+    }
+  }
+  Scheduled scheduled;
+  scheduled.due = now;
+  scheduled.entry.spec = std::move(spec);
+  scheduled.entry.manifest = std::move(manifest);
+  scheduled.entry.newest = newest;
+  scheduled.entry.number = next_number_++;
+  order_.insert(OrderOf(key, scheduled));
+  entries_.emplace(key, std::move(scheduled));
+  if (entries_.size() <= options_.max_versions) return true;
+  if (!MakeRoom()) Remove(job, version);
+  return false;
+}
+
+// Gives up the lowest version that is not its job's newest. False: each is.
+bool PublishSchedule::MakeRoom() {
+  auto lowest = entries_.end();
+  for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+    if (it->second.entry.newest) continue;
+    if (lowest == entries_.end() || it->first.second < lowest->first.second) {
+      lowest = it;
+    }
+  }
+  if (lowest == entries_.end()) return false;
+  Erase(lowest);
+  return true;
+}
+
+void PublishSchedule::Remove(const JobId& job, int64_t version) {
+  const auto it = entries_.find({job, version});
+  if (it != entries_.end()) Erase(it);
+}
+
+void PublishSchedule::Erase(std::map<Key, Scheduled>::iterator it) {
+  order_.erase(OrderOf(it->first, it->second));
+  entries_.erase(it);
+}
+
+std::optional<PublishSchedule::Entry> PublishSchedule::Next(
+    absl::Time now) const {
+  if (next_due() > now) return std::nullopt;
+  const auto& [due, old, version, job] = *order_.begin();
+  return entries_.at({job, -version}).entry;
+}
+
+absl::Time PublishSchedule::next_due() const {
+  return order_.empty() ? absl::InfiniteFuture() : std::get<0>(*order_.begin());
+}
+
+bool PublishSchedule::Contains(const Entry& entry) const {
+  const auto it =
+      entries_.find({entry.manifest->job(), entry.manifest->version()});
+  return it != entries_.end() && it->second.entry.number == entry.number;
+}
+
+void PublishSchedule::Done(absl::Time now, const Entry& entry, bool ok) {
+  if (!Contains(entry)) return;
+  const Key key = {entry.manifest->job(), entry.manifest->version()};
+  Scheduled& scheduled = entries_.at(key);
+  order_.erase(OrderOf(key, scheduled));
+  if (ok) {
+    scheduled.entry.failures = 0;
+    scheduled.due = now + Pause(options_.first_refresh, options_.last_refresh,
+                                scheduled.successes++);
+  } else {
+    scheduled.due = now + Pause(options_.first_retry, options_.last_retry,
+                                scheduled.entry.failures++);
+  }
+  order_.insert(OrderOf(key, scheduled));
+}
+
+}  // namespace koinon::coordinator

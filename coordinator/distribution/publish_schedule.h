@@ -1,0 +1,89 @@
+#ifndef KOINON_COORDINATOR_DISTRIBUTION_PUBLISH_SCHEDULE_H_
+#define KOINON_COORDINATOR_DISTRIBUTION_PUBLISH_SCHEDULE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <tuple>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "base/ids.h"
+#include "proto/job.pb.h"
+#include "proto/model.pb.h"
+
+namespace koinon::coordinator {
+
+// Which version's records are to be stored in the DHT next: new ones at once,
+// after a failure again with growing pauses, and after a success again too, for
+// nodes come and go: soon at first, since the first workers may not have been
+// there yet, then rarely, since holders keep records alive among themselves.
+// Bounded. Pure: told `now`. Not thread-safe.
+class PublishSchedule {
+ public:
+  struct Options {
+    // Of all jobs. With one more, that with the lowest number which is not its
+    // job's newest is given up.
+    size_t max_versions = 10'000;
+    absl::Duration first_retry = absl::Seconds(1);  // doubled each time, up to
+    absl::Duration last_retry = absl::Minutes(5);
+    absl::Duration first_refresh = absl::Minutes(1);  // likewise
+    absl::Duration last_refresh = absl::Hours(6);
+  };
+  struct Entry {
+    // Second owners: whoever is storing its records.
+    std::shared_ptr<const v1::JobSpec> spec;
+    std::shared_ptr<const v1::ModelManifest> manifest;
+    bool newest = false;  // of its job
+    uint64_t number = 0;  // tells it from what it replaces
+    int failures = 0;     // in a row
+  };
+
+  explicit PublishSchedule(Options options) : options_(options) {}
+
+  // Due at once, in place of an earlier one of this version. One with `newest`
+  // takes that from the others of its job. False: the bound was hit, and
+  // something (perhaps this) is not published.
+  bool Add(absl::Time now, std::shared_ptr<const v1::JobSpec> spec,
+           std::shared_ptr<const v1::ModelManifest> manifest, bool newest);
+  void Remove(const JobId& job, int64_t version);
+
+  // The one that has been due for longest; of those due since the same instant
+  // the newest first. It stays due until Done.
+  std::optional<Entry> Next(absl::Time now) const;
+  absl::Time next_due() const;
+  // The outcome for an entry that Next gave; nothing if it was replaced or
+  // removed meanwhile.
+  void Done(absl::Time now, const Entry& entry, bool ok);
+
+  // Whether it is scheduled still, and was not replaced.
+  bool Contains(const Entry& entry) const;
+  size_t size() const { return entries_.size(); }
+
+ private:
+  using Key = std::pair<JobId, int64_t>;
+  struct Scheduled {
+    Entry entry;
+    absl::Time due;
+    int successes = 0;
+  };
+  // Due, not newest, minus the version, job.
+  using Order = std::tuple<absl::Time, bool, int64_t, JobId>;
+  static Order OrderOf(const Key& key, const Scheduled& scheduled) {
+    return {scheduled.due, !scheduled.entry.newest, -key.second, key.first};
+  }
+  void Erase(std::map<Key, Scheduled>::iterator it);
+  bool MakeRoom();
+
+  const Options options_;
+  std::map<Key, Scheduled> entries_;
+  std::set<Order> order_;
+  uint64_t next_number_ = 1;
+};
+
+}  // namespace koinon::coordinator
+
+#endif  // KOINON_COORDINATOR_DISTRIBUTION_PUBLISH_SCHEDULE_H_
