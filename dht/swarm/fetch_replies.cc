@@ -36,6 +36,12 @@ void SwarmFetch::State::OnReady(const SourcePtr& source) {
   }
 }
 
+void SwarmFetch::State::OnGone() {
+  MutexLock lock(&mutex_);
+  --open_streams_;
+  news_.Signal();
+}
+
 void SwarmFetch::State::Enqueue(const SourcePtr& source) {
   source->queued = true;
   source->again = false;

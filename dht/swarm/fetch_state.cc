@@ -29,6 +29,7 @@ PiecePicker::Options PickerOptions(const SwarmHost& host,
                                    const SwarmFetch::Options& options) {
   PiecePicker::Options picker = options.picker;
   picker.pieces = options.file->map().pieces();
+  picker.piece_bytes = options.file->map().piece_size_bytes;
   // Peers that draw alike would all want the same pieces.
   if (picker.seed == 0) {
     picker.seed = FirstBytes(host.self().id) ^
@@ -69,6 +70,11 @@ absl::Status SwarmFetch::State::Run() {
   absl::Status status = Drive();
   End(/*in_peace=*/status.ok());
   for (std::thread& thread : threads) thread.join();
+  {
+    MutexLock lock(&mutex_);
+    sources_.clear();
+    ready_.clear();
+  }
   const absl::Status synced = file_->Sync();
   return status.ok() ? synced : status;
 }
@@ -154,6 +160,7 @@ void SwarmFetch::State::Connect(const FetchCandidates::Candidate& candidate) {
     open->set_have(picker_.have().ToBytes());
     source->heard = clock_.Now();
     sources_[candidate.number] = source;
+    ++open_streams_;
   }
   auto stream = FetchStream::Start(
       host_->ChannelTo(candidate.contact.address), std::move(request),
@@ -161,7 +168,10 @@ void SwarmFetch::State::Connect(const FetchCandidates::Candidate& candidate) {
         const auto alive = state.lock();
         const auto source = weak.lock();
         if (alive != nullptr && source != nullptr) alive->OnReady(source);
-      });
+      },
+      // Run waits for all of them: gRPC's threads must not be the last to hold
+      // a channel (dht/transport/callback_threads.h).
+      [state = shared_from_this()] { state->OnGone(); });
   MutexLock lock(&mutex_);
   source->stream = std::move(stream);
   source->queued = false;
@@ -359,15 +369,20 @@ void SwarmFetch::State::End(bool in_peace) {
   for (const SourcePtr& source : sources) {
     in_peace ? source->stream->Close() : source->stream->Cancel();
   }
-  if (!in_peace) return;
-  const absl::Time until = clock_.Now() + kFarewell;
-  for (const SourcePtr& source : sources) {
-    MutexLock lock(&mutex_);
-    while (!source->stream->over() && clock_.Now() < until) {
-      news_.WaitWithTimeout(&mutex_, absl::Milliseconds(10));
-    }
-    if (!source->stream->over()) source->stream->Cancel();
+  if (in_peace && AwaitStreams(kFarewell)) return;
+  for (const SourcePtr& source : sources) source->stream->Cancel();
+  AwaitStreams(absl::InfiniteDuration());
+}
+
+bool SwarmFetch::State::AwaitStreams(absl::Duration patience) {
+  const absl::Time until = clock_.Now() + patience;
+  MutexLock lock(&mutex_);
+  while (open_streams_ > 0) {
+    const absl::Time now = clock_.Now();
+    if (now >= until) return false;
+    news_.WaitWithTimeout(&mutex_, until - now);
   }
+  return true;
 }
 
 v1::SwarmTraffic SwarmFetch::State::traffic() const {

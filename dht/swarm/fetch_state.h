@@ -87,10 +87,13 @@ class SwarmFetch::State final
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WaitForNews();
   void End(bool in_peace);
+  // Until all streams are gone; false after `patience`.
+  bool AwaitStreams(absl::Duration patience);
   bool HasRoom() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // --- What comes: fetch_replies.cc ---
   void OnReady(const SourcePtr& source);
+  void OnGone();
   void Enqueue(const SourcePtr& source) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Work();
   bool TakeOne(const SourcePtr& source);
@@ -130,6 +133,7 @@ class SwarmFetch::State final
   FetchCandidates candidates_ ABSL_GUARDED_BY(mutex_);
   std::map<FetchCandidates::Number, SourcePtr> sources_ ABSL_GUARDED_BY(mutex_);
   std::deque<SourcePtr> ready_ ABSL_GUARDED_BY(mutex_);
+  size_t open_streams_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t writing_ ABSL_GUARDED_BY(mutex_) = 0;  // threads, to the file
   bool has_news_ ABSL_GUARDED_BY(mutex_) = false;
   bool has_layer_ ABSL_GUARDED_BY(mutex_) = false;

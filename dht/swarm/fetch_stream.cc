@@ -11,9 +11,9 @@ constexpr size_t kMaxReplies = 2;
 
 std::shared_ptr<FetchStream> FetchStream::Start(
     std::shared_ptr<grpc::Channel> channel, v1::FetchRequest open,
-    std::function<void()> ready) {
+    std::function<void()> ready, std::function<void()> gone) {
   std::shared_ptr<FetchStream> stream(
-      new FetchStream(std::move(channel), std::move(ready)));
+      new FetchStream(std::move(channel), std::move(ready), std::move(gone)));
   stream->self_ = stream;
   stream->stub_->async()->Fetch(&stream->context_, stream.get());
   // Reads and writes are started by others than the reactor too: the call is
@@ -122,7 +122,8 @@ void FetchStream::OnWriteDone(bool ok) {
 }
 
 void FetchStream::OnDone(const grpc::Status& status) {
-  const std::shared_ptr<FetchStream> last = std::move(self_);
+  std::shared_ptr<FetchStream> last = std::move(self_);
+  const std::function<void()> gone = std::move(gone_);
   {
     MutexLock lock(&mutex_);
     over_ = true;
@@ -130,6 +131,8 @@ void FetchStream::OnDone(const grpc::Status& status) {
                            status.error_message());
   }
   ready_();
+  last.reset();  // and `this`, perhaps
+  gone();
 }
 
 }  // namespace koinon::dht

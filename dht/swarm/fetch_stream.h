@@ -23,10 +23,11 @@ class FetchStream final
       public std::enable_shared_from_this<FetchStream> {
  public:
   // `ready` is called, on any thread and under no lock, when there is a reply
-  // to take or the call is over.
+  // to take or the call is over; `gone`, at the very end, when the call has let
+  // go of the stream, and with it of the channel.
   static std::shared_ptr<FetchStream> Start(
       std::shared_ptr<grpc::Channel> channel, v1::FetchRequest open,
-      std::function<void()> ready);
+      std::function<void()> ready, std::function<void()> gone);
 
   void Send(v1::FetchRequest request);
   // The next reply; false: none is here.
@@ -50,10 +51,11 @@ class FetchStream final
 
  private:
   FetchStream(std::shared_ptr<grpc::Channel> channel,
-              std::function<void()> ready)
+              std::function<void()> ready, std::function<void()> gone)
       : channel_(std::move(channel)),
         stub_(v1::PeerService::NewStub(channel_)),
-        ready_(std::move(ready)) {}
+        ready_(std::move(ready)),
+        gone_(std::move(gone)) {}
 
   void ReadOn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteOn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -62,6 +64,7 @@ class FetchStream final
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::PeerService::Stub> stub_;
   const std::function<void()> ready_;
+  std::function<void()> gone_;
   grpc::ClientContext context_;
   std::shared_ptr<FetchStream> self_;  // until OnDone
 

@@ -257,6 +257,7 @@ void AddBenchCommands(CLI::App* app, ExitCode* exit_code) {
   AddRoundBench(group, exit_code);
   AddMnistBench(group, exit_code);
   AddAttacksBench(group, exit_code);
+  AddSwarmBench(group, exit_code);
 }
 
 }  // namespace koinon::cli
