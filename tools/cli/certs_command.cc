@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "base/certs.h"
 #include "base/clock.h"
 #include "base/env.h"
@@ -42,13 +44,13 @@ ExitCode RunCerts(Options options) {
   const absl::Status status =
       MakeCertsFolder(RealEnv(), plan, RealClock().Now());
   if (!status.ok()) return Report(status);
-  std::printf("%s: %s%s, %s, %s\n", plan.dir.c_str(),
-              plan.extend          ? ""
-              : plan.hosts.empty() ? "authority, "
-                                   : "authority, server, ",
-              CountOf(plan.workers, "worker").c_str(),
-              CountOf(plan.nodes, "node").c_str(),
-              CountOf(plan.clients, "client").c_str());
+  std::vector<std::string> made;
+  if (!plan.extend) made.push_back("authority");
+  if (!plan.hosts.empty()) made.push_back("server");
+  made.push_back(CountOf(plan.workers, "worker"));
+  if (!plan.nodes.empty()) made.push_back(CountOf(plan.nodes, "node"));
+  made.push_back(CountOf(plan.clients, "client"));
+  std::printf("%s: %s\n", plan.dir.c_str(), absl::StrJoin(made, ", ").c_str());
   return ExitCode::kOk;
 }
 
