@@ -397,7 +397,7 @@ class RandomWalkTest : public ::testing::TestWithParam<size_t> {};
 TEST_P(RandomWalkTest,
        RandomNetworks_SomeDeadSomeSilent_EveryWalkEndsAsItMust) {
   const size_t paths = GetParam();
-  for (uint64_t seed = 0; seed < 1'000; ++seed) {
+  for (uint64_t seed = 0; seed < 400; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed ", seed, ", paths ", paths));
     Random random(DeriveSeed(seed, paths));
     const std::vector<Contact> nodes =
@@ -446,7 +446,7 @@ INSTANTIATE_TEST_SUITE_P(Paths, RandomWalkTest, ::testing::Values(1, 2, 3));
 // Without dead nodes and caps, over everything that can be reached from the
 // seeds, a walk of one path ends with the closest k that it has heard of.
 TEST(LookupTest, RandomNetworks_NobodyDies_ClosestHeardAllAnswered) {
-  for (uint64_t seed = 0; seed < 500; ++seed) {
+  for (uint64_t seed = 0; seed < 200; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
     Random random(seed);
     const std::vector<Contact> nodes = RandomNodes(&random, 60);
@@ -467,7 +467,7 @@ TEST(LookupTest, RandomNetworks_NobodyDies_ClosestHeardAllAnswered) {
 // by one path or by several (rust-libp2p's
 // closest_and_disjoint_closest_yield_same_result).
 TEST(LookupTest, CompleteNetwork_HalfDead_OneAndMorePathsFindTheClosestAlive) {
-  for (uint64_t seed = 0; seed < 300; ++seed) {
+  for (uint64_t seed = 0; seed < 100; ++seed) {
     Random random(seed);
     const std::vector<Contact> nodes = RandomNodes(&random, 50);
     Network network;
