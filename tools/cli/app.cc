@@ -41,6 +41,7 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddPullCommand(&app, &exit_code);
   AddEvaluateCommand(&app, &exit_code);
   AddAggregateCommand(&app, &exit_code);
+  AddDhtCommand(&app, &exit_code);
   AddCertsCommand(&app, &exit_code);
   AddBenchCommands(&app, &exit_code);
   AddCompletionCommand(&app, &exit_code);

@@ -254,6 +254,7 @@ void AddBenchCommands(CLI::App* app, ExitCode* exit_code) {
   group->require_subcommand(1);
   AddAggregate(group, exit_code);
   AddTrain(group, exit_code);
+  AddDhtBench(group, exit_code);
   AddRoundBench(group, exit_code);
   AddMnistBench(group, exit_code);
   AddAttacksBench(group, exit_code);

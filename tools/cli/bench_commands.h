@@ -12,6 +12,7 @@ namespace koinon::cli {
 // Members of the `koinon bench` group that have files of their own; as the
 // functions of commands.h.
 void AddAttacksBench(CLI::App* group, ExitCode* exit_code);
+void AddDhtBench(CLI::App* group, ExitCode* exit_code);
 void AddMnistBench(CLI::App* group, ExitCode* exit_code);
 void AddRoundBench(CLI::App* group, ExitCode* exit_code);
 void AddSwarmBench(CLI::App* group, ExitCode* exit_code);

@@ -21,6 +21,7 @@ void AddModelsCommand(CLI::App* app, ExitCode* exit_code);
 void AddPullCommand(CLI::App* app, ExitCode* exit_code);
 void AddEvaluateCommand(CLI::App* app, ExitCode* exit_code);
 void AddAggregateCommand(CLI::App* app, ExitCode* exit_code);
+void AddDhtCommand(CLI::App* app, ExitCode* exit_code);  // status, get, ...
 void AddBenchCommands(CLI::App* app, ExitCode* exit_code);  // aggregate, ...
 void AddCertsCommand(CLI::App* app, ExitCode* exit_code);
 void AddCompletionCommand(CLI::App* app, ExitCode* exit_code);

@@ -1,0 +1,74 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "tools/bench/dht_bench.h"
+#include "tools/cli/bench_commands.h"
+
+namespace koinon::cli {
+namespace {
+
+struct DhtOptions {
+  tools::DhtBenchOptions bench;
+  bool only_plaintext = false;
+  bool only_tls = false;
+  bool json = false;
+};
+
+ExitCode RunDht(DhtOptions options) {
+  options.bench.plaintext = !options.only_tls;
+  options.bench.tls = !options.only_plaintext;
+  const auto result = tools::MeasureDht(options.bench);
+  if (!result.ok()) return Report(result.status());
+  std::printf("%s", options.json ? tools::DhtJson(*result).c_str()
+                                 : tools::DhtTable(*result).c_str());
+  return ExitCode::kOk;
+}
+
+}  // namespace
+
+void AddDhtBench(CLI::App* group, ExitCode* exit_code) {
+  const auto options = std::make_shared<DhtOptions>();  // and the callback
+  CLI::App* command = group->add_subcommand(
+      "dht",
+      "Records put and found: real nodes over loopback, plaintext beside "
+      "mutual TLS, and OpenDHT if it is installed");
+  command->add_option("--nodes", options->bench.nodes, "All in this process")
+      ->check(CLI::Range(2, 1'000))
+      ->capture_default_str();
+  command
+      ->add_option("--ops", options->bench.operations,
+                   "Puts, then as many gets, one after the other")
+      ->check(CLI::Range(1, 10'000'000))
+      ->capture_default_str();
+  command
+      ->add_option("--value-bytes", options->bench.value_bytes,
+                   "Of each record")
+      ->check(CLI::Range(8, 16'000))
+      ->capture_default_str();
+  command
+      ->add_option("--kill", options->bench.kill,
+                   "Part of the nodes that die before the last gets; 0: none")
+      ->check(CLI::Range(0.0, 0.95))
+      ->capture_default_str();
+  CLI::Option* const plaintext = command->add_flag(
+      "--plaintext", options->only_plaintext, "Plaintext only");
+  command->add_flag("--tls", options->only_tls, "Mutual TLS only")
+      ->excludes(plaintext);
+  command
+      ->add_option("--seed", options->bench.seed,
+                   "Of the values, of who asks and of who dies")
+      ->capture_default_str();
+  command
+      ->add_option("--python", options->bench.python,
+                   "Whose opendht module to compare with (Debian: "
+                   "python3-opendht); empty: none")
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "Print JSON, for programs");
+  command->footer(
+      "Answers are checked before anything is timed, and while it is. Leave "
+      "the machine\nalone meanwhile.");
+  command->callback([options, exit_code] { *exit_code = RunDht(*options); });
+}
+
+}  // namespace koinon::cli
