@@ -40,8 +40,8 @@ struct CertsPlan {
 // Makes all that the plan names; keys can be read by their owner only.
 // ALREADY_EXISTS, naming the file, before anything is written if one of them is
 // there; INVALID_ARGUMENT for names, sites, hosts or days that are none, or a
-// name that is there twice;
-// NOT_FOUND when extending a folder without an authority.
+// name that is there twice; NOT_FOUND when extending a folder without an
+// authority.
 absl::Status MakeCertsFolder(Env* env, const CertsPlan& plan, absl::Time now);
 
 // The files in `dir` of "server", "worker-NAME", "node-NAME" or "client-NAME".
