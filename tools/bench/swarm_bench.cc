@@ -1,5 +1,7 @@
 #include "tools/bench/swarm_bench.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/certs.h"
 #include "base/digest.h"
@@ -132,6 +135,24 @@ class Fleet {
     return now;
   }
 
+  // That all have used so far.
+  double CpuSeconds() const {
+    double seconds = 0;
+    for (const auto& [name, process] : processes_) {
+      // After the name in brackets: utime and stime are the 12th and 13th.
+      const std::string stat =
+          ReadAll(absl::StrCat("/proc/", process->pid(), "/stat"));
+      const std::vector<std::string> fields =
+          absl::StrSplit(stat.substr(stat.rfind(')') + 1), ' ');
+      double user = 0, system = 0;
+      if (fields.size() > 13 && absl::SimpleAtod(fields[12], &user) &&
+          absl::SimpleAtod(fields[13], &system)) {
+        seconds += (user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
+      }
+    }
+    return seconds;
+  }
+
   absl::StatusOr<std::map<std::string, SwarmFile>> Results() const {
     std::map<std::string, SwarmFile> results;
     for (const auto& [name, process] : processes_) {
@@ -238,18 +259,22 @@ double LastOf(const std::map<std::string, SwarmFile>& results, int64_t go) {
   return (last - static_cast<double>(go)) / 1e9;
 }
 
-absl::StatusOr<double> MeasureLoopback(const std::string& program,
-                                       const SwarmBenchOptions& options,
-                                       const std::string& dir, int64_t size) {
+absl::Status MeasureLoopback(const std::string& program,
+                             const SwarmBenchOptions& options,
+                             const std::string& dir, int64_t size,
+                             SwarmBenchFigure* figure) {
   Fleet fleet(program, options, dir, size);
   for (size_t i = 1; i <= options.workers; ++i) {
     ABSL_RETURN_IF_ERROR(fleet.Start(WorkerName(i), "mill"));
   }
   ABSL_RETURN_IF_ERROR(fleet.Await(".contact", true, kStartPatience));
+  const double cpu = fleet.CpuSeconds();
   ABSL_ASSIGN_OR_RETURN(const int64_t go, fleet.Go());
   ABSL_RETURN_IF_ERROR(fleet.AwaitResults());
   ABSL_ASSIGN_OR_RETURN(const auto results, fleet.Results());
-  return LastOf(results, go);
+  figure->loopback_cpu_seconds = fleet.CpuSeconds() - cpu;
+  figure->loopback_seconds = LastOf(results, go);
+  return absl::OkStatus();
 }
 
 // What the files of one measurement say must not be taken for another's.
@@ -277,8 +302,7 @@ absl::StatusOr<SwarmBenchFigure> MeasureOne(const std::string& program,
                         MakeContent(dir, size, options.seed));
   SwarmBenchFigure figure{
       .size_bytes = size, .workers = options.workers, .tls = options.tls};
-  ABSL_ASSIGN_OR_RETURN(figure.loopback_seconds,
-                        MeasureLoopback(program, options, dir, size));
+  ABSL_RETURN_IF_ERROR(MeasureLoopback(program, options, dir, size, &figure));
   RemoveTalk(dir);
 
   Fleet fleet(program, options, dir, size);
@@ -287,9 +311,11 @@ absl::StatusOr<SwarmBenchFigure> MeasureOne(const std::string& program,
     ABSL_RETURN_IF_ERROR(fleet.Start(WorkerName(i), "worker"));
   }
   ABSL_RETURN_IF_ERROR(fleet.Await(".contact", true, kStartPatience));
+  const double cpu = fleet.CpuSeconds();
   ABSL_ASSIGN_OR_RETURN(const int64_t go, fleet.Go());
   ABSL_RETURN_IF_ERROR(fleet.AwaitResults());
   ABSL_ASSIGN_OR_RETURN(const auto results, fleet.Results());
+  figure.cpu_seconds = fleet.CpuSeconds() - cpu;
   figure.seconds = LastOf(results, go);
   figure.ratio = figure.seconds / figure.loopback_seconds;
   for (const auto& [name, result] : results) {
@@ -324,16 +350,19 @@ absl::StatusOr<std::vector<SwarmBenchFigure>> MeasureSwarm(
 }
 
 std::string SwarmBenchTable(const std::vector<SwarmBenchFigure>& figures) {
-  std::string table =
-      absl::StrFormat("%10s %8s %10s %9s %10s %7s %14s %8s %12s\n", "size MB",
-                      "workers", "transport", "seconds", "loopback s", "ratio",
-                      "origin copies", "wasted", "memory MiB");
+  std::string table = absl::StrFormat(
+      "%8s %8s %10s | %8s %9s %6s | %8s %9s | %14s %8s %11s\n", "size MB",
+      "workers", "transport", "seconds", "loopback", "ratio", "CPU s",
+      "loopback", "origin copies", "wasted", "memory MiB");
   for (const SwarmBenchFigure& f : figures) {
     absl::StrAppendFormat(
-        &table, "%10.0f %8d %10s %9.2f %10.2f %7.2f %14.3f %8.3f %12.1f\n",
+        &table,
+        "%8.0f %8d %10s | %8.2f %9.2f %6.2f | %8.1f %9.1f | %14.3f %8.3f "
+        "%11.1f\n",
         static_cast<double>(f.size_bytes) / 1e6, f.workers,
         f.tls ? "mutual TLS" : "plaintext", f.seconds, f.loopback_seconds,
-        f.ratio, f.origin_copies, f.wasted_copies, f.memory_mib);
+        f.ratio, f.cpu_seconds, f.loopback_cpu_seconds, f.origin_copies,
+        f.wasted_copies, f.memory_mib);
   }
   return table;
 }
@@ -343,11 +372,12 @@ std::string SwarmBenchJson(const std::vector<SwarmBenchFigure>& figures) {
   for (const SwarmBenchFigure& f : figures) {
     rows.push_back(absl::StrFormat(
         R"({"size_bytes":%d,"workers":%d,"tls":%s,"seconds":%g,)"
-        R"("loopback_seconds":%g,"ratio":%g,"origin_copies":%g,)"
+        R"("loopback_seconds":%g,"ratio":%g,"cpu_seconds":%g,)"
+        R"("loopback_cpu_seconds":%g,"origin_copies":%g,)"
         R"("wasted_copies":%g,"memory_mib":%g})",
         f.size_bytes, f.workers, f.tls ? "true" : "false", f.seconds,
-        f.loopback_seconds, f.ratio, f.origin_copies, f.wasted_copies,
-        f.memory_mib));
+        f.loopback_seconds, f.ratio, f.cpu_seconds, f.loopback_cpu_seconds,
+        f.origin_copies, f.wasted_copies, f.memory_mib));
   }
   return absl::StrCat("[", absl::StrJoin(rows, ",\n "), "]\n");
 }

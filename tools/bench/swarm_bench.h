@@ -32,6 +32,9 @@ struct SwarmBenchFigure {
   double loopback_seconds = 0;  // as many bytes between as many processes,
                                 // unhashed and from and to nowhere
   double ratio = 0;
+  // Of all processes together: what limits both where cores are few.
+  double cpu_seconds = 0;
+  double loopback_cpu_seconds = 0;
   double origin_copies = 0;  // of the content, that left the origin
   double wasted_copies = 0;  // received twice or thrown away, by all
   double memory_mib = 0;     // growth of the worker whose memory grew most
