@@ -41,6 +41,8 @@ void Get::StartWalk(size_t paths) {
   plan.target = key_;
   plan.options = core_->WalkOptions(alpha, options.k, paths);
   plan.seeds = core_->table().Closest(key_, options.k * paths);
+  plan.seeds.insert(plan.seeds.end(), unasked_.begin(), unasked_.end());
+  plan.exclude = asked_;
   plan.question.mutable_get_record()->set_key(key_.ToBytes());
   plan.on_answer = [get = shared_from_this()](const Contact& from,
                                               const v1::AskReply& reply) {
@@ -92,6 +94,8 @@ void Get::Take(const OpenedRecord& opened, const v1::Record& record,
 void Get::OnWalked(const Walk::Outcome& outcome) {
   result_.path.insert(result_.path.end(), outcome.path.begin(),
                       outcome.path.end());
+  for (const Lookup::Step& step : outcome.path) asked_.insert(step.contact.id);
+  unasked_ = outcome.unasked;
   if (!found_ && result_.paths < core_->options().paths_on_miss) {
     core_->Count("gets_escalated");
     StartWalk(core_->options().paths_on_miss);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,8 +25,10 @@ namespace koinon::dht {
 //  2. One walk. It ends with the first valid record, or, if the newest is
 //     wanted, when all of the k closest have answered. A record that does not
 //     verify counts as no answer, and who sent it leaves the table.
-//  3. If nothing was found: disjoint paths, so that liars who name only each
-//     other capture at most one of them.
+//  3. If nothing was found: disjoint paths, from those that were named and not
+//     asked, past those that were asked. Liars who name only each other have
+//     used up the nearest of themselves by then, and what is as near as the
+//     others of them are honest nodes too.
 //  4. Who is closer than the holder, and lacked it, is given it; of mutable
 //     ones, all of the closest that had none or an older one.
 //
@@ -68,6 +71,8 @@ class Get : public std::enable_shared_from_this<Get> {
   bool answered_ = false;
   bool conflict_ = false;  // two as new as the best differ
   std::vector<Heard> heard_;
+  std::set<Key> asked_;
+  std::vector<Contact> unasked_;
 };
 
 }  // namespace koinon::dht

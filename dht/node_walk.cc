@@ -20,6 +20,9 @@ Lookup::Options LookupOptions(const Walk::Plan& plan) {
 }  // namespace
 
 void Walk::Start(NodeCore* core, Plan plan) {
+  std::erase_if(plan.seeds, [&](const Contact& seed) {
+    return plan.exclude.contains(seed.id);
+  });
   auto walk = std::make_shared<Walk>(core, std::move(plan));
   if (!walk->lookup_.done()) {
     walk->Proceed();
@@ -127,7 +130,10 @@ void Walk::GiveUp(const Key& id) {
   lookup_.OnFailure(id, core_->Now());
 }
 
-void Walk::Learn(const Key& from, const std::vector<Contact>& closer) {
+void Walk::Learn(const Key& from, std::vector<Contact> closer) {
+  std::erase_if(closer, [&](const Contact& contact) {
+    return plan_.exclude.contains(contact.id);
+  });
   words_.try_emplace(from);
   for (const Contact& contact : closer) {
     if (known_.contains(contact.id)) continue;
@@ -135,6 +141,7 @@ void Walk::Learn(const Key& from, const std::vector<Contact>& closer) {
     named.contact = contact;
     named.by.push_back(from);
   }
+  lookup_.OnAnswer(from, closer, core_->Now());
 }
 
 void Walk::OnReply(const Contact& from,
@@ -153,7 +160,6 @@ void Walk::OnReply(const Contact& from,
   } else {
     Settle(from.id, /*answered=*/true);
     Learn(from.id, closer);
-    lookup_.OnAnswer(from.id, closer, core_->Now());
   }
   if (verdict == Verdict::kStop) lookup_.Stop();
   Proceed();
@@ -200,9 +206,10 @@ void Walk::Finish() {
   // now, unless nobody vouches for them.
   for (const auto& [id, named] : named_) {
     if (!asked_.contains(id) && TrustIn(id) != Trust::kDrop) {
-      core_->Heard(named.contact);
+      outcome.unasked.push_back(named.contact);
     }
   }
+  for (const Contact& contact : outcome.unasked) core_->Heard(contact);
   // What waits for answers still holds this walk: the plan's owner is let go.
   const Plan plan = std::move(plan_);
   plan_ = Plan();

@@ -37,6 +37,8 @@ class Walk : public std::enable_shared_from_this<Walk> {
     std::vector<Contact> closest;    // Lookup::Closest
     std::vector<Contact> heard;      // Lookup::Heard
     std::vector<Lookup::Step> path;  // who was asked indeed
+    // Who was named, and never asked.
+    std::vector<Contact> unasked;
     size_t depth = 0;
     unsigned caps = Lookup::kNone;
   };
@@ -44,6 +46,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
     Key target;
     Lookup::Options options;
     std::vector<Contact> seeds;
+    std::set<Key> exclude;    // are not asked, whoever names them
     v1::AskRequest question;  // that each node is asked
     // Null: walk on. Not called any more once the walk is over.
     std::function<Verdict(const Contact&, const v1::AskReply&)> on_answer;
@@ -70,7 +73,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
   void Settle(const Key& id, bool answered);
   // What the words of those that named it are worth together.
   Trust TrustIn(const Key& id) const;
-  void Learn(const Key& from, const std::vector<Contact>& closer);
+  void Learn(const Key& from, std::vector<Contact> closer);
   void ReviewHeld();
   void OnReply(const Contact& from, const absl::StatusOr<v1::AskReply>& reply,
                const std::vector<Contact>& closer);

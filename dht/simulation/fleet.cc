@@ -83,9 +83,7 @@ SimulatedNetwork::Answer SimulatedFleet::AnswerOf(size_t i) {
   return [this, member](
              const Contact& from,
              const v1::AskRequest& question) -> absl::StatusOr<v1::AskReply> {
-    // A liar hears of others as everybody does, but what it is given it does
-    // not keep.
-    if (member->lie.has_value() && !question.has_ping()) {
+    if (lying_ && member->lie.has_value() && !question.has_ping()) {
       return AnswerFalsely(*member->lie, colluders_, question, &random_);
     }
     return member->node->Answer(from, question);
@@ -137,7 +135,7 @@ std::vector<size_t> SimulatedFleet::AliveHonest() const {
 size_t SimulatedFleet::Any() {
   while (true) {
     const size_t i = random_.NextBelow(size());
-    if (alive(i) && !lies(i)) return i;
+    if (alive(i) && !lies(i) && members_[i]->joined) return i;
   }
 }
 

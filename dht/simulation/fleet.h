@@ -37,8 +37,8 @@ class SimulatedFleet {
   struct Options {
     uint64_t seed = 1;
     size_t nodes = 100;
-    // Share of the nodes that lie when asked, [0, 1); they join as the others
-    // do, and answer pings. The first node is honest.
+    // Share of the nodes that lie when asked, [0, 1), from StartLying on; they
+    // join as the others do, and answer pings. The first node is honest.
     double liars = 0;
     Lie lie = Lie::kMixed;
     // The seed is filled in.
@@ -61,6 +61,9 @@ class SimulatedFleet {
   Random& random() { return random_; }
   static constexpr char kFederation[] = "simulation";
 
+  // Until now the liars have answered as the others do.
+  void StartLying() { lying_ = true; }
+
   // Ever added.
   size_t size() const { return members_.size(); }
   bool alive(size_t i) const { return members_[i]->node != nullptr; }
@@ -75,7 +78,7 @@ class SimulatedFleet {
   void SetGroup(size_t i, int group);
 
   std::vector<size_t> AliveHonest() const;
-  // One that is alive and honest.
+  // One that is alive, honest, and has joined.
   size_t Any();
   // The alive nodes that are nearest to the key, nearest first, liars too.
   std::vector<size_t> TrueClosest(const Key& key, size_t count) const;
@@ -111,6 +114,7 @@ class SimulatedFleet {
   Random random_;
   SimulatedNetwork network_;
   Colluders colluders_;
+  bool lying_ = false;
   std::vector<std::unique_ptr<Member>> members_;
 };
 

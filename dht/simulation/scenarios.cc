@@ -128,15 +128,22 @@ GetFigures HalfDeadScenario(uint64_t seed, size_t nodes, size_t records,
   return library.Get(gets);
 }
 
-GetFigures LiarScenario(uint64_t seed, size_t nodes, double liars,
-                        size_t records, size_t gets) {
+LiarFigures LiarScenario(uint64_t seed, size_t nodes, double liars, Lie lie,
+                         size_t records, size_t gets) {
   SimulatedFleet::Options options = LargeNetwork(seed, nodes);
   options.liars = liars;
+  options.lie = lie;
   SimulatedFleet fleet(options);
   fleet.Start();
-  Library library(&fleet, seed);
-  library.Put(records);
-  return library.Get(gets);
+  Library before(&fleet, seed);
+  before.Put(records);
+  fleet.StartLying();
+  LiarFigures figures;
+  figures.stored = before.Get(gets);
+  Library after(&fleet, ~seed);
+  after.Put(records);
+  figures.while_lying = after.Get(gets);
+  return figures;
 }
 
 SmallFleetFigures SmallFleetScenario(uint64_t seed, size_t nodes,
@@ -218,6 +225,7 @@ std::string LogOfABusyFleet(uint64_t seed, size_t nodes) {
   options.network.loss = 0.01;
   SimulatedFleet fleet(options);
   fleet.Start();
+  fleet.StartLying();
   Library library(&fleet, seed);
   library.Put(5);
   fleet.Kill(fleet.Any());

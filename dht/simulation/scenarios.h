@@ -72,9 +72,15 @@ LookupFigures LookupScenario(uint64_t seed, size_t nodes, size_t lookups);
 GetFigures HalfDeadScenario(uint64_t seed, size_t nodes, size_t records,
                             size_t gets);
 
-// A share of the nodes lies, from before anybody joined.
-GetFigures LiarScenario(uint64_t seed, size_t nodes, double liars,
-                        size_t records, size_t gets);
+// A share of the nodes begins to lie: all in the same way, or a third of them
+// in each. `stored`: what was stored before. `while_lying`: what was stored
+// after, by walks that the liars were asked in.
+struct LiarFigures {
+  GetFigures stored;
+  GetFigures while_lying;
+};
+LiarFigures LiarScenario(uint64_t seed, size_t nodes, double liars, Lie lie,
+                         size_t records, size_t gets);
 
 // Nodes come and go.
 struct ChurnFigures {
