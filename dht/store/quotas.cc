@@ -2,11 +2,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/status_macros.h"
 #include "dht/records/rejection.h"
 
 namespace koinon::dht {
 
-absl::Status Quotas::Check(const Key& writer, size_t bytes) const {
+absl::Status Quotas::CheckTotal(size_t bytes) const {
   if (total_.keys >= options_.max_keys) {
     return RejectedError(Rejection::kQuota,
                          absl::StrCat("all of ", options_.max_keys,
@@ -19,6 +20,16 @@ absl::Status Quotas::Check(const Key& writer, size_t bytes) const {
                      " are taken, by all writers; ", bytes,
                      " more do not fit"));
   }
+  return absl::OkStatus();
+}
+
+bool Quotas::OverOwn(const Key& writer, size_t bytes) const {
+  return CheckTotal(bytes).ok() && bytes <= options_.max_bytes_per_writer &&
+         options_.max_keys_per_writer > 0 && !Check(writer, bytes).ok();
+}
+
+absl::Status Quotas::Check(const Key& writer, size_t bytes) const {
+  ABSL_RETURN_IF_ERROR(CheckTotal(bytes));
   const auto found = writers_.find(writer);
   const Use use = found == writers_.end() ? Use() : found->second;
   if (use.keys >= options_.max_keys_per_writer) {

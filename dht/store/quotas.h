@@ -24,6 +24,9 @@ class Quotas {
   // kQuota, which says whose bound: one key more of so many bytes would not
   // fit.
   absl::Status Check(const Key& writer, size_t bytes) const;
+  // Whether it is the writer's own bound alone that it would not fit in, and
+  // would if the writer had nothing else.
+  bool OverOwn(const Key& writer, size_t bytes) const;
   void Charge(const Key& writer, size_t bytes);
   // Requires that it was charged.
   void Release(const Key& writer, size_t bytes);
@@ -37,6 +40,8 @@ class Quotas {
     size_t keys = 0;
     size_t bytes = 0;
   };
+  absl::Status CheckTotal(size_t bytes) const;
+
   const Options options_;
   Use total_;
   std::map<Key, Use> writers_;  // that have anything

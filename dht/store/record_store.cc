@@ -101,6 +101,8 @@ struct RecordStore::State {
   absl::Status Renew(Records::iterator it, absl::Time now,
                      absl::Duration remaining);
   absl::Status Replace(const Key& key, Held held, absl::Time now);
+  // OK if it fits now.
+  absl::Status MakeRoom(const Held& held, absl::Time now);
   // When it would be forgotten; kExpired if that is now or before.
   absl::StatusOr<absl::Time> ExpiryOf(const OpenedRecord& opened,
                                       absl::Time now,
@@ -120,6 +122,7 @@ struct RecordStore::State {
   Records records;
   Schedule by_expiry;
   Schedule by_republish;
+  std::map<Key, Schedule> by_writer;  // by when it was stored
   Quotas quotas;
   ProviderBook providers;
   RejectionCounts rejections;
@@ -296,10 +299,7 @@ absl::Status RecordStore::State::Replace(const Key& key, Held held,
                                          absl::Time now) {
   std::optional<Held> before;
   if (auto it = records.find(key); it != records.end()) before = Extract(it);
-  absl::Status kept = quotas.Check(held.writer, held.bytes);
-  if (!kept.ok() && SweepRecords(now) > 0) {
-    kept = quotas.Check(held.writer, held.bytes);
-  }
+  absl::Status kept = MakeRoom(held, now);
   if (kept.ok()) kept = WriteFile(key, held);
   if (kept.ok()) {
     Insert(key, std::move(held));
@@ -307,6 +307,17 @@ absl::Status RecordStore::State::Replace(const Key& key, Held held,
     Insert(key, *std::move(before));
   }
   return kept;
+}
+
+absl::Status RecordStore::State::MakeRoom(const Held& held, absl::Time now) {
+  const absl::Status fits = quotas.Check(held.writer, held.bytes);
+  if (fits.ok()) return fits;
+  SweepRecords(now);
+  while (quotas.OverOwn(held.writer, held.bytes)) {
+    Forget(records.find(by_writer.at(held.writer).begin()->second));
+    rejections.Count(Rejection::kQuota);
+  }
+  return quotas.Check(held.writer, held.bytes);
 }
 
 void RecordStore::State::Insert(const Key& key, Held held) {
@@ -318,6 +329,7 @@ void RecordStore::State::Insert(const Key& key, Held held) {
   quotas.Charge(held.writer, held.bytes);
   by_expiry.emplace(held.expires, key);
   by_republish.emplace(held.republish, key);
+  by_writer[held.writer].emplace(held.stored, key);
   records.emplace(key, std::move(held));
 }
 
@@ -326,6 +338,9 @@ Held RecordStore::State::Extract(Records::iterator it) {
   quotas.Release(held.writer, held.bytes);
   by_expiry.erase({held.expires, it->first});
   by_republish.erase({held.republish, it->first});
+  const auto written = by_writer.find(held.writer);
+  written->second.erase({held.stored, it->first});
+  if (written->second.empty()) by_writer.erase(written);
   records.erase(it);
   return held;
 }

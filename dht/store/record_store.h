@@ -22,10 +22,10 @@ namespace koinon::dht {
 
 // What a node keeps for others: records, on disk and in memory (so that memory
 // is bounded by about twice `max_bytes`), and who provides what, in memory.
-// Everything is verified before it is kept and bounded in bytes and
-// keys, in total and for each writer; a writer over its quota is refused and
-// nobody else notices. What has expired is never given out. Not thread-safe:
-// the node's one thread owns it.
+// Everything is verified before it is kept and bounded in bytes and keys, in
+// total and for each writer: one that writes more than its share pushes out
+// what it stored longest ago, and nobody else notices. What has expired is
+// never given out. Not thread-safe: the node's one thread owns it.
 //
 // A writer is whoever's channel the record came by (a node id). A record that
 // another holder hands on counts for the one that hands it on only if it is new
@@ -41,8 +41,10 @@ class RecordStore {
     size_t max_providers = 131'072;  // of all keys together
     size_t max_providers_per_key = 64;
     size_t max_provider_keys_per_writer = 1'024;
-    // A record that nobody has stored again for so long is forgotten.
-    absl::Duration lifetime = absl::Hours(24);
+    // A record that whom it is from has not stored again for so long is
+    // forgotten; others keep it alive up to then. As long as manifests count:
+    // what workers keep must be found for weeks after a coordinator died.
+    absl::Duration lifetime = absl::Hours(30 * 24);
     absl::Duration provider_lifetime = absl::Minutes(10);
     // A record that nobody has stored again for so long is to be handed on; up
     // to a quarter later, as `seed` draws it. Holders with different seeds so
@@ -69,7 +71,9 @@ class RecordStore {
   // one again begins its lifetime anew, if that is longer than what is left.
   // RejectedErrors, counted: whatever OpenRecord refuses, kExpired for what
   // would be forgotten at once, kRolledBack, kEquivocation (the first stays),
-  // kQuota. Other errors: the disk's. The store is as before after any.
+  // kQuota (it does not fit in the total, or is more than the writer's whole
+  // share). Other errors: the disk's. The store is as before after any, but for
+  // older records of the writer's.
   absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
                    absl::Time now);
 
