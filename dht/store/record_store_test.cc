@@ -201,6 +201,7 @@ TEST_F(RecordStoreTest, Put_HandedOn_LivesNoLongerThanAtWhomItCameFrom) {
   const Item item = Immutable("x");
   ASSERT_OK(Put(With(item, 3'600)));
   EXPECT_EQ(store_->Get(item.key, kStart)->expires, kStart + absl::Hours(1));
+  EXPECT_EQ(store_->totals().record_bytes, item.record.ByteSizeLong());
   // Handed to and fro, and read, it still ends.
   const absl::Time later = kStart + absl::Minutes(30);
   const v1::Record read = store_->Get(item.key, later)->record;
