@@ -1,0 +1,59 @@
+#include <iostream>
+
+#include "dht/simulation/scenarios.h"
+#include "gtest/gtest.h"
+
+namespace koinon::dht {
+namespace {
+
+constexpr uint64_t kSeed = 1;
+
+TEST(Faults, HalfOfTheNodesDieAtOnce_EveryGetSucceeds) {
+  const GetFigures f = HalfDeadScenario(kSeed, 500, 50, 2'000);
+  std::cerr << "seed " << kSeed << ": found " << f.found << " of " << f.gets
+            << ", ms p50/p95 " << f.milliseconds.p50 << "/"
+            << f.milliseconds.p95 << "\n";
+  EXPECT_EQ(f.found, f.gets);
+  EXPECT_EQ(f.wrong, 0u);
+  EXPECT_LE(f.milliseconds.p95, 300);
+}
+
+TEST(Faults, HoldersDieOneByOne_TheValueIsNeverLost) {
+  const HolderFigures f = KilledHoldersScenario(kSeed, 300, 60);
+  std::cerr << "seed " << kSeed << ": killed " << f.killed << ", found "
+            << f.found << " of " << f.gets << ", fewest holders "
+            << f.fewest_holders << ", at the end " << f.holders_at_the_end
+            << "\n";
+  EXPECT_EQ(f.killed, 60u);
+  EXPECT_EQ(f.first_holders_left, 0u);
+  EXPECT_EQ(f.found, f.gets);
+  // A death is noticed within about 35 s: 4 of the 20 are dead at any time.
+  EXPECT_GE(f.fewest_holders, 10u);
+}
+
+TEST(Faults, SplitForTenMinutesAndHealed_IsOneNetworkAgain) {
+  const SplitFigures f = SplitScenario(kSeed, 200, absl::Minutes(10));
+  std::cerr << "seed " << kSeed << ": recall apart " << f.recall_apart
+            << ", one again after " << absl::FormatDuration(f.until_one_again)
+            << ", found " << f.found << " of " << f.gets << "\n";
+  // Each half saw itself only.
+  EXPECT_LE(f.recall_apart, 0.6);
+  EXPECT_LE(f.until_one_again, absl::Minutes(5));
+  EXPECT_EQ(f.gets, 20u);
+  EXPECT_EQ(f.found, f.gets);
+}
+
+TEST(Faults, FloodByOneWriter_TheOthersDoNotNotice) {
+  const FloodFigures f = FloodScenario(kSeed, 100);
+  std::cerr << "seed " << kSeed << ": flooded " << f.flooded << ", refused "
+            << f.refused << ", stored " << f.stored << " of " << f.puts
+            << ", found " << f.found << " of " << f.gets << ", most bytes "
+            << f.most_bytes << "\n";
+  EXPECT_GT(f.refused, 0u);
+  EXPECT_EQ(f.stored, f.puts);
+  EXPECT_EQ(f.found, f.gets);
+  EXPECT_LE(f.most_bytes, f.bound_bytes);
+}
+
+}  // namespace
+}  // namespace koinon::dht

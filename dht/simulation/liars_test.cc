@@ -1,0 +1,52 @@
+#include <iostream>
+
+#include "dht/simulation/scenarios.h"
+#include "gtest/gtest.h"
+
+namespace koinon::dht {
+namespace {
+
+constexpr uint64_t kSeed = 1;
+constexpr size_t kNodes = 400;
+constexpr size_t kGets = 1'000;
+
+void Print(const char* what, const GetFigures& f) {
+  std::cerr << "seed " << kSeed << ", " << what << ": found " << f.found
+            << " of " << f.gets << ", on the first path " << f.on_first_path
+            << ", refused records " << f.refused << ", questions "
+            << f.questions.p50 << "/" << f.questions.p95 << "\n";
+}
+
+TEST(Liars, FifthOfTheNodes_NothingIsMissedAndNothingForgedIsBelieved) {
+  const LiarFigures f =
+      LiarScenario(kSeed, kNodes, 0.2, Lie::kMixed, 50, kGets);
+  Print("stored before", f.stored);
+  Print("stored while they lie", f.while_lying);
+  for (const GetFigures& gets : {f.stored, f.while_lying}) {
+    EXPECT_GE(gets.on_first_path, kGets * 995 / 1'000);
+    EXPECT_EQ(gets.found, kGets);
+    EXPECT_EQ(gets.wrong, 0u);
+    EXPECT_GT(gets.refused, 0u);  // forged ones were seen
+  }
+}
+
+TEST(Liars, HalfOfTheNodes_WhatWasStoredIsFoundAfterEscalation) {
+  const LiarFigures f =
+      LiarScenario(kSeed, kNodes, 0.5, Lie::kMixed, 50, kGets);
+  Print("stored before", f.stored);
+  Print("stored while they lie", f.while_lying);
+  EXPECT_GE(f.stored.found, kGets * 999 / 1'000);
+  EXPECT_EQ(f.stored.wrong + f.while_lying.wrong, 0u);
+}
+
+TEST(Liars, HalfOfTheNodesCollude_WhatWasStoredIsFoundAfterEscalation) {
+  const LiarFigures f =
+      LiarScenario(kSeed, kNodes, 0.5, Lie::kCollude, 50, kGets);
+  Print("colluders, stored before", f.stored);
+  Print("colluders, stored while they lie", f.while_lying);
+  EXPECT_GE(f.stored.found, kGets * 999 / 1'000);
+  EXPECT_EQ(f.stored.wrong + f.while_lying.wrong, 0u);
+}
+
+}  // namespace
+}  // namespace koinon::dht
