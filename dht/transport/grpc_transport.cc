@@ -60,8 +60,8 @@ void GrpcTransport::OnAnswer(const std::shared_ptr<Call>& call,
     answered = absl::Status(
         static_cast<absl::StatusCode>(status.error_code()),
         absl::StrCat(call->to.address, ": ", status.error_message()));
-    if (absl::IsUnavailable(answered) ||
-        call->link->channel->GetState(false) != GRPC_CHANNEL_READY) {
+    // A connection that is still being made may serve the next question.
+    if (absl::IsUnavailable(answered)) {
       channels_->Drop(call->to.address, call->link.get());
     }
   }

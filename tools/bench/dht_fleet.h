@@ -26,10 +26,10 @@ class DhtFleet {
     size_t nodes = 128;
     bool tls = false;  // mutual, with certificates made for this fleet
     // The first nodes, from which the operations are asked, keep a connection
-    // to everybody; the others to so many. (All to all is more descriptors than
-    // processes get: 32,512 for 128 nodes.)
+    // to everybody; the others to so many, more than they ping again and again.
+    // (All to all is more descriptors than processes get: 32,512 for 128.)
     size_t askers = 8;
-    size_t other_connections = 32;
+    size_t other_connections = 48;
     std::string dir;  // for certificates; must exist
     // Of each node: in memory only if empty.
     std::string state_dir;
