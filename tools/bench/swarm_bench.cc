@@ -121,17 +121,23 @@ class Fleet {
                  kLeastPatience + absl::Seconds(bytes / kSlowest));
   }
 
-  // Says who is where; the time at which it did.
-  absl::StatusOr<int64_t> Go() {
-    SwarmFile go;
+  // Says who is where, and waits until all have connected.
+  absl::Status Introduce() {
+    SwarmFile peers;
     for (const auto& [name, process] : processes_) {
       ABSL_ASSIGN_OR_RETURN(
           const SwarmFile contact,
           ReadSwarmFile(absl::StrCat(dir_, "/", name, ".contact")));
-      go[name] = absl::StrCat(contact.at("id"), " ", contact.at("address"));
+      peers[name] = absl::StrCat(contact.at("id"), " ", contact.at("address"));
     }
+    ABSL_RETURN_IF_ERROR(WriteSwarmFile(dir_ + "/peers", peers));
+    return Await(".ready", /*origin_too=*/false, kStartPatience);
+  }
+
+  // The time at which they began.
+  absl::StatusOr<int64_t> Go() {
     const int64_t now = MonotonicNanoseconds();
-    ABSL_RETURN_IF_ERROR(WriteSwarmFile(dir_ + "/go", go));
+    ABSL_RETURN_IF_ERROR(WriteSwarmFile(dir_ + "/go", {}));
     return now;
   }
 
@@ -268,6 +274,7 @@ absl::Status MeasureLoopback(const std::string& program,
     ABSL_RETURN_IF_ERROR(fleet.Start(WorkerName(i), "mill"));
   }
   ABSL_RETURN_IF_ERROR(fleet.Await(".contact", true, kStartPatience));
+  ABSL_RETURN_IF_ERROR(fleet.Introduce());
   const double cpu = fleet.CpuSeconds();
   ABSL_ASSIGN_OR_RETURN(const int64_t go, fleet.Go());
   ABSL_RETURN_IF_ERROR(fleet.AwaitResults());
@@ -283,7 +290,8 @@ void RemoveTalk(const std::string& dir) {
   for (const auto& entry : std::filesystem::directory_iterator(dir, ignored)) {
     const std::string extension = entry.path().extension();
     const std::string name = entry.path().filename();
-    if (extension == ".contact" || extension == ".result" || name == "go") {
+    if (extension == ".contact" || extension == ".ready" ||
+        extension == ".result" || name == "peers" || name == "go") {
       std::filesystem::remove(entry.path(), ignored);
     }
   }
@@ -311,6 +319,7 @@ absl::StatusOr<SwarmBenchFigure> MeasureOne(const std::string& program,
     ABSL_RETURN_IF_ERROR(fleet.Start(WorkerName(i), "worker"));
   }
   ABSL_RETURN_IF_ERROR(fleet.Await(".contact", true, kStartPatience));
+  ABSL_RETURN_IF_ERROR(fleet.Introduce());
   const double cpu = fleet.CpuSeconds();
   ABSL_ASSIGN_OR_RETURN(const int64_t go, fleet.Go());
   ABSL_RETURN_IF_ERROR(fleet.AwaitResults());

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -34,6 +36,7 @@ namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(2);
 constexpr size_t kBlockBytes = 256 << 10;
+constexpr std::chrono::seconds kConnectPatience(60);
 constexpr char kOrigin[] = "origin";
 constexpr size_t kPeers = 10;  // that a task names
 
@@ -116,11 +119,15 @@ class Member {
         WriteSwarmFile(PathOf(".contact"), {{"address", peer_->self().address},
                                             {"id", peer_->self().id.ToHex()}}));
     if (options_.role == SwarmMemberOptions::Role::kOrigin) return Serve();
-    ABSL_ASSIGN_OR_RETURN(const SwarmFile go, AwaitGo());
+    ABSL_ASSIGN_OR_RETURN(const SwarmFile peers, Await("peers"));
+    ABSL_RETURN_IF_ERROR(FindSources(peers));
+    ABSL_RETURN_IF_ERROR(ConnectAll());
+    ABSL_RETURN_IF_ERROR(WriteSwarmFile(PathOf(".ready"), {}));
+    ABSL_RETURN_IF_ERROR(Await("go").status());
     SwarmFile result;
     const absl::Status status = options_.role == SwarmMemberOptions::Role::kMill
-                                    ? Mill(go, &result)
-                                    : Fetch(go, &result);
+                                    ? Mill(&result)
+                                    : Fetch(&result);
     result["error"] = status.ok() ? "" : status.ToString();
     ABSL_RETURN_IF_ERROR(WriteSwarmFile(PathOf(".result"), result));
     return Serve();
@@ -135,11 +142,13 @@ class Member {
   absl::StatusOr<LocalNode> Identity();
   absl::Status Listen();
   absl::Status Serve();
-  absl::StatusOr<SwarmFile> AwaitGo() const;
+  absl::StatusOr<SwarmFile> Await(absl::string_view name) const;
+  absl::Status FindSources(const SwarmFile& peers);
+  absl::Status ConnectAll();
   absl::StatusOr<std::shared_ptr<dht::ContentFile>> Origin() const;
   absl::StatusOr<v1::Content> Content() const;
-  absl::Status Fetch(const SwarmFile& go, SwarmFile* result);
-  absl::Status Mill(const SwarmFile& go, SwarmFile* result);
+  absl::Status Fetch(SwarmFile* result);
+  absl::Status Mill(SwarmFile* result);
 
   const SwarmMemberOptions options_;
   const RealClock clock_;
@@ -148,6 +157,8 @@ class Member {
   MillService mill_;
   std::unique_ptr<RpcServer> server_;
   std::shared_ptr<dht::ContentFile> file_;  // and the board
+  std::optional<dht::Contact> origin_;
+  std::vector<dht::Contact> sources_;
 };
 
 absl::StatusOr<LocalNode> Member::Identity() {
@@ -248,13 +259,44 @@ absl::Status Member::Serve() {
   }
 }
 
-absl::StatusOr<SwarmFile> Member::AwaitGo() const {
-  const std::string path = options_.dir + "/go";
+absl::StatusOr<SwarmFile> Member::Await(absl::string_view name) const {
+  const std::string path = absl::StrCat(options_.dir, "/", name);
   while (!RealEnv()->Exists(path)) absl::SleepFor(kPoll);
   return ReadSwarmFile(path);
 }
 
-absl::Status Member::Fetch(const SwarmFile& go, SwarmFile* result) {
+// Those that come next in a ring, so that nobody has more to do than others; a
+// mill has one.
+absl::Status Member::FindSources(const SwarmFile& peers) {
+  size_t others = peers.size() - 1;
+  if (const auto origin = peers.find(kOrigin); origin != peers.end()) {
+    ABSL_ASSIGN_OR_RETURN(origin_, ContactOf(origin->second));
+    --others;
+  }
+  const bool mill = options_.role == SwarmMemberOptions::Role::kMill;
+  auto next = peers.find(options_.name);
+  while (sources_.size() < std::min(mill ? 1 : kPeers, others)) {
+    if (++next == peers.end()) next = peers.begin();
+    if (next->first == kOrigin) continue;
+    ABSL_ASSIGN_OR_RETURN(dht::Contact peer, ContactOf(next->second));
+    sources_.push_back(std::move(peer));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Member::ConnectAll() {
+  std::vector<std::string> addresses;
+  if (origin_.has_value()) addresses.push_back(origin_->address);
+  for (const dht::Contact& peer : sources_) addresses.push_back(peer.address);
+  for (const std::string& address : addresses) {
+    const auto until = std::chrono::system_clock::now() + kConnectPatience;
+    if (peer_->ChannelTo(address)->WaitForConnected(until)) continue;
+    return absl::UnavailableError(absl::StrCat(address, ": no connection"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Member::Fetch(SwarmFile* result) {
   ABSL_ASSIGN_OR_RETURN(const v1::Content content, Content());
   const MemoryGrowth memory;
   ABSL_ASSIGN_OR_RETURN(
@@ -263,15 +305,8 @@ absl::Status Member::Fetch(const SwarmFile& go, SwarmFile* result) {
   dht::SwarmFetch::Options options;
   options.content = content;
   options.file = file_;
-  ABSL_ASSIGN_OR_RETURN(options.origin, ContactOf(go.at(kOrigin)));
-  // Those that come next in a ring, so that nobody has more to do than others.
-  auto next = go.find(options_.name);
-  while (options.peers.size() < std::min(kPeers, go.size() - 2)) {
-    if (++next == go.end()) next = go.begin();
-    if (next->first == kOrigin) continue;
-    ABSL_ASSIGN_OR_RETURN(dht::Contact peer, ContactOf(next->second));
-    options.peers.push_back(std::move(peer));
-  }
+  options.origin = origin_;
+  options.peers = sources_;
   dht::SwarmFetch fetch(peer_.get(), std::move(options));
   const absl::Status status = fetch.Run();
   const int64_t finished = MonotonicNanoseconds();
@@ -284,12 +319,8 @@ absl::Status Member::Fetch(const SwarmFile& go, SwarmFile* result) {
   return status;
 }
 
-absl::Status Member::Mill(const SwarmFile& go, SwarmFile* result) {
+absl::Status Member::Mill(SwarmFile* result) {
   ABSL_ASSIGN_OR_RETURN(const v1::Content content, Content());
-  // The one before it, in a ring.
-  auto source = go.find(options_.name);
-  source = source == go.begin() ? std::prev(go.end()) : std::prev(source);
-  ABSL_ASSIGN_OR_RETURN(const dht::Contact before, ContactOf(source->second));
   v1::FetchRequest request;
   request.mutable_want_any()->set_count(
       static_cast<uint32_t>((content.size_bytes() + kBlockBytes - 1) /
@@ -299,7 +330,7 @@ absl::Status Member::Mill(const SwarmFile& go, SwarmFile* result) {
   bool gone = false;
   bool ready = false;
   const auto stream = dht::FetchStream::Start(
-      peer_->ChannelTo(before.address), request,
+      peer_->ChannelTo(sources_[0].address), request,
       [&] {
         MutexLock lock(&mutex);
         ready = true;

@@ -15,8 +15,10 @@ namespace koinon::bench {
 
 // One process of a measured swarm. It talks with the one that measures through
 // files in DIR, each written at once: NAME.contact when it serves; then it
-// waits for `go`, which names its sources, and writes NAME.result when it has
-// the content. It serves until it is killed.
+// waits for `peers`, which says who is where, connects to its sources (as those
+// of a federation are connected from the round before) and writes NAME.ready;
+// then it waits for `go`, and writes NAME.result when it has the content. It
+// serves until it is killed.
 struct SwarmMemberOptions {
   enum class Role {
     kOrigin,  // serves DIR/model as a coordinator does
