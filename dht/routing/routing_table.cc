@@ -316,10 +316,10 @@ std::vector<RoutingTable::Entry*> RoutingTable::Nearest(const Key& target,
 
 std::vector<Contact> RoutingTable::Closest(const Key& target,
                                            size_t count) const {
+  const std::vector<Entry*> nearest = Nearest(target, count);
   std::vector<Contact> closest;
-  for (const Entry* entry : Nearest(target, count)) {
-    closest.push_back(entry->contact);
-  }
+  closest.reserve(nearest.size());
+  for (const Entry* entry : nearest) closest.push_back(entry->contact);
   return closest;
 }
 

@@ -1,8 +1,10 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
 #include "tools/bench/dht_bench.h"
+#include "tools/bench/dht_simulation.h"
 #include "tools/cli/bench_commands.h"
 
 namespace koinon::cli {
@@ -13,9 +15,36 @@ struct DhtOptions {
   bool only_plaintext = false;
   bool only_tls = false;
   bool json = false;
+  size_t simulate = 0;  // nodes; 0: real ones
 };
 
+ExitCode Simulate(const DhtOptions& options) {
+  tools::DhtSimulationOptions simulation;
+  simulation.nodes = options.simulate;
+  simulation.seed = options.bench.seed;
+  if (!options.json) {
+    std::printf("%s\n", tools::DhtSimulationHeading(simulation).c_str());
+    std::fflush(stdout);
+  }
+  const auto show = [&](const tools::DhtSimulationRow& row) {
+    if (options.json) return;
+    std::printf("%s\n", tools::DhtSimulationLine(row).c_str());
+    std::fflush(stdout);
+  };
+  const auto report = tools::RunDhtSimulation(simulation, show);
+  if (options.json) {
+    std::printf("%s", tools::DhtSimulationJson(report).c_str());
+  } else {
+    std::printf("peak memory %.0f MiB\n", report.peak_rss_mib);
+  }
+  const bool met = std::all_of(
+      report.rows.begin(), report.rows.end(),
+      [](const tools::DhtSimulationRow& row) { return row.met; });
+  return met ? ExitCode::kOk : ExitCode::kFailed;
+}
+
 ExitCode RunDht(DhtOptions options) {
+  if (options.simulate > 0) return Simulate(options);
   options.bench.plaintext = !options.only_tls;
   options.bench.tls = !options.only_plaintext;
   const auto result = tools::MeasureDht(options.bench);
@@ -64,6 +93,11 @@ void AddDhtBench(CLI::App* group, ExitCode* exit_code) {
                    "Whose opendht module to compare with (Debian: "
                    "python3-opendht); empty: none")
       ->capture_default_str();
+  command
+      ->add_option("--simulate", options->simulate,
+                   "Instead: so many nodes on a simulated network, under churn, "
+                   "deaths, splits, liars and floods")
+      ->check(CLI::Range(100, 20'000));
   command->add_flag("--json", options->json, "Print JSON, for programs");
   command->footer(
       "Answers are checked before anything is timed, and while it is. Leave "
