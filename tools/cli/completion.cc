@@ -136,6 +136,7 @@ CommandTree TreeOf(const CLI::App& app) {
   }
   for (const CLI::App* child :
        app.get_subcommands(std::function<bool(const CLI::App*)>())) {
+    if (child->get_group().empty()) continue;  // not for people
     tree.commands.push_back(TreeOf(*child));
   }
   return tree;
