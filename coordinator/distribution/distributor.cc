@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/status_macros.h"
@@ -57,16 +58,62 @@ Distributor::Counts Distributor::counts() const {
   return counts_;
 }
 
-void Distributor::AddToBoard(const JobId& job,
-                             std::shared_ptr<dht::ContentFile> content,
-                             const Digest& file_digest) {
-  const auto root = Digest::FromBytes(content->content().root());
-  if (!root.ok()) return;  // none that was opened
+void Distributor::AddToBoard(
+    const v1::ModelManifest& manifest, const Digest& file_digest,
+    std::vector<std::shared_ptr<dht::ContentFile>> contents) {
+  RemoveFromBoard(manifest.job(), manifest.version());
+  Served served;
+  served.file_digest = file_digest;
+  for (const auto& content : contents) {
+    const auto root = Digest::FromBytes(content->content().root());
+    if (!root.ok()) continue;  // none that was opened
+    served.roots.push_back(*root);
+    served.hash_bytes += static_cast<int64_t>(content->map().leaves()) *
+                         static_cast<int64_t>(Digest::kSizeBytes);
+  }
   {
     MutexLock lock(&mutex_);
-    job_of_root_[*root] = job;
+    for (const Digest& root : served.roots) {
+      job_of_root_[root] = manifest.job();
+    }
+    hash_bytes_ += served.hash_bytes;
+    served_[{manifest.version(), manifest.job()}] = std::move(served);
   }
-  board_->Add(std::move(content), file_digest);
+  for (auto& content : contents) board_->Add(std::move(content), file_digest);
+  MakeRoom();
+}
+
+void Distributor::MakeRoom() {
+  while (true) {
+    std::pair<int64_t, JobId> lowest;
+    Digest file_digest;
+    {
+      MutexLock lock(&mutex_);
+      if (hash_bytes_ <= options_.max_hash_bytes || served_.size() <= 1) return;
+      lowest = served_.begin()->first;
+      file_digest = served_.begin()->second.file_digest;
+      if (!std::exchange(said_no_room_, true)) {
+        LogInfo("old versions are served to those who pull them only",
+                {{"up_to", absl::StrCat(lowest.second, "@", lowest.first)}});
+      }
+    }
+    RemoveFromBoard(lowest.second, lowest.first);
+    if (network_ != nullptr) network_->StopProviding(file_digest);
+  }
+}
+
+void Distributor::RemoveFromBoard(const JobId& job, int64_t version) {
+  Served served;
+  {
+    MutexLock lock(&mutex_);
+    const auto it = served_.find({version, job});
+    if (it == served_.end()) return;
+    served = std::move(it->second);
+    served_.erase(it);
+    hash_bytes_ -= served.hash_bytes;
+    for (const Digest& root : served.roots) job_of_root_.erase(root);
+  }
+  for (const Digest& root : served.roots) board_->Remove(root);
 }
 
 void Distributor::Serve(const v1::ModelManifest& manifest) {
@@ -83,18 +130,19 @@ void Distributor::Serve(const v1::ModelManifest& manifest) {
   if (!digest.ok()) return cannot("manifest", digest.status());
   auto content = OpenVersionContent(*store_, manifest, version->content());
   if (!content.ok()) return cannot("file", content.status());
-  AddToBoard(manifest.job(), *std::move(content), *digest);
+  std::vector<std::shared_ptr<dht::ContentFile>> contents = {
+      *std::move(content)};
   for (const v1::Delta& delta : version->deltas()) {
     auto opened = OpenDeltaContent(*store_, manifest.job(), manifest.version(),
                                    delta.content());
-    // Those of older versions are removed.
-    if (absl::IsNotFound(opened.status())) continue;
-    if (!opened.ok()) {
+    if (opened.ok()) {
+      contents.push_back(*std::move(opened));
+    } else if (!absl::IsNotFound(opened.status())) {
+      // Those of older versions are removed.
       cannot("delta", opened.status());
-      continue;
     }
-    AddToBoard(manifest.job(), *std::move(opened), *digest);
   }
+  AddToBoard(manifest, *digest, std::move(contents));
 }
 
 void Distributor::Announce(const JobRow& job, const v1::ModelManifest& manifest,
@@ -122,28 +170,23 @@ void Distributor::Withdraw(const v1::ModelManifest& manifest) {
     MutexLock lock(&mutex_);
     schedule_.Remove(manifest.job(), manifest.version());
   }
+  RemoveFromBoard(manifest.job(), manifest.version());
   const auto digest = Digest::FromBytes(manifest.digest());
   if (network_ != nullptr && digest.ok()) network_->StopProviding(*digest);
-  WithdrawDelta(manifest);
-  const auto version = SignedVersionOf(manifest);
-  if (!version.ok()) return;
-  const auto root = Digest::FromBytes(version->content().root());
-  if (!root.ok()) return;
-  board_->Remove(*root);
-  MutexLock lock(&mutex_);
-  job_of_root_.erase(*root);
 }
 
 void Distributor::WithdrawDelta(const v1::ModelManifest& manifest) {
-  const auto version = SignedVersionOf(manifest);
-  if (!version.ok()) return;
-  for (const v1::Delta& delta : version->deltas()) {
-    const auto root = Digest::FromBytes(delta.content().root());
-    if (!root.ok()) continue;
-    board_->Remove(*root);
+  std::vector<Digest> deltas;
+  {
     MutexLock lock(&mutex_);
-    job_of_root_.erase(*root);
+    const auto it = served_.find({manifest.version(), manifest.job()});
+    if (it == served_.end() || it->second.roots.size() <= 1) return;
+    std::vector<Digest>& roots = it->second.roots;
+    deltas.assign(roots.begin() + 1, roots.end());
+    roots.resize(1);
+    for (const Digest& root : deltas) job_of_root_.erase(root);
   }
+  for (const Digest& root : deltas) board_->Remove(root);
 }
 
 void Distributor::SetPeers(const JobId& job, std::vector<dht::Contact> peers) {
@@ -198,7 +241,7 @@ std::optional<PublishSchedule::Entry> Distributor::AwaitEntry() {
 absl::Status Distributor::Publish(const PublishSchedule::Entry& entry) {
   ABSL_ASSIGN_OR_RETURN(const Digest digest,
                         Digest::FromBytes(entry.manifest->digest()));
-  network_->Provide(digest);
+  if (IsServed(*entry.manifest)) network_->Provide(digest);
   ABSL_ASSIGN_OR_RETURN(
       const std::vector<KeyedRecord> records,
       RecordsOf(*entry.spec, *entry.manifest, entry.newest, *signer_));
@@ -206,6 +249,11 @@ absl::Status Distributor::Publish(const PublishSchedule::Entry& entry) {
     ABSL_RETURN_IF_ERROR(network_->Put(record));
   }
   return absl::OkStatus();
+}
+
+bool Distributor::IsServed(const v1::ModelManifest& manifest) const {
+  MutexLock lock(&mutex_);
+  return served_.contains({manifest.version(), manifest.job()});
 }
 
 void Distributor::Finish(const PublishSchedule::Entry& entry,
@@ -225,7 +273,8 @@ void Distributor::Finish(const PublishSchedule::Entry& entry,
   {
     MutexLock lock(&mutex_);
     ++(status.ok() ? counts_.published : counts_.failed);
-    gone = !schedule_.Contains(entry);
+    gone = !schedule_.Contains(entry) ||
+           !served_.contains({manifest.version(), manifest.job()});
     schedule_.Done(clock_->Now(), entry, status.ok());
   }
   // It was withdrawn, perhaps before it was announced: then that was too late.

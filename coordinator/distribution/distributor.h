@@ -46,6 +46,9 @@ class Distributor final : public VersionOutlet {
     PublishSchedule::Options schedule;
     // Between two versions, so that a start with many kept ones is no storm.
     absl::Duration pause = absl::Milliseconds(50);
+    // Memory for hashes of what is served: 2 bytes for each KiB. With more, the
+    // lowest versions are served no longer; they can still be pulled.
+    int64_t max_hash_bytes = int64_t{256} << 20;
     // Of those who fetch a version, so many are named to each that asks.
     size_t others = 20;
   };
@@ -87,8 +90,12 @@ class Distributor final : public VersionOutlet {
   absl::Status Publish(const PublishSchedule::Entry& entry);
   void Finish(const PublishSchedule::Entry& entry, const absl::Status& status);
   bool Rest();
-  void AddToBoard(const JobId& job, std::shared_ptr<dht::ContentFile> content,
-                  const Digest& file_digest);
+  // What the version had there before goes.
+  void AddToBoard(const v1::ModelManifest& manifest, const Digest& file_digest,
+                  std::vector<std::shared_ptr<dht::ContentFile>> contents);
+  void RemoveFromBoard(const JobId& job, int64_t version);
+  void MakeRoom();
+  bool IsServed(const v1::ModelManifest& manifest) const;
   std::vector<dht::Contact> OthersOf(const Digest& root);
 
   const Options options_;
@@ -104,6 +111,15 @@ class Distributor final : public VersionOutlet {
   PublishSchedule schedule_ ABSL_GUARDED_BY(mutex_);
   bool said_full_ ABSL_GUARDED_BY(mutex_) = false;
   Counts counts_ ABSL_GUARDED_BY(mutex_);
+  struct Served {
+    std::vector<Digest> roots;  // the file's first
+    Digest file_digest;
+    int64_t hash_bytes = 0;
+  };
+  // By version, then job: the lowest versions give way first.
+  std::map<std::pair<int64_t, JobId>, Served> served_ ABSL_GUARDED_BY(mutex_);
+  int64_t hash_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool said_no_room_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<Digest, JobId> job_of_root_ ABSL_GUARDED_BY(mutex_);
   std::map<JobId, Contacts> peers_ ABSL_GUARDED_BY(mutex_);
   uint64_t asked_ ABSL_GUARDED_BY(mutex_) = 0;

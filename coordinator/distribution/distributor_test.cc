@@ -113,16 +113,21 @@ class DistributorTest : public ::testing::Test {
   }
   // A version in the store, signed, with a delta from the one before.
   v1::ModelManifest Write(int64_t version,
-                          const v1::ModelManifest* before = nullptr) {
+                          const v1::ModelManifest* before = nullptr,
+                          const std::string& parent = "") {
     constexpr size_t kWeights = 50'000;
     auto layout = ModelLayout::Create({{"w", DType::kF32, {kWeights}}});
     EXPECT_OK(layout);
     auto writer = store_.NewVersion("job", version, *layout);
     EXPECT_OK(writer);
     EXPECT_OK((*writer)->Append(std::vector<float>(kWeights, version + 1.0f)));
-    auto manifest = (*writer)->Publish(
-        before == nullptr ? Digest() : *Digest::FromBytes(before->digest()),
-        {});
+    Digest parent_digest;
+    if (before != nullptr) {
+      parent_digest = *Digest::FromBytes(before->digest());
+    } else if (!parent.empty()) {
+      parent_digest = Sha256Of(parent);
+    }
+    auto manifest = (*writer)->Publish(parent_digest, {});
     EXPECT_OK(manifest);
     std::vector<v1::Delta> deltas;
     if (before != nullptr) {
@@ -171,6 +176,7 @@ TEST_F(DistributorTest, Announced_IsStoredHeadLastAndProvided) {
   FakeNetwork network;
   auto distributor = Make(&network);
   const v1::ModelManifest manifest = Write(0);
+  distributor->Serve(manifest);
   distributor->Announce(job_, manifest, /*newest=*/true);
   distributor->Start();
   ASSERT_TRUE(network.AwaitKey(HeadKey()));
@@ -216,11 +222,41 @@ TEST_F(DistributorTest, Withdrawn_IsNoLongerServedNorTriedAgain) {
   EXPECT_THAT(board_.roots(), IsEmpty());
   // An attempt may have been under way; after another version's no more come.
   network.FailNext(0);
+  distributor->Serve(base);
   distributor->Announce(job_, base, /*newest=*/true);
   ASSERT_TRUE(network.AwaitKey(HeadKey()));
   distributor->Stop();
   EXPECT_THAT(network.provided(),
               ElementsAre(*Digest::FromBytes(base.digest())));
+}
+
+TEST_F(DistributorTest, HashesOverTheirBound_TheLowestVersionsGiveWay) {
+  FakeNetwork network;
+  Distributor::Options options;
+  // Each has 13 leaves.
+  options.max_hash_bytes = 2 * 13 * 32;
+  Distributor distributor(options, &store_, &board_, &network, &signer_.node(),
+                          &clock_);
+  std::vector<v1::ModelManifest> manifests;
+  for (int64_t version = 0; version < 3; ++version) {
+    manifests.push_back(Write(version, nullptr, version == 0 ? "" : "parent"));
+    distributor.Serve(manifests.back());
+    distributor.Announce(job_, manifests.back(), /*newest=*/true);
+  }
+  EXPECT_THAT(board_.roots(), SizeIs(2));
+  ASSERT_OK_AND_ASSIGN(const auto lowest, SignedVersionOf(manifests[0]));
+  EXPECT_EQ(board_.Find(RootOf(lowest.content())), nullptr);
+  // It is known all the same, and nobody is sent here for it.
+  distributor.Start();
+  for (int64_t version = 0; version < 3; ++version) {
+    ASSERT_TRUE(network.AwaitKey(
+        dht::MutableKey("test", "server", dht::VersionName("job", version))));
+  }
+  distributor.Stop();
+  EXPECT_THAT(network.provided(),
+              ::testing::UnorderedElementsAre(
+                  *Digest::FromBytes(manifests[1].digest()),
+                  *Digest::FromBytes(manifests[2].digest())));
 }
 
 TEST_F(DistributorTest, WithoutADht_ItServesAllTheSame) {

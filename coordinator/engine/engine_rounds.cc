@@ -413,6 +413,7 @@ void Engine::PerformOne(Job* job, const FinishJob& action) {
   }
   if (!job->computing) ForgetUpdates(job);
   DropState(job);
+  peers_.erase(name);
   candidates_changed_ = true;
   LogInfo("job finished", {{"job", name},
                            {"state", v1::JobState_Name(action.state)},

@@ -87,6 +87,8 @@ void Engine::RenewManifests(absl::Time now) {
       if (!job->versions.contains(kept->version())) continue;
       if (!options_.publish.signer->IsDue(*kept)) continue;
       v1::ModelManifest manifest = *kept;
+      // The catalogue may not have heard yet of a pin that is being committed.
+      manifest.set_pinned(job->pinned.contains(kept->version()));
       const absl::Status renewed = options_.publish.signer->Renew(&manifest);
       if (!renewed.ok()) {
         LogError(

@@ -68,6 +68,7 @@ class RecordingOutlet final : public VersionOutlet {
 
 class EngineVersionsTest : public ::testing::Test {
  protected:
+  EngineVersionsTest() { site_.name = "a"; }
   // A job of `rounds` rounds with one worker, to its end.
   std::vector<std::string> Run(int64_t rounds, int64_t keep_versions) {
     RecordingOutlet outlet(disk_.journal.get());
@@ -87,7 +88,7 @@ class EngineVersionsTest : public ::testing::Test {
   }
 
   Disk disk_;
-  Site site_{.name = "a"};
+  Site site_;
 };
 
 TEST_F(EngineVersionsTest, Published_IsServedBeforeItIsCommittedAndTold) {

@@ -15,7 +15,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/certs.h"
+#include "base/digest.h"
 #include "base/env.h"
+#include "base/node_identity.h"
+#include "base/trust.h"
+#include "dht/records/rejection.h"
+#include "dht/records/signed.h"
 #include "tests/integration/coordinator_fixture.h"
 
 namespace koinon::testing {
@@ -147,6 +152,70 @@ TEST_F(TlsTest, Session_UnderAnotherName_IsRefusedWithBothNames) {
                        AllOf(HasSubstr("'a'"), HasSubstr("'b'"))));
 }
 
+// A worker's node is the one that its certificate is of, where that says.
+TEST_F(TlsTest, Peer_ThatIsNotTheCertificates_IsRefusedWithBoth) {
+  Start();
+  auto issued = IssueCertificate(
+      authority_, {.role = Role::kWorker, .name = "a", .site = "ward"}, 1,
+      RealClock().Now());
+  ASSERT_OK(issued);
+  ASSERT_OK(
+      WriteFileAtomically(RealEnv(), dir_ + "/a.pem", issued->certificate_pem));
+  ASSERT_OK_AND_ASSIGN(const PeerIdentity identity,
+                       IdentityOfCertificate(RealEnv(), dir_ + "/a.pem"));
+  ASSERT_TRUE(identity.node.has_value());
+  const Digest id = NodeIdOf(kFederation, *identity.node);
+  const auto join = [&](const Digest& claimed, const std::string& site) {
+    TestWorker worker(NewChannel(Showing(*issued, authority_)), "a");
+    v1::Contact* peer = worker.hello().mutable_peer();
+    peer->set_node_id(claimed.ToBytes());
+    peer->set_address("127.0.0.1:7171");
+    peer->set_site(site);
+    worker.Open();
+    return worker.Await(v1::CoordinatorMessage::kWelcome).status();
+  };
+  EXPECT_OK(join(id, "ward"));
+  const Digest other = Sha256Of("another");
+  EXPECT_THAT(join(other, "ward"),
+              StatusIs(absl::StatusCode::kPermissionDenied,
+                       AllOf(HasSubstr(id.ToShortHex()),
+                             HasSubstr(other.ToShortHex()))));
+  EXPECT_THAT(join(id, "lab"),
+              StatusIs(absl::StatusCode::kPermissionDenied,
+                       AllOf(HasSubstr("'ward'"), HasSubstr("'lab'"))));
+}
+
+// Whoever has the authority's certificate can tell what the coordinator signed.
+TEST_F(TlsTest, Manifest_VerifiesUnderTheAuthorityAlone) {
+  Start();
+  auto worker = JoinedWorker("a");
+  auto client = v1::ClientService::NewStub(ChannelOf(Role::kClient, "alice"));
+  grpc::ClientContext context;
+  SetPatience(&context);
+  v1::SubmitJobRequest request;
+  *request.mutable_spec() = SmallJob("job", 1, 1);
+  v1::SubmitJobReply reply;
+  ASSERT_OK(FromGrpc(client->SubmitJob(&context, request, &reply)));
+  ASSERT_OK_AND_ASSIGN(const auto message,
+                       worker->Await(v1::CoordinatorMessage::kOfferTask));
+  ASSERT_OK_AND_ASSIGN(
+      const auto authority,
+      FederationTrust::Create(kFederation, authority_.certificate_pem));
+  dht::RecordTrust trust;
+  trust.federation = kFederation;
+  trust.authority = authority.get();
+  const absl::Time now = RealClock().Now();
+  const std::string& bytes = message.offer_task().signed_manifest();
+  EXPECT_OK(dht::OpenManifest(bytes, trust, now));
+  const CertificateAndKey stranger = NewAuthority(kFederation);
+  ASSERT_OK_AND_ASSIGN(
+      const auto another,
+      FederationTrust::Create(kFederation, stranger.certificate_pem));
+  trust.authority = another.get();
+  EXPECT_EQ(dht::RejectionOf(dht::OpenManifest(bytes, trust, now).status()),
+            dht::Rejection::kUntrustedSigner);
+}
+
 TEST_F(TlsTest, Push_OfAnotherWorkersUpdate_IsRefusedAndDoesNoHarm) {
   Start();
   auto a = JoinedWorker("a");
@@ -207,6 +276,10 @@ absl::Status CallUnary(v1::ClientService::Stub* stub, const std::string& name) {
     v1::ListModelsReply reply;
     return FromGrpc(stub->ListModels(&context, {}, &reply));
   }
+  if (name == "PinModel") {
+    v1::ModelManifest manifest;
+    return FromGrpc(stub->PinModel(&context, {}, &manifest));
+  }
   if (name == "WatchJob") {
     auto reader = stub->WatchJob(&context, {});
     v1::JobEvent event;
@@ -226,7 +299,7 @@ TEST_F(TlsTest, ClientService_EveryCall_RefusesWorkersAndServers) {
   const auto* service =
       v1::SubmitJobRequest::descriptor()->file()->FindServiceByName(
           "ClientService");
-  ASSERT_EQ(service->method_count(), 11);
+  ASSERT_EQ(service->method_count(), 12);
   for (const Role role : {Role::kWorker, Role::kServer}) {
     auto stub = v1::ClientService::NewStub(ChannelOf(role, "a"));
     for (int i = 0; i < service->method_count(); ++i) {
