@@ -31,7 +31,6 @@ v1::AskRequest PingQuestion() {
 
 void Membership::Join(std::vector<std::string> addresses,
                       std::function<void(absl::Status)> done) {
-  joined_ = std::move(done);
   bootstraps_.clear();
   for (std::string& address : addresses) {
     if (address == core_->options().self.address) continue;
@@ -39,8 +38,9 @@ void Membership::Join(std::vector<std::string> addresses,
   }
   if (bootstraps_.empty()) {
     core_->After(absl::ZeroDuration(),
-                 [this] { ConcludeJoin(absl::OkStatus()); });
+                 [done = std::move(done)] { done(absl::OkStatus()); });
   } else {
+    joined_ = std::move(done);
     Attempt();
   }
 }
