@@ -30,11 +30,22 @@ void FetchCandidates::Insert(const Contact& contact, bool origin) {
   entries_.push_back(std::move(entry));
 }
 
+// Anybody may name a wrong address or site for a node, or a wrong node at an
+// address: once that has failed, what others say is tried too.
+bool FetchCandidates::IsKnownAs(const Entry& entry, const Contact& contact) {
+  const Contact& known = entry.candidate.contact;
+  const bool same_address = known.address == contact.address;
+  const bool same_id = known.id == contact.id && !contact.id.IsZero();
+  if (!same_address && !same_id) return false;
+  if (same_address && (entry.candidate.origin || known == contact)) return true;
+  if (same_address && (known.id.IsZero() || contact.id.IsZero())) return true;
+  if (same_id && entry.strikes > 0) return true;  // a liar, wherever it is
+  return entry.connected || entry.failure.ok();
+}
+
 bool FetchCandidates::Knows(const Contact& contact) const {
   return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    const Contact& known = entry.candidate.contact;
-    return known.address == contact.address ||
-           (known.id == contact.id && !contact.id.IsZero());
+    return IsKnownAs(entry, contact);
   });
 }
 

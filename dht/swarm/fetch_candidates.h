@@ -31,7 +31,8 @@ class FetchCandidates {
 
   // The coordinator: before all others; asked beside them.
   void SetOrigin(const Contact& contact);
-  // Itself, known ones, and those without an address are passed over. Those
+  // Itself, known ones, and those without an address are passed over: known by
+  // their address or their id, unless what is known of it has failed. Those
   // that were named first are asked first.
   void Add(const Contact& contact);
 
@@ -72,6 +73,7 @@ class FetchCandidates {
     absl::Status failure;
   };
   Entry* Find(Number number);
+  static bool IsKnownAs(const Entry& entry, const Contact& contact);
   bool Knows(const Contact& contact) const;
   void Insert(const Contact& contact, bool origin);
 

@@ -65,6 +65,47 @@ TEST_F(FetchCandidatesTest, ItselfAndKnownAndUnreachable_ArePassedOver) {
   EXPECT_EQ(Next(), "");
 }
 
+TEST_F(FetchCandidatesTest, WrongNamesForOthers_DoNotHideThem) {
+  // A liar says that it is somebody else who is at b's address, and that c is
+  // at another one.
+  candidates_.Add({.id = Sha256Of("x"), .address = "b:1", .site = ""});
+  candidates_.Add({.id = Sha256Of("c"), .address = "y:1", .site = ""});
+  candidates_.Add(Named("b"));  // not before the others have failed
+  EXPECT_EQ(Next(), "b:1");
+  candidates_.OnFailed(last_, absl::UnauthenticatedError("found b"), now_);
+  EXPECT_EQ(Next(), "y:1");
+  candidates_.Add(Named("c"));
+  EXPECT_EQ(Next(), "");
+  candidates_.OnFailed(last_, absl::UnavailableError("nobody"), now_);
+  for (int again = 0; again < 2; ++again) {
+    candidates_.Add(Named("b"));
+    candidates_.Add(Named("c"));
+  }
+  EXPECT_EQ(Next(), "b:1");
+  EXPECT_EQ(Next(), "c:1");
+  EXPECT_EQ(Next(), "");
+}
+
+TEST_F(FetchCandidatesTest, WrongSite_DoesNotHideANode) {
+  Contact far = Named("a");
+  far.site = "far";
+  candidates_.Add(far);
+  EXPECT_EQ(Next(), "a:1");
+  candidates_.OnFailed(last_, absl::PermissionDeniedError("far"), now_);
+  candidates_.Add(far);
+  EXPECT_EQ(Next(), "");
+  candidates_.Add(Named("a"));
+  EXPECT_EQ(Next(), "a:1");
+}
+
+TEST_F(FetchCandidatesTest, Liar_IsKnownAtAnotherAddress) {
+  candidates_.Add(Named("a"));
+  EXPECT_EQ(Next(), "a:1");
+  candidates_.OnLied(last_, absl::DataLossError("leaf 3"), now_);
+  candidates_.Add({.id = Sha256Of("a"), .address = "b:1", .site = ""});
+  EXPECT_EQ(Next(), "");
+}
+
 TEST_F(FetchCandidatesTest, Candidates_AreBounded) {
   for (int i = 0; i < 100; ++i) candidates_.Add(Named(absl::StrCat("n", i)));
   int asked = 0;
