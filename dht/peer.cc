@@ -438,7 +438,7 @@ std::shared_ptr<grpc::Channel> Peer::ChannelTo(const std::string& address) {
 absl::Status Peer::CheckIs(const Contact& contact,
                            const grpc::AuthContext& context) const {
   ABSL_ASSIGN_OR_RETURN(const PeerIdentity who, PeerIdentityOf(context));
-  return state_->policy.CheckIs(contact, who);
+  return state_->policy.CheckSource(contact, who);
 }
 
 absl::Status Peer::MayFetchFrom(const Contact& contact) const {

@@ -125,4 +125,13 @@ absl::Status PeerPolicy::CheckIs(const Contact& contact,
       ", found node ", id.ToShortHex(), " (", Describe(who), ")"));
 }
 
+absl::Status PeerPolicy::CheckSource(const Contact& contact,
+                                     const PeerIdentity& who) const {
+  ABSL_RETURN_IF_ERROR(CheckIs(contact, who));
+  if (!who.node.has_value()) return absl::OkStatus();
+  Contact found = contact;
+  found.site = who.node->site;
+  return MayFetchFrom(found);
+}
+
 }  // namespace koinon::dht

@@ -56,6 +56,10 @@ class PeerPolicy {
   // Whether it is the contact that answers. The coordinator, at its own
   // address, need not be a node; anybody at all is meant by a zero id.
   absl::Status CheckIs(const Contact& contact, const PeerIdentity& who) const;
+  // As CheckIs, and whether model bytes may come from who answers: what others
+  // said of its site need not be so.
+  absl::Status CheckSource(const Contact& contact,
+                           const PeerIdentity& who) const;
 
  private:
   const Options options_;

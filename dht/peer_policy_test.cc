@@ -172,5 +172,26 @@ TEST(PeerPolicyTest, CheckIs_TheCoordinatorNeedBeNoNode_ButAServer) {
               StatusIs(kUnauthenticated));
 }
 
+TEST(PeerPolicyTest, CheckSource_GoesByTheSiteInTheCertificate) {
+  const PeerPolicy policy(At("ward"));
+  const Contact said = ContactOf(Node('a', "ward"), "h:1");
+  EXPECT_OK(policy.CheckSource(said, Member(Role::kWorker, Node('a', "ward"))));
+  EXPECT_THAT(
+      policy.CheckSource(said, Member(Role::kWorker, Node('b', "ward"))),
+      StatusIs(kUnauthenticated));
+  // Somebody has said that it is of this site.
+  const PeerIdentity far = Member(Role::kWorker, Node('a', "far"));
+  Contact meant = said;
+  meant.id = NodeIdOf("north", *far.node);
+  EXPECT_OK(policy.MayFetchFrom(meant));
+  EXPECT_THAT(policy.CheckSource(meant, far),
+              StatusIs(kDenied, HasSubstr("site 'far'")));
+  const Contact coordinator{Key(), "fl.example:7070", ""};
+  EXPECT_OK(
+      policy.CheckSource(coordinator, Member(Role::kServer, std::nullopt)));
+  EXPECT_OK(
+      policy.CheckSource(coordinator, Member(Role::kServer, Node('c', ""))));
+}
+
 }  // namespace
 }  // namespace koinon::dht

@@ -35,7 +35,8 @@ class SwarmHost {
   // A channel to a node, shared with others; callers check who answers.
   virtual std::shared_ptr<grpc::Channel> ChannelTo(
       const std::string& address) = 0;
-  // OK if the peer of this call is the contact; UNAUTHENTICATED otherwise.
+  // OK if the peer of this call is the contact, UNAUTHENTICATED otherwise; and
+  // as MayFetchFrom of where it is by its own certificate.
   virtual absl::Status CheckIs(const Contact& contact,
                                const grpc::AuthContext& context) const = 0;
   // OK if the policy lets model bytes come from there; PERMISSION_DENIED says
