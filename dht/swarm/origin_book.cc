@@ -34,8 +34,15 @@ OriginBook::Seat OriginBook::Join(const Digest& root, std::string island,
 
 void OriginBook::Leave(const Seat& seat, bool lost) {
   MutexLock lock(&mutex_);
-  PolicyOf(seat)->RemovePeer(seat.peer, lost);
-  --entries_[seat.root].seats;
+  SeedPolicy* const policy = PolicyOf(seat);
+  policy->RemovePeer(seat.peer, lost);
+  Entry& entry = entries_[seat.root];
+  --entry.seats;
+  if (lost) return;
+  entry.finished.push_back(seat.peer);
+  if (entry.finished.size() <= max_finished_) return;
+  policy->RemovePeer(entry.finished.front(), /*lost=*/true);
+  entry.finished.pop_front();
 }
 
 std::optional<uint32_t> OriginBook::Choose(const Seat& seat) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,14 +19,18 @@ namespace koinon::dht {
 // What an origin has given to whom: a SeedPolicy for each content. Thread-safe.
 class OriginBook {
  public:
-  explicit OriginBook(size_t copies) : copies_(copies) {}
+  // `max_finished`: so many that left with the whole of a content are believed
+  // to be holders of it still; of more, those that left first are not.
+  explicit OriginBook(size_t copies, size_t max_finished = 256)
+      : copies_(copies), max_finished_(max_finished) {}
 
   // One stream of one peer. A value; good until Leave.
   struct Seat {
     Digest root;
     SeedPolicy::Peer peer = 0;
   };
-  // As SeedPolicy's.
+  // As SeedPolicy's; here a peer that left, and was not lost, is lost once
+  // enough others have left.
   Seat Join(const Digest& root, std::string island, bool serves,
             const Bitmap& have);
   void Leave(const Seat& seat, bool lost);
@@ -49,10 +54,13 @@ class OriginBook {
   struct Entry {
     std::unique_ptr<SeedPolicy> policy;
     size_t seats = 0;
+    // Who left with all of it, and counts as a holder: of many, the last ones.
+    std::deque<SeedPolicy::Peer> finished;
   };
   SeedPolicy* PolicyOf(const Seat& seat) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const size_t copies_;
+  const size_t max_finished_;
   Mutex mutex_;
   std::map<Digest, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   SeedPolicy::Peer next_peer_ ABSL_GUARDED_BY(mutex_) = 1;

@@ -13,8 +13,9 @@ namespace {
 // An answer's; nobody fetches from more at once.
 constexpr size_t kMaxOthers = 50;
 
-// Among the wants: here the caller is told that there is none for it.
-constexpr uint32_t kNone = 0xffffffff;  // no piece: there are 2^31 at most
+// Among the wants: one of the origin's choice, which it makes when it is about
+// to send it.
+constexpr uint32_t kAny = 0xffffffff;  // no piece: there are 2^31 at most
 
 void AddOthers(const std::function<std::vector<Contact>()>& others,
                google::protobuf::RepeatedPtrField<v1::Contact>* out) {
@@ -111,7 +112,7 @@ absl::Status Upload::OnWant(const v1::WantPieces& want) {
     } else if (!want.last_resort()) {
       Refuse(piece, "an origin chooses: want_any, or last_resort");
     } else if (!book_->Grant(seat_, piece)) {
-      Refuse(piece, "it has been sent already");
+      Refuse(piece, "it has been sent, or peers have it");
     } else {
       ++counts_.last_resort;
       wants_.push_back(piece);
@@ -122,12 +123,7 @@ absl::Status Upload::OnWant(const v1::WantPieces& want) {
 
 absl::Status Upload::OnWantAny(uint32_t count) {
   ABSL_RETURN_IF_ERROR(CheckRoom(count));
-  for (; count > 0 && book_ != nullptr; --count) {
-    const std::optional<uint32_t> piece = book_->Choose(seat_);
-    if (!piece.has_value()) break;
-    wants_.push_back(*piece);
-  }
-  if (count > 0) wants_.push_back(kNone);
+  wants_.insert(wants_.end(), count, kAny);
   return absl::OkStatus();
 }
 
@@ -142,7 +138,7 @@ absl::Status Upload::OnHave(const v1::HavePieces& have) {
 
 void Upload::OnCancel(const v1::CancelPieces& cancel) {
   for (const uint32_t piece : cancel.pieces()) {
-    if (piece == kNone) continue;
+    if (piece == kAny) continue;
     const auto it = std::find(wants_.begin(), wants_.end(), piece);
     if (it != wants_.end()) {
       wants_.erase(it);
@@ -211,10 +207,23 @@ bool Upload::TakeControl(v1::FetchReply* reply) {
   return have->pieces_size() > 0;
 }
 
+// The next piece to send. None if there is none, or what was to be the origin's
+// choice finds no piece: then no more of its choice is on its way.
+std::optional<uint32_t> Upload::TakeWant() {
+  const uint32_t piece = wants_.front();
+  wants_.pop_front();
+  if (piece != kAny) return piece;
+  std::optional<uint32_t> chosen;
+  if (book_ != nullptr) chosen = book_->Choose(seat_);
+  if (!chosen.has_value()) std::erase(wants_, kAny);
+  return chosen;
+}
+
 bool Upload::NextReply(v1::FetchReply* reply) {
   while (true) {
     Current current;
     bool starts = false;
+    bool none = false;
     {
       MutexLock lock(&mutex_);
       if (current_.has_value() && current_->cancelled) {
@@ -224,16 +233,19 @@ bool Upload::NextReply(v1::FetchReply* reply) {
       if (TakeControl(reply)) return true;
       if (!current_.has_value()) {
         if (wants_.empty()) return false;
-        const uint32_t piece = wants_.front();
-        wants_.pop_front();
-        if (piece == kNone) {
-          AddOthers(options_.others, reply->mutable_none()->mutable_others());
-          return true;
+        if (const auto piece = TakeWant(); piece.has_value()) {
+          starts = true;
+          current_ = Current{.piece = *piece};
+        } else {
+          none = true;
         }
-        starts = true;
-        current_ = Current{.piece = piece};
       }
-      current = *current_;
+      if (!none) current = *current_;
+    }
+    if (none) {
+      reply->mutable_none()->clear_others();  // of an earlier one
+      AddOthers(options_.others, reply->mutable_none()->mutable_others());
+      return true;
     }
     // The file is read under no lock; only this function changes current_.
     if (starts ? StartPiece(current.piece, reply) : FillBlock(current, reply)) {

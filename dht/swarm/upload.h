@@ -85,6 +85,7 @@ class Upload {
   void Drop(uint32_t piece, absl::string_view reason)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool TakeControl(v1::FetchReply* reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::optional<uint32_t> TakeWant() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool StartPiece(uint32_t piece, v1::FetchReply* reply);
   bool FillBlock(const Current& current, v1::FetchReply* reply);
 

@@ -263,6 +263,32 @@ TEST_F(UploadTest, Origin_ChoosesWhatTheCallerLacksUntilEnoughIsOut) {
   EXPECT_THAT(Words(Drain(second.get())), ElementsAre("none 1"));
 }
 
+TEST_F(UploadTest, Origin_ChoosesWhenItIsAboutToSend) {
+  OriginBook book(2);
+  Bitmap most(9);
+  for (uint32_t i = 0; i < 7; ++i) most.Set(i);
+  const auto upload = NewUpload(Whole(), &book, most);
+  Opened(upload.get());
+  ASSERT_THAT(upload->OnRequest(WantAny(2)), IsOk());
+  ASSERT_THAT(upload->OnRequest(Have(7)), IsOk());  // from elsewhere, meanwhile
+  EXPECT_THAT(Words(Drain(upload.get())),
+              ElementsAre("start 8", "block 8 0", "block 8 32768", "none 1"));
+}
+
+TEST_F(UploadTest, NoneForYou_NamesOthersAnewAndEndsAllThatWasAsked) {
+  OriginBook book(/*copies=*/0);
+  const auto upload = NewUpload(Whole(), &book);
+  Opened(upload.get());
+  v1::FetchReply reply;
+  for (int again = 0; again < 3; ++again) {
+    ASSERT_THAT(upload->OnRequest(WantAny(2)), IsOk());
+    ASSERT_TRUE(upload->NextReply(&reply));  // into the same message
+    ASSERT_TRUE(reply.has_none());
+    EXPECT_EQ(reply.none().others_size(), 1);
+    EXPECT_FALSE(upload->NextReply(&reply));
+  }
+}
+
 TEST_F(UploadTest, Origin_GivesACertainPieceAsALastResortOnly) {
   OriginBook book(2);
   const auto upload = NewUpload(Whole(), &book);
@@ -289,6 +315,21 @@ TEST_F(UploadTest, PeerThatGoesWithWhatItHad_IsNotCounted) {
   NewUpload(Whole(), &book, all).reset();  // it has finished, and serves
   ASSERT_THAT(upload->OnRequest(WantAny(1)), IsOk());
   EXPECT_THAT(Words(Drain(upload.get())), ElementsAre("none 1"));
+}
+
+TEST_F(UploadTest, PeersThatLeftWithAll_AreBelievedUpToABound) {
+  Bitmap all(9);
+  for (uint32_t i = 0; i < 9; ++i) all.Set(i);
+  for (const size_t believed : {1, 2}) {
+    OriginBook book(/*copies=*/2, /*max_finished=*/believed);
+    for (int i = 0; i < 4; ++i) NewUpload(Whole(), &book, all).reset();
+    const auto upload = NewUpload(Whole(), &book);
+    Opened(upload.get());
+    ASSERT_THAT(upload->OnRequest(WantAny(1)), IsOk());
+    const size_t piece = 3;  // its start and two blocks
+    const size_t none = 1;
+    EXPECT_EQ(Words(Drain(upload.get())).size(), believed < 2 ? piece : none);
+  }
 }
 
 TEST_F(UploadTest, DiskThatFails_RefusesThePiece) {
