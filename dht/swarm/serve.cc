@@ -42,6 +42,8 @@ struct Seeder::State {
 
   void Pulse();
   std::vector<std::shared_ptr<Stream>> AllStreams();
+  absl::Status CheckRoomFor(const Contact& caller)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   absl::Status Enter(uint64_t id, std::shared_ptr<Stream> stream);
   void Leave(uint64_t id, const Upload* upload);
   // Some stream has pieces to tell of.
@@ -82,6 +84,8 @@ class Seeder::Stream final : public Reactor,
     MutexLock lock(&mutex_);
     if (!finished_) StartRead(&incoming_);
   }
+
+  const Contact& caller() const { return caller_; }
 
   void OnReadDone(bool ok) override {
     if (!ok) return Close(absl::OkStatus());
@@ -260,13 +264,28 @@ class Seeder::Stream final : public Reactor,
   std::optional<absl::Status> close_ ABSL_GUARDED_BY(mutex_);
 };
 
+absl::Status Seeder::State::CheckRoomFor(const Contact& caller) {
+  if (streams.size() >= options.max_streams) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("max_streams: ", streams.size(), " fetch here already"));
+  }
+  if (caller.id.IsZero()) return absl::OkStatus();  // it says not who it is
+  const size_t own =
+      std::count_if(streams.begin(), streams.end(), [&](const auto& stream) {
+        return stream.second->caller().id == caller.id;
+      });
+  if (own < options.max_streams_per_caller) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("max_streams_per_caller: node ", caller.id.ToShortHex(),
+                   " has ", own, " streams here already"));
+}
+
 absl::Status Seeder::State::Enter(uint64_t id, std::shared_ptr<Stream> stream) {
   MutexLock lock(&mutex);
   if (stopping) return absl::UnavailableError("this node is stopping");
-  if (streams.size() >= options.max_streams) {
+  if (const absl::Status room = CheckRoomFor(stream->caller()); !room.ok()) {
     ++past.refused;
-    return absl::ResourceExhaustedError(
-        absl::StrCat("max_streams: ", streams.size(), " fetch here already"));
+    return room;
   }
   streams[id] = std::move(stream);
   wake.Signal();

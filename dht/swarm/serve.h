@@ -20,8 +20,10 @@ class Seeder {
   struct Options {
     bool is_origin = false;
     size_t copies = 2;        // of each piece, of an origin
-    size_t max_streams = 64;  // more: RESOURCE_EXHAUSTED
-    size_t max_wants = 64;    // pieces asked for and not sent, on a stream
+    size_t max_streams = 64;  // more: RESOURCE_EXHAUSTED, here and below
+    // Of one caller, by its certificate: nobody takes the places of all others.
+    size_t max_streams_per_caller = 16;
+    size_t max_wants = 64;  // pieces asked for and not sent, on a stream
     size_t block_bytes = 256 << 10;
     // New pieces are told to a stream together, at most so often.
     absl::Duration have_every = absl::Milliseconds(50);

@@ -166,6 +166,33 @@ TEST_F(SeederTest, StreamsOverTheBound_AreRefused) {
   third.End();
 }
 
+TEST_F(SeederTest, OneCaller_DoesNotTakeThePlacesOfAll) {
+  Start({.max_streams = 3, .max_streams_per_caller = 2});
+  AddGrowing();
+  const auto open = [&](Caller* caller) {
+    caller->Open(test_.content());
+    return caller->Read().has_opened();
+  };
+  host_->SetCaller({.id = Sha256Of("greedy"), .address = "", .site = ""});
+  Caller first(*host_);
+  ASSERT_TRUE(open(&first));
+  Caller second(*host_);
+  ASSERT_TRUE(open(&second));
+  Caller third(*host_);
+  third.Open(test_.content());
+  const grpc::Status status = third.End();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("max_streams_per_caller"));
+  EXPECT_EQ(host_->seeder()->counts().refused, 1);
+  host_->SetCaller({.id = Sha256Of("other"), .address = "", .site = ""});
+  Caller other(*host_);
+  EXPECT_TRUE(open(&other));
+  for (Caller* caller : {&first, &second, &other}) {
+    caller->Cancel();
+    caller->End();
+  }
+}
+
 TEST_F(SeederTest, WhoIsNotAllowed_IsToldAndCounted) {
   Start({});
   AddGrowing();

@@ -16,11 +16,13 @@ class TestHost::Service final : public v1::PeerService::CallbackService {
       grpc::CallbackServerContext*) override {
     if (host_->options_.serve_instead) return host_->options_.serve_instead();
     absl::Status allowed;
+    Contact caller;
     {
       MutexLock lock(&host_->mutex_);
       allowed = host_->allowed_;
+      caller = host_->caller_;
     }
-    return host_->seeder_->Serve(allowed, Contact(), "");
+    return host_->seeder_->Serve(allowed, std::move(caller), "");
   }
 
  private:
@@ -55,6 +57,10 @@ void TestHost::StopServing() {
 void TestHost::SetAllowed(absl::Status allowed) {
   MutexLock lock(&mutex_);
   allowed_ = std::move(allowed);
+}
+void TestHost::SetCaller(Contact caller) {
+  MutexLock lock(&mutex_);
+  caller_ = std::move(caller);
 }
 void TestHost::SetProviders(std::vector<Contact> providers) {
   MutexLock lock(&mutex_);
