@@ -26,7 +26,6 @@ absl::StatusOr<std::vector<Digest>> LayerFrom(absl::string_view bytes) {
 
 void SwarmFetch::State::OnReady(const SourcePtr& source) {
   MutexLock lock(&mutex_);
-  source->heard = clock_.Now();
   if (stopping_) {
     news_.Signal();
   } else if (source->queued) {
@@ -83,11 +82,19 @@ bool SwarmFetch::State::TakeOne(const SourcePtr& source) {
     if (source->gone) return false;
   }
   const absl::Status status = OnReply(source, reply);
-  if (status.ok()) return true;
+  if (status.ok()) {
+    // What was not asked for, such as endless news, is not what it owes.
+    if (reply.has_have() || reply.has_refused() || reply.has_none())
+      return true;
+    MutexLock lock(&mutex_);
+    source->heard = clock_.Now();
+    return true;
+  }
   CountWasted(source->download.Abandon());
   if (IsSourcesFault(status)) {
     OnLied(source, status);
-  } else if (absl::IsUnauthenticated(status)) {
+  } else if (absl::IsUnauthenticated(status) ||
+             absl::IsPermissionDenied(status)) {
     Drop(source, status);
   } else {
     Fail(status);
@@ -116,9 +123,9 @@ absl::Status SwarmFetch::State::OnReply(const SourcePtr& source,
       OnNone(source, reply.none());
       return absl::OkStatus();
     case v1::FetchReply::MESSAGE_NOT_SET:
-      break;
+      break;  // of a later version
   }
-  return absl::OkStatus();  // of a later version
+  return absl::OkStatus();
 }
 
 void SwarmFetch::State::AddOthers(
@@ -258,7 +265,7 @@ void SwarmFetch::State::OnRefused(const SourcePtr& source,
     CountWasted(source->download.Abandon());
   }
   MutexLock lock(&mutex_);
-  source->asked.erase(refused.piece());
+  if (source->asked.erase(refused.piece()) > 0) source->heard = clock_.Now();
   picker_.OnRefused(source->candidate.number, refused.piece(), clock_.Now());
   has_news_ = true;
   news_.Signal();
@@ -267,6 +274,7 @@ void SwarmFetch::State::OnRefused(const SourcePtr& source,
 void SwarmFetch::State::OnNone(const SourcePtr& source,
                                const v1::NoneForYou& none) {
   MutexLock lock(&mutex_);
+  if (source->any_owed > 0) source->heard = clock_.Now();
   source->any_owed = 0;
   AddOthers(none.others());
   picker_.OnNoneForYou(source->candidate.number, clock_.Now());

@@ -184,8 +184,10 @@ void SwarmFetch::State::DropSilent() {
   {
     MutexLock lock(&mutex_);
     for (const auto& [number, source] : sources_) {
-      if (source->queued || !source->owes()) continue;
-      if (now - source->heard >= options_.silence) silent.push_back(source);
+      if (!source->owes()) continue;
+      // What waits to be looked at may be what it owes, or may not.
+      const absl::Duration bound = (source->queued ? 2 : 1) * options_.silence;
+      if (now - source->heard >= bound) silent.push_back(source);
     }
   }
   for (const SourcePtr& source : silent) {

@@ -215,39 +215,51 @@ TEST_F(SwarmFetchTest, OriginThatStopsOnceOneCopyIsOut_IsNotMissed) {
 // blocks wrong; or with wrong leaf hashes, or out of order.
 class Liar final : public Reactor {
  public:
-  enum class How { kBytes, kLeaves, kOrder, kUnasked };
+  enum class How { kBytes, kLeaves, kOrder, kUnasked, kChatter };
   Liar(const TestContent* test, How how) : test_(test), how_(how) {
     StartRead(&request_);
   }
   void OnReadDone(bool ok) override {
-    if (!ok) return Finish(grpc::Status::OK);
+    if (!ok) {
+      finished_ = true;
+      return Finish(grpc::Status::OK);
+    }
     if (request_.has_open()) {
       Bitmap all(test_->map().pieces());
       for (uint32_t i = 0; i < all.size(); ++i) all.Set(i);
       v1::FetchReply reply;
       reply.mutable_opened()->set_have(all.ToBytes());
-      replies_.push_back(reply);
+      Push(reply);
       if (how_ == How::kUnasked) AddPiece(3);
     } else if (request_.has_want_piece_layer()) {
       v1::FetchReply reply;
       for (const Digest& hash : test_->tree.pieces) {
         *reply.mutable_piece_layer()->mutable_hashes() += hash.ToBytes();
       }
-      replies_.push_back(reply);
-    } else if (request_.has_want()) {
+      Push(reply);
+    } else if (request_.has_want() && how_ != How::kChatter) {
       for (const uint32_t piece : request_.want().pieces()) AddPiece(piece);
     }
     WriteOn();
     StartRead(&request_);
   }
-  void OnWriteDone(bool) override {
+  void OnWriteDone(bool ok) override {
     writing_ = false;
+    if (how_ == How::kChatter && ok) {  // says what it has, again and again
+      v1::FetchReply reply;
+      reply.mutable_have()->add_pieces(0);
+      Push(reply);
+    }
     WriteOn();
   }
   void OnCancel() override {}
   void OnDone() override { delete this; }
 
  private:
+  void Push(const v1::FetchReply& reply) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    replies_.push_back(reply);
+  }
   void AddPiece(uint32_t piece) {
     v1::FetchReply start;
     start.mutable_piece_start()->set_piece(piece);
@@ -255,7 +267,7 @@ class Liar final : public Reactor {
          test_->LeavesOf(how_ == How::kLeaves ? (piece + 1) % 60 : piece)) {
       *start.mutable_piece_start()->mutable_leaf_hashes() += leaf.ToBytes();
     }
-    replies_.push_back(start);
+    Push(start);
     const auto bytes = test_->Piece(piece);
     for (size_t at = 0; at < bytes.size(); at += kLeafBytes) {
       v1::FetchReply reply;
@@ -267,12 +279,12 @@ class Liar final : public Reactor {
       if (how_ == How::kBytes && ++blocks_ % 100 == 10) {
         (*block->mutable_data())[5] ^= 1;
       }
-      replies_.push_back(reply);
+      Push(reply);
     }
   }
   void WriteOn() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (writing_ || replies_.empty()) return;
+    if (writing_ || finished_ || replies_.empty()) return;
     writing_ = true;
     reply_ = replies_.front();
     replies_.pop_front();
@@ -287,6 +299,7 @@ class Liar final : public Reactor {
   v1::FetchReply reply_;
   int blocks_ = 0;
   std::atomic<bool> writing_{false};
+  std::atomic<bool> finished_{false};
 };
 
 class SwarmFetchFromLiarTest : public SwarmFetchTest,
@@ -314,6 +327,22 @@ INSTANTIATE_TEST_SUITE_P(Lies, SwarmFetchFromLiarTest,
                          testing::Values(Liar::How::kBytes, Liar::How::kLeaves,
                                          Liar::How::kOrder,
                                          Liar::How::kUnasked));
+
+TEST_F(SwarmFetchTest, PeerThatTalksAndGivesNothing_LosesItsPlace) {
+  TestHost talker({.name = "talker", .serve_instead = [this]() -> Reactor* {
+                     return new Liar(&test_, Liar::How::kChatter);
+                   }});
+  const auto honest = NewHolder("honest");
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.peers = {talker.self(), honest->host.self()};
+  options.max_sources = 1;
+  options.silence = absl::Milliseconds(300);
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  ExpectWhole(*worker);
+  EXPECT_THAT(worker->liars, IsEmpty());
+  EXPECT_GT(worker->traffic.from_peers(), 0);
+}
 
 TEST_F(SwarmFetchTest, FetchThatWasCancelled_IsTakenUpWhereItWas) {
   const auto origin = NewOrigin();
