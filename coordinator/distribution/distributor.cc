@@ -83,15 +83,33 @@ void Distributor::AddToBoard(
   MakeRoom();
 }
 
+// Each job's newest version is what its workers begin from: it stays, whatever
+// its number.
+std::optional<std::pair<int64_t, JobId>> Distributor::LowestOldVersion() const {
+  std::map<JobId, int64_t> newest;
+  for (const auto& [version, served] : served_) {
+    newest[version.second] = version.first;  // they come in their order
+  }
+  for (const auto& [version, served] : served_) {
+    if (newest[version.second] != version.first) return version;
+  }
+  return std::nullopt;
+}
+
 void Distributor::MakeRoom() {
   while (true) {
     std::pair<int64_t, JobId> lowest;
     Digest file_digest;
     {
       MutexLock lock(&mutex_);
-      if (hash_bytes_ <= options_.max_hash_bytes || served_.size() <= 1) return;
-      lowest = served_.begin()->first;
-      file_digest = served_.begin()->second.file_digest;
+      if (hash_bytes_ <= options_.max_hash_bytes &&
+          served_.size() <= options_.max_served) {
+        return;
+      }
+      const auto found = LowestOldVersion();
+      if (!found.has_value()) return;
+      lowest = *found;
+      file_digest = served_.at(lowest).file_digest;
       if (!std::exchange(said_no_room_, true)) {
         LogInfo("old versions are served to those who pull them only",
                 {{"up_to", absl::StrCat(lowest.second, "@", lowest.first)}});

@@ -46,9 +46,11 @@ class Distributor final : public VersionOutlet {
     PublishSchedule::Options schedule;
     // Between two versions, so that a start with many kept ones is no storm.
     absl::Duration pause = absl::Milliseconds(50);
-    // Memory for hashes of what is served: 2 bytes for each KiB. With more, the
-    // lowest versions are served no longer; they can still be pulled.
+    // Memory for hashes of what is served, 2 bytes for each KiB; and versions,
+    // each of which holds a descriptor. With more, the lowest ones are served
+    // no longer, but for each job's newest; they can still be pulled.
     int64_t max_hash_bytes = int64_t{256} << 20;
+    size_t max_served = 128;
     // Of those who fetch a version, so many are named to each that asks.
     size_t others = 20;
   };
@@ -95,6 +97,8 @@ class Distributor final : public VersionOutlet {
                   std::vector<std::shared_ptr<dht::ContentFile>> contents);
   void RemoveFromBoard(const JobId& job, int64_t version);
   void MakeRoom();
+  std::optional<std::pair<int64_t, JobId>> LowestOldVersion() const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsServed(const v1::ModelManifest& manifest) const;
   std::vector<dht::Contact> OthersOf(const Digest& root);
 

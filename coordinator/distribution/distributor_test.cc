@@ -114,11 +114,12 @@ class DistributorTest : public ::testing::Test {
   // A version in the store, signed, with a delta from the one before.
   v1::ModelManifest Write(int64_t version,
                           const v1::ModelManifest* before = nullptr,
-                          const std::string& parent = "") {
+                          const std::string& parent = "",
+                          const JobId& job = "job") {
     constexpr size_t kWeights = 50'000;
     auto layout = ModelLayout::Create({{"w", DType::kF32, {kWeights}}});
     EXPECT_OK(layout);
-    auto writer = store_.NewVersion("job", version, *layout);
+    auto writer = store_.NewVersion(job, version, *layout);
     EXPECT_OK(writer);
     EXPECT_OK((*writer)->Append(std::vector<float>(kWeights, version + 1.0f)));
     Digest parent_digest;
@@ -257,6 +258,43 @@ TEST_F(DistributorTest, HashesOverTheirBound_TheLowestVersionsGiveWay) {
               ::testing::UnorderedElementsAre(
                   *Digest::FromBytes(manifests[1].digest()),
                   *Digest::FromBytes(manifests[2].digest())));
+}
+
+TEST_F(DistributorTest, HashesOverTheirBound_EachJobsNewestStays) {
+  Distributor::Options options;
+  options.max_hash_bytes = 2 * 13 * 32;
+  Distributor distributor(options, &store_, &board_, nullptr, &signer_.node(),
+                          &clock_);
+  const v1::ModelManifest old = Write(7, nullptr, "parent");
+  const v1::ModelManifest next = Write(8, nullptr, "parent");
+  // Another job begins, and is the lowest of all.
+  const v1::ModelManifest other = Write(0, nullptr, "", "other");
+  for (const auto& manifest : {old, next, other}) distributor.Serve(manifest);
+  const auto served = [&](const v1::ModelManifest& manifest) {
+    return board_.Find(RootOf(SignedVersionOf(manifest)->content())) != nullptr;
+  };
+  EXPECT_FALSE(served(old));
+  EXPECT_TRUE(served(next));
+  EXPECT_TRUE(served(other));
+  // Where all are some job's newest, the bound gives way.
+  const v1::ModelManifest third = Write(0, nullptr, "", "third");
+  distributor.Serve(third);
+  EXPECT_TRUE(served(next) && served(other) && served(third));
+}
+
+TEST_F(DistributorTest, VersionsOverTheirBound_TheLowestGiveWay) {
+  Distributor::Options options;
+  options.max_served = 2;
+  Distributor distributor(options, &store_, &board_, nullptr, &signer_.node(),
+                          &clock_);
+  std::vector<Digest> roots;
+  for (int64_t version = 1; version <= 4; ++version) {
+    const v1::ModelManifest manifest = Write(version, nullptr, "parent");
+    distributor.Serve(manifest);
+    roots.push_back(RootOf(SignedVersionOf(manifest)->content()));
+  }
+  EXPECT_THAT(board_.roots(),
+              ::testing::UnorderedElementsAre(roots[2], roots[3]));
 }
 
 TEST_F(DistributorTest, WithoutADht_ItServesAllTheSame) {
