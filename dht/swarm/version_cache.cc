@@ -170,6 +170,8 @@ absl::Status VersionCache::State::RecoverModels(
     const auto digest = DigestOf(name, kModel);
     if (!digest.has_value()) continue;  // not ours
     auto manifest = ReadManifest(*digest);
+    // For want of descriptors: that says nothing about the model.
+    if (absl::IsResourceExhausted(manifest.status())) return manifest.status();
     ABSL_ASSIGN_OR_RETURN(const uint64_t size,
                           SizeOf(env, PathOf(*digest, kModel)));
     MutexLock lock(&mutex);
@@ -317,13 +319,22 @@ std::unique_ptr<VersionCache::Lease> VersionCache::State::FindVerified(
     manifest = entry.manifest;
   }
   const auto file = Check(manifest);
+  if (file.ok()) {  // whoever finds it here finds it served
+    host->board()->Add(*file, digest);
+    host->Provide(digest);
+    ServeDeltasOf(manifest);
+  }
   {
     MutexLock lock(&mutex);
     Entry& entry = entries[digest];
     entry.verifying = false;
     entry.verified = file.ok();
     changed.SignalAll();
-    if (absl::IsCancelled(file.status())) return nullptr;
+    // Nothing is known of what could not be read for want of descriptors.
+    if (absl::IsCancelled(file.status()) ||
+        absl::IsResourceExhausted(file.status())) {
+      return nullptr;
+    }
     if (!file.ok()) {
       LogWarning("a kept model is damaged and removed",
                  {{"model", digest.ToShortHex()}, {"reason", file.status()}});
@@ -332,9 +343,6 @@ std::unique_ptr<VersionCache::Lease> VersionCache::State::FindVerified(
       return nullptr;
     }
   }
-  host->board()->Add(*file, digest);
-  host->Provide(digest);
-  ServeDeltasOf(manifest);
   return lease;
 }
 

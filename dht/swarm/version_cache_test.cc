@@ -213,6 +213,27 @@ TEST_F(VersionCacheTest, DamagedVersion_IsRemovedAndFetchedAnew) {
   EXPECT_EQ(fetched.traffic.from_origin(), version.test.bytes.size());
 }
 
+TEST_F(VersionCacheTest, WantOfDescriptors_RemovesNothing) {
+  using Operation = FaultInjectingEnv::Operation;
+  const auto none = absl::ResourceExhaustedError("too many open files");
+  OpenCache();
+  const Version version = Publish(1);
+  Fetch(version);
+  cache_.reset();
+  faulty_.FailAlways(Operation::kOpen, none);
+  EXPECT_THAT(VersionCache::Open(&faulty_, kDir, {}, &host_),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  faulty_.StopFailing();
+  EXPECT_TRUE(IsHere(version));
+  // After the manifest's and for the size: the one to check it.
+  faulty_.FailAt(Operation::kOpen, 3, none);
+  OpenCache();
+  // One attempt fails: the background's or this one's.
+  EXPECT_TRUE(cache_->Find(version.digest()) != nullptr ||
+              cache_->Find(version.digest()) != nullptr);
+  EXPECT_TRUE(IsHere(version));
+}
+
 TEST_F(VersionCacheTest, VersionWithoutManifest_IsRemoved) {
   OpenCache();
   const Version version = Publish(1);
