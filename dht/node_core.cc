@@ -93,17 +93,22 @@ void NodeCore::OnReply(const Contact& to, absl::Time asked,
 
 void NodeCore::OnFailure(const Contact& to, const absl::Status& status) {
   Count("failed_questions");
-  // Too much to do, or an answer that we did not like: it is there.
-  if (absl::IsResourceExhausted(status) || absl::IsInvalidArgument(status)) {
-    return;
-  }
   if (to.id.IsZero()) return;
   checking_.erase(to.id);
+  // Anybody can name a node at an address that is not its own.
+  if (table_.AddressOf(to.id) != to.address) return;
+  // Too much to do, or an answer that we did not like: it is there. Of those
+  // that never answered only their answer says so.
+  const bool is_there =
+      absl::IsResourceExhausted(status) || absl::IsInvalidArgument(status);
+  if (is_there && table_.Contains(to.id)) return;
   if (table_.OnFailed(to.id, Now()) && on_left) on_left(to);
 }
 
 void NodeCore::Heard(const Contact& contact, bool itself) {
-  if (stopped_ || !table_.OnHeard(contact, Now(), itself)) return;
+  if (stopped_) return;
+  if (itself && table_.Contains(contact.id)) return CheckMoved(contact);
+  if (!table_.OnHeard(contact, Now(), itself)) return;
   // The table waits to hear what came of it.
   if (checks_.size() >= kMaxChecks) {
     table_.OnFailed(contact.id, Now());
@@ -115,6 +120,17 @@ void NodeCore::Heard(const Contact& contact, bool itself) {
 void NodeCore::Check(const Contact& contact) {
   if (stopped_ || contact.id == self() || contact.address.empty()) return;
   if (checks_.size() >= kMaxChecks || table_.Contains(contact.id)) return;
+  PushCheck(contact);
+}
+
+void NodeCore::CheckMoved(const Contact& contact) {
+  // It has started again at another address: the table takes it once it has
+  // answered there.
+  if (contact.address.empty() || checks_.size() >= kMaxChecks) return;
+  if (table_.AddressOf(contact.id) != contact.address) PushCheck(contact);
+}
+
+void NodeCore::PushCheck(const Contact& contact) {
   if (!checking_.insert(contact.id).second) return;
   checks_.push_back(contact);
   SendChecks();

@@ -105,6 +105,8 @@ class NodeCore : public std::enable_shared_from_this<NodeCore> {
                const AskOptions& ask_options,
                absl::StatusOr<v1::AskReply> reply, const Answered& done);
   void OnFailure(const Contact& to, const absl::Status& status);
+  void CheckMoved(const Contact& contact);
+  void PushCheck(const Contact& contact);
   void SendChecks();
 
   const Node::Options options_;

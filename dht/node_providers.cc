@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "dht/node_spread.h"
 #include "dht/node_walk.h"
+#include "dht/records/rejection.h"
 
 namespace koinon::dht {
 namespace {
@@ -124,12 +125,15 @@ void Announcer::Announce(const Key& content) {
   };
   plan.quorum = core_->options().write_quorum;
   plan.done = [this, content](const absl::StatusOr<Node::PutResult>& result) {
-    OnAnnounced(content, result.ok());
+    // Where there are providers enough, asking at once again helps nobody.
+    const bool settled =
+        result.ok() || RejectionOf(result.status()) == Rejection::kQuota;
+    OnAnnounced(content, settled);
   };
   Spread::Start(core_, std::move(plan));
 }
 
-void Announcer::OnAnnounced(const Key& content, bool kept) {
+void Announcer::OnAnnounced(const Key& content, bool settled) {
   const auto found = due_.find(content);
   if (found == due_.end()) {
     // Stopped meanwhile: what was kept here just now is taken back.
@@ -138,8 +142,9 @@ void Announcer::OnAnnounced(const Key& content, bool kept) {
   }
   // A little early and not all at once.
   const double part = 0.8 + 0.2 * core_->random().NextDouble();
-  found->second = core_->Now() + (kept ? part * core_->options().provide_refresh
-                                       : kAnnounceRetry);
+  found->second =
+      core_->Now() +
+      (settled ? part * core_->options().provide_refresh : kAnnounceRetry);
 }
 
 void FindProviders(NodeCore* core, const Key& content, size_t count,

@@ -26,7 +26,7 @@ class Announcer {
 
  private:
   void Announce(const Key& content);
-  void OnAnnounced(const Key& content, bool kept);
+  void OnAnnounced(const Key& content, bool settled);
 
   NodeCore* const core_;
   std::map<Key, absl::Time> due_;  // when to announce again

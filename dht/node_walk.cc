@@ -9,6 +9,8 @@ namespace {
 constexpr absl::Duration kShortestWait = absl::Microseconds(100);
 // So many are asked on a node's bare word.
 constexpr size_t kOnTrust = 4;
+// Addresses of one node: those that name a wrong one are few, or all is lost.
+constexpr size_t kMaxAddresses = 8;
 
 // Candidates that are dropped unasked are no questions: those are counted here.
 Lookup::Options LookupOptions(const Walk::Plan& plan) {
@@ -37,7 +39,10 @@ Walk::Walk(NodeCore* core, Plan plan)
       lookup_(plan_.target, core->self(), plan_.seeds, LookupOptions(plan_),
               core->Now()),
       max_questions_(plan_.options.max_questions * plan_.options.paths) {
-  for (const Contact& seed : plan_.seeds) known_.insert(seed.id);
+  for (const Contact& seed : plan_.seeds) {
+    known_.insert(seed.id);
+    HearOf(seed);
+  }
 }
 
 void Walk::Proceed() {
@@ -94,14 +99,61 @@ void Walk::Send(const Contact& next) {
     named->second.charged = named->second.by.size();
     for (const Key& by : named->second.by) ++words_[by].waiting;
   }
+  Place& place = places_[next.id];
+  if (core_->table().Contains(next.id)) {
+    const std::string address = core_->table().AddressOf(next.id);
+    std::erase(place.addresses, address);
+    place.addresses.insert(place.addresses.begin(), address);
+  }
+  AskAtNext(next);
+}
+
+void Walk::HearOf(const Contact& contact) {
+  std::vector<std::string>& addresses = places_[contact.id].addresses;
+  if (addresses.size() >= kMaxAddresses) return;
+  if (std::find(addresses.begin(), addresses.end(), contact.address) ==
+      addresses.end()) {
+    addresses.push_back(contact.address);
+  }
+}
+
+void Walk::AskAtNext(const Contact& node) {
+  Place& place = places_.at(node.id);
+  Contact at = node;
+  at.address = place.addresses[place.tried++];
+  ++place.out;
   core_->Ask(
-      next, plan_.question,
+      at, plan_.question,
       {.patience = core_->options().times.max_timeout,
        .max_closer = core_->options().k,
        .hear = false},
-      [walk = shared_from_this(), next](const auto& reply, const auto& closer) {
-        walk->OnReply(next, reply, closer);
+      [walk = shared_from_this(), at](const auto& reply, const auto& closer) {
+        walk->OnReply(at, reply, closer);
       });
+}
+
+bool Walk::TryElsewhere(const Key& id) {
+  const Place& place = places_.at(id);
+  if (!place.answered.empty() || place.tried >= place.addresses.size() ||
+      asked_elsewhere_ >= max_questions_) {
+    return false;
+  }
+  ++asked_elsewhere_;
+  if (const auto waited = patience_.find(id); waited != patience_.end()) {
+    waited->second = core_->Now() + core_->times().timeout();
+  }
+  AskAtNext({id, "", ""});
+  return true;
+}
+
+// Where they answered, and not where somebody said that they are.
+void Walk::SayWhere(std::vector<Contact>* contacts) const {
+  for (Contact& contact : *contacts) {
+    const auto place = places_.find(contact.id);
+    if (place != places_.end() && !place->second.answered.empty()) {
+      contact.address = place->second.answered;
+    }
+  }
 }
 
 void Walk::Settle(const Key& id, bool answered) {
@@ -135,7 +187,13 @@ void Walk::Learn(const Key& from, std::vector<Contact> closer) {
     return plan_.exclude.contains(contact.id);
   });
   words_.try_emplace(from);
+  std::set<Key> heard;  // one address of each
   for (const Contact& contact : closer) {
+    if (!heard.insert(contact.id).second) continue;
+    HearOf(contact);
+    const bool has_failed =
+        asked_.contains(contact.id) && places_.at(contact.id).out == 0;
+    if (has_failed) TryElsewhere(contact.id);
     if (known_.contains(contact.id)) continue;
     Named& named = named_[contact.id];
     named.contact = contact;
@@ -148,11 +206,16 @@ void Walk::OnReply(const Contact& from,
                    const absl::StatusOr<v1::AskReply>& reply,
                    const std::vector<Contact>& closer) {
   if (finished_) return;
+  Place& place = places_.at(from.id);
+  --place.out;
+  if (!place.answered.empty()) return;  // elsewhere
   Verdict verdict = Verdict::kGoOn;
   if (!reply.ok()) {
+    if (place.out > 0 || TryElsewhere(from.id)) return;
     verdict = Verdict::kDistrust;
-  } else if (plan_.on_answer) {
-    verdict = plan_.on_answer(from, *reply);
+  } else {
+    place.answered = from.address;
+    if (plan_.on_answer) verdict = plan_.on_answer(from, *reply);
   }
   if (core_->stopped()) return;
   if (verdict == Verdict::kDistrust) {
@@ -184,7 +247,9 @@ void Walk::OnTimer() {
   for (const auto& [id, until] : patience_) {
     if (until <= now) overdue.push_back(id);
   }
-  for (const Key& id : overdue) GiveUp(id);
+  for (const Key& id : overdue) {
+    if (!TryElsewhere(id)) GiveUp(id);
+  }
   Proceed();
 }
 
@@ -194,6 +259,8 @@ void Walk::Finish() {
   Outcome outcome;
   outcome.closest = lookup_.Closest();
   outcome.heard = lookup_.Heard();
+  SayWhere(&outcome.closest);
+  SayWhere(&outcome.heard);
   for (const Lookup::Step& step : lookup_.steps()) {
     if (asked_.contains(step.contact.id)) outcome.path.push_back(step);
   }

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -23,6 +24,10 @@ namespace koinon::dht {
 // them has answered are more asked on its word, and if none does, all are
 // dropped: else a few liars, who can invent any number of nodes next to any
 // key, would use up every walk's questions.
+//
+// Nor is a node's word taken for where another is: who does not answer at one
+// address is asked at the next that was named, and what the routing table has
+// comes first.
 //
 // Owned by what waits for it: answers and timers.
 class Walk : public std::enable_shared_from_this<Walk> {
@@ -69,6 +74,18 @@ class Walk : public std::enable_shared_from_this<Walk> {
   void Proceed();
   void AskOrHold(const Contact& next);
   void Send(const Contact& next);
+  // Where a node is said to be, in the order of hearing.
+  struct Place {
+    std::vector<std::string> addresses;
+    size_t tried = 0;  // the first so many
+    size_t out = 0;    // questions that wait for an answer
+    std::string answered;
+  };
+  void HearOf(const Contact& contact);
+  void AskAtNext(const Contact& node);
+  // Whether there was another address to ask it at.
+  bool TryElsewhere(const Key& id);
+  void SayWhere(std::vector<Contact>* contacts) const;
   void GiveUp(const Key& id);
   void Settle(const Key& id, bool answered);
   // What the words of those that named it are worth together.
@@ -94,6 +111,8 @@ class Walk : public std::enable_shared_from_this<Walk> {
   std::map<Key, Named> named_;  // those that nobody but others know
   std::set<Key> known_;         // the seeds
   std::set<Key> asked_;
+  std::map<Key, Place> places_;
+  size_t asked_elsewhere_ = 0;
   std::vector<Contact> held_;
   const size_t max_questions_;
   bool capped_ = false;

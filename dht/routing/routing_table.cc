@@ -107,7 +107,8 @@ bool RoutingTable::OnHeard(const Contact& contact, absl::Time now,
   Waiting waiting{.contact = contact, .not_before = now};
   if (Waiting* known = FindWaiting(bucket, contact.id); known != nullptr) {
     const bool too_soon = known->not_before > now;
-    if (too_soon && (known->pinging || !itself)) return false;
+    const bool is_news = itself || known->contact.address != contact.address;
+    if (too_soon && (known->pinging || !is_news)) return false;
     waiting.failures = known->failures;
     Forget(bucket, known);
   }
@@ -328,6 +329,18 @@ std::vector<Contact> RoutingTable::Siblings() const {
 }
 
 bool RoutingTable::Contains(const Key& id) const { return Find(id) != nullptr; }
+
+std::string RoutingTable::AddressOf(const Key& id) const {
+  if (const Entry* entry = Find(id); entry != nullptr) {
+    return entry->contact.address;
+  }
+  const size_t bucket = BucketOf(id);
+  if (bucket >= buckets_.size()) return "";
+  for (const Waiting& waiting : buckets_[bucket].waiting) {
+    if (waiting.contact.id == id) return waiting.contact.address;
+  }
+  return "";
+}
 
 std::vector<Contact> RoutingTable::All() const {
   std::vector<Contact> all;

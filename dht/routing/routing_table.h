@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -55,8 +56,9 @@ class RoutingTable {
   // Somebody was heard of: in another's answer, or, `itself`, by its own
   // question. True if it is not known and there is place for it: ping it, and
   // say OnAnswered or OnFailed. Ignores the node itself and contacts without an
-  // address. Of those that do not answer, only their own question makes it true
-  // again before `retry` has passed.
+  // address. Of those that do not answer, only their own question, or another
+  // address than the one where they did not, makes it true again before `retry`
+  // has passed.
   bool OnHeard(const Contact& contact, absl::Time now, bool itself = false);
   // It answered a question. True if it has entered the table by this. A known
   // node that answers from another address moves there.
@@ -72,6 +74,9 @@ class RoutingTable {
   // The k nodes closest to itself: those it shares records with.
   std::vector<Contact> Siblings() const;
   bool Contains(const Key& id) const;
+  // Where it is, as far as is known: alive, or waiting for its place. Empty if
+  // it is neither.
+  std::string AddressOf(const Key& id) const;
   size_t size() const { return alive_.size(); }
   // Whether buckets have no bound yet: all that ever answered are here.
   bool full() const { return full_; }

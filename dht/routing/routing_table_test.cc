@@ -661,5 +661,21 @@ TEST(RoutingTableTest, HalfOfTheNodesDie_Pinged_OnlyTheAliveAreLeft) {
   for (const Key& id : alive_before) EXPECT_TRUE(table.Contains(id));
 }
 
+TEST(RoutingTable, Heard_ElsewhereThanWhereItDidNotAnswer_IsPingedThere) {
+  RoutingTable table(Self(), Small());
+  const Contact misplaced = InBucket(1, 0);
+  Contact node = misplaced;
+  node.address = "right:1";
+  EXPECT_EQ(table.AddressOf(node.id), "");
+  EXPECT_TRUE(table.OnHeard(misplaced, kStart));
+  EXPECT_EQ(table.AddressOf(node.id), misplaced.address);
+  EXPECT_FALSE(table.OnHeard(node, kStart));  // while it is being pinged
+  EXPECT_FALSE(table.OnFailed(node.id, kStart));
+  EXPECT_FALSE(table.OnHeard(misplaced, kStart));
+  EXPECT_TRUE(table.OnHeard(node, kStart));
+  EXPECT_TRUE(table.OnAnswered(node, kStart));
+  EXPECT_EQ(table.AddressOf(node.id), "right:1");
+}
+
 }  // namespace
 }  // namespace koinon::dht

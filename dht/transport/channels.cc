@@ -34,14 +34,15 @@ grpc::ChannelArguments NewArguments() {
   return arguments;
 }
 
-// A numeric address needs no resolver.
+// A numeric address needs no resolver. Of others the scheme is said, or gRPC
+// would take the host for one: "unix:7070" is a socket's file to it.
 std::string TargetOf(const std::string& address) {
   const size_t colon = address.rfind(':');
   in_addr parsed;
   const bool numeric =
       colon != std::string::npos &&
       inet_pton(AF_INET, address.substr(0, colon).c_str(), &parsed) == 1;
-  return numeric ? absl::StrCat("ipv4:", address) : address;
+  return absl::StrCat(numeric ? "ipv4:" : "dns:///", address);
 }
 
 }  // namespace
