@@ -207,6 +207,7 @@ absl::Status Server::State::Recover(JournalContents* contents) {
   asking->Start("", spec.bootstrap);
   JobRecovery::Options recovery_options;
   recovery_options.max_model_bytes = spec.max_model_bytes;
+  recovery_options.fetch_patience = options.recovery_patience;
   JobRecovery recovery(recovery_options, asking.get(), store.get(),
                        signer.get(), options.clock);
   for (const std::string& job : spec.recover) {

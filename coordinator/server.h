@@ -68,6 +68,8 @@ class Server {
     const Clock* clock = nullptr;         // required
     std::unique_ptr<Journal> journal;     // null: SQLite in state_dir
     std::function<uint64_t()> draw_seed;  // null: OpenSSL
+    // How long a recovery waits while no bytes come.
+    absl::Duration recovery_patience = absl::Seconds(60);
     // Called once, from any thread, when the process must not go on.
     std::function<void(absl::Status)> on_fatal = [](absl::Status) {};
   };

@@ -9,6 +9,7 @@
 #include "base/safetensors.h"
 #include "base/safetensors_writer.h"
 #include "base/status_macros.h"
+#include "base/thread_pool.h"
 #include "coordinator/models/file_digests.h"
 #include "dht/swarm/content_file.h"
 #include "dht/swarm/merkle.h"
@@ -88,20 +89,28 @@ struct ModelStore::Writer::State {
   v1::ModelManifest manifest;  // what is known from the beginning
   FileDigests digests;
   dht::MerkleBuilder leaves;
+  std::unique_ptr<ThreadPool> beside;
   v1::Content content;
   std::unique_ptr<SafetensorsWriter> file;
 
   explicit State(int64_t chunk_size_bytes) : digests(chunk_size_bytes) {}
 
-  // Of so much at a time that it is still in the cache for the next hash.
+  // Three hashes of every byte: the leaves' beside the other two.
   void Hash(const void* data, size_t size) {
-    constexpr size_t kPiece = size_t{64} << 10;
-    const char* bytes = static_cast<const char*>(data);
-    for (size_t done = 0; done < size; done += kPiece) {
-      const size_t piece = std::min(kPiece, size - done);
-      digests.Update(bytes + done, piece);
-      leaves.Append(bytes + done, piece);
+    constexpr size_t kWorthAThread = size_t{256} << 10;
+    if (size < kWorthAThread) {
+      digests.Update(data, size);
+      leaves.Append(data, size);
+      return;
     }
+    if (beside == nullptr) beside = std::make_unique<ThreadPool>(2);
+    beside->ParallelFor(2, [&](size_t which) {
+      if (which == 0) {
+        digests.Update(data, size);
+      } else {
+        leaves.Append(data, size);
+      }
+    });
   }
 };
 

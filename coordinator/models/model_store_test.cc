@@ -151,30 +151,31 @@ TEST(ModelStoreTest, WriterDestroyed_LeavesNothing) {
 }
 
 TEST(ModelStoreTest, Published_HasTheHashesThatItIsSpreadWith) {
-  MemoryEnv env;
-  ModelStore store(&env, kRoot, kChunk);
-  // Two leaves and a part of one.
-  const ModelLayout layout = Layout(10'000);
-  ASSERT_OK_AND_ASSIGN(auto writer, store.NewVersion("digits", 3, layout));
-  ASSERT_OK(writer->Append(Values(layout)));
-  ASSERT_OK_AND_ASSIGN(const v1::ModelManifest manifest,
-                       writer->Publish(Digest(), {}));
-  ASSERT_OK_AND_ASSIGN(
-      const std::string bytes,
-      ReadFile(&env, store.PathOf("digits", 3), size_t{1} << 20));
-  std::vector<Digest> expected;
-  for (size_t at = 0; at < bytes.size(); at += dht::kLeafBytes) {
-    expected.push_back(Sha256Of(bytes.substr(at, dht::kLeafBytes)));
+  // Leaves that end within a block, and blocks worth a thread of their own.
+  for (const int64_t weights : {10'000, 200'000}) {
+    MemoryEnv env;
+    ModelStore store(&env, kRoot, kChunk);
+    const ModelLayout layout = Layout(weights);
+    ASSERT_OK_AND_ASSIGN(auto writer, store.NewVersion("digits", 3, layout));
+    ASSERT_OK(writer->Append(Values(layout)));
+    ASSERT_OK_AND_ASSIGN(const v1::ModelManifest manifest,
+                         writer->Publish(Digest(), {}));
+    ASSERT_OK_AND_ASSIGN(
+        const std::string bytes,
+        ReadFile(&env, store.PathOf("digits", 3), size_t{1} << 20));
+    EXPECT_EQ(manifest.digest(), Sha256Of(bytes).ToBytes());
+    std::vector<Digest> expected;
+    for (size_t at = 0; at < bytes.size(); at += dht::kLeafBytes) {
+      expected.push_back(Sha256Of(bytes.substr(at, dht::kLeafBytes)));
+    }
+    ASSERT_OK_AND_ASSIGN(
+        const std::vector<Digest> leaves,
+        dht::ContentFile::ReadLeaves(&env, store.LeavesPathOf("digits", 3)));
+    EXPECT_EQ(leaves, expected);
+    EXPECT_EQ(writer->content().size_bytes(), manifest.size_bytes());
+    EXPECT_OK(dht::ContentFile::OpenWhole(&env, store.PathOf("digits", 3),
+                                          writer->content(), leaves));
   }
-  ASSERT_EQ(expected.size(), 3);
-  ASSERT_OK_AND_ASSIGN(
-      const std::vector<Digest> leaves,
-      dht::ContentFile::ReadLeaves(&env, store.LeavesPathOf("digits", 3)));
-  EXPECT_EQ(leaves, expected);
-  const v1::Content& content = writer->content();
-  EXPECT_EQ(content.size_bytes(), manifest.size_bytes());
-  EXPECT_OK(dht::ContentFile::OpenWhole(&env, store.PathOf("digits", 3),
-                                        content, leaves));
 }
 
 TEST(ModelStoreTest, TooFewOrTooManyElements_AreRefused) {

@@ -422,6 +422,7 @@ class RecoveryTest : public DistributionTest {
   absl::Status TryStart() const {
     coordinator::Server::Options options;
     options.clock = &clock_;
+    options.recovery_patience = absl::Seconds(1);
     return coordinator::Server::Start(spec_, std::move(options)).status();
   }
 
