@@ -147,6 +147,7 @@ absl::Status SwarmFetch::State::OnOpened(const SourcePtr& source,
       Bitmap::FromBytes(opened.have(), file_->map().pieces()));
   {
     MutexLock lock(&mutex_);
+    if (source->gone) return absl::OkStatus();  // it was dropped meanwhile
     source->opened = true;
     // Only the one that is known as such may choose what it gives.
     source->origin = opened.origin() &&

@@ -185,6 +185,7 @@ void SwarmFetch::State::DropSilent() {
     MutexLock lock(&mutex_);
     for (const auto& [number, source] : sources_) {
       if (!source->owes()) continue;
+      if (source->queued && writing_ > 0) continue;  // it waits for our disk
       // What waits to be looked at may be what it owes, or may not.
       const absl::Duration bound = (source->queued ? 2 : 1) * options_.silence;
       if (now - source->heard >= bound) silent.push_back(source);
