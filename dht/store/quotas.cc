@@ -30,8 +30,7 @@ bool Quotas::OverOwn(const Key& writer, size_t bytes) const {
 
 absl::Status Quotas::Check(const Key& writer, size_t bytes) const {
   ABSL_RETURN_IF_ERROR(CheckTotal(bytes));
-  const auto found = writers_.find(writer);
-  const Use use = found == writers_.end() ? Use() : found->second;
+  const Use use = UseOf(writer);
   if (use.keys >= options_.max_keys_per_writer) {
     return RejectedError(
         Rejection::kQuota,
@@ -48,21 +47,47 @@ absl::Status Quotas::Check(const Key& writer, size_t bytes) const {
   return absl::OkStatus();
 }
 
+std::optional<Key> Quotas::MakesRoom(const Key& writer, size_t bytes) const {
+  if (CheckTotal(bytes).ok()) return std::nullopt;
+  const Use use = UseOf(writer);
+  const bool of_keys = total_.keys >= options_.max_keys;
+  const auto& by_use = of_keys ? by_keys_ : by_bytes_;
+  const size_t would_have = of_keys ? use.keys + 1 : use.bytes + bytes;
+  if (!by_use.empty() && by_use.rbegin()->first > would_have) {
+    return by_use.rbegin()->second;
+  }
+  return use.keys > 0 ? std::optional<Key>(writer) : std::nullopt;
+}
+
+Quotas::Use Quotas::UseOf(const Key& writer) const {
+  const auto found = writers_.find(writer);
+  return found == writers_.end() ? Use() : found->second;
+}
+
+void Quotas::Set(const Key& writer, const Use& use) {
+  const Use before = UseOf(writer);
+  by_keys_.erase({before.keys, writer});
+  by_bytes_.erase({before.bytes, writer});
+  total_.keys += use.keys - before.keys;
+  total_.bytes += use.bytes - before.bytes;
+  if (use.keys == 0) {
+    writers_.erase(writer);
+    return;
+  }
+  writers_[writer] = use;
+  by_keys_.emplace(use.keys, writer);
+  by_bytes_.emplace(use.bytes, writer);
+}
+
 void Quotas::Charge(const Key& writer, size_t bytes) {
-  Use& use = writers_[writer];
-  ++use.keys;
-  use.bytes += bytes;
-  ++total_.keys;
-  total_.bytes += bytes;
+  const Use use = UseOf(writer);
+  Set(writer, {.keys = use.keys + 1, .bytes = use.bytes + bytes});
 }
 
 void Quotas::Release(const Key& writer, size_t bytes) {
-  const auto found = writers_.find(writer);
-  KOINON_CHECK(found != writers_.end() && found->second.bytes >= bytes);
-  found->second.bytes -= bytes;
-  if (--found->second.keys == 0) writers_.erase(found);
-  --total_.keys;
-  total_.bytes -= bytes;
+  const Use use = UseOf(writer);
+  KOINON_CHECK(use.keys > 0 && use.bytes >= bytes);
+  Set(writer, {.keys = use.keys - 1, .bytes = use.bytes - bytes});
 }
 
 }  // namespace koinon::dht

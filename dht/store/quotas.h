@@ -3,6 +3,9 @@
 
 #include <cstddef>
 #include <map>
+#include <optional>
+#include <set>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "dht/key.h"
@@ -27,6 +30,10 @@ class Quotas {
   // Whether it is the writer's own bound alone that it would not fit in, and
   // would if the writer had nothing else.
   bool OverOwn(const Key& writer, size_t bytes) const;
+  // If it does not fit in the total: who is to make room. The writer that has
+  // the most of what is short, if that is more than this one would have with
+  // it; else this one, if it has anything.
+  std::optional<Key> MakesRoom(const Key& writer, size_t bytes) const;
   void Charge(const Key& writer, size_t bytes);
   // Requires that it was charged.
   void Release(const Key& writer, size_t bytes);
@@ -41,10 +48,15 @@ class Quotas {
     size_t bytes = 0;
   };
   absl::Status CheckTotal(size_t bytes) const;
+  Use UseOf(const Key& writer) const;
+  void Set(const Key& writer, const Use& use);
 
   const Options options_;
   Use total_;
   std::map<Key, Use> writers_;  // that have anything
+  // The same, by how much: the last has the most.
+  std::set<std::pair<size_t, Key>> by_keys_;
+  std::set<std::pair<size_t, Key>> by_bytes_;
 };
 
 }  // namespace koinon::dht

@@ -1,5 +1,7 @@
 #include "dht/store/quotas.h"
 
+#include <optional>
+
 #include "base/digest.h"
 #include "base/status_matchers.h"
 #include "dht/key.h"
@@ -56,6 +58,24 @@ TEST(QuotasTest, Check_AllKeysTaken_IsRefused) {
   for (int i = 0; i < 3; ++i) quotas.Charge(kAnn, 0);
   for (int i = 0; i < 2; ++i) quotas.Charge(kBob, 0);
   EXPECT_EQ(RejectionOf(quotas.Check(kBob, 0)), Rejection::kQuota);
+}
+
+TEST(QuotasTest, MakesRoom_TotalIsFull_WhoHasMostOfWhatIsShort) {
+  const Key eve = Sha256Of("eve");
+  Quotas quotas(Small());
+  quotas.Charge(kAnn, 60);
+  EXPECT_EQ(quotas.MakesRoom(eve, 40), std::nullopt);  // it fits
+  quotas.Charge(kBob, 40);
+  EXPECT_EQ(quotas.MakesRoom(eve, 10), kAnn);
+  EXPECT_EQ(quotas.MakesRoom(kBob, 19), kAnn);
+  EXPECT_EQ(quotas.MakesRoom(kBob, 20), kBob);  // it has as much itself
+  EXPECT_EQ(quotas.MakesRoom(kAnn, 1), kAnn);
+  quotas.Release(kAnn, 60);
+  for (int i = 0; i < 2; ++i) quotas.Charge(kBob, 0);
+  for (int i = 0; i < 2; ++i) quotas.Charge(kAnn, 0);
+  EXPECT_EQ(quotas.MakesRoom(eve, 10), kBob);  // of keys
+  quotas.Release(kBob, 0);
+  EXPECT_EQ(quotas.MakesRoom(eve, 10), std::nullopt);
 }
 
 }  // namespace

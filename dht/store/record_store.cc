@@ -313,9 +313,18 @@ absl::Status RecordStore::State::MakeRoom(const Held& held, absl::Time now) {
   const absl::Status fits = quotas.Check(held.writer, held.bytes);
   if (fits.ok()) return fits;
   SweepRecords(now);
-  while (quotas.OverOwn(held.writer, held.bytes)) {
-    Forget(records.find(by_writer.at(held.writer).begin()->second));
+  const auto push_out_oldest = [this](const Key& writer) {
+    Forget(records.find(by_writer.at(writer).begin()->second));
     rejections.Count(Rejection::kQuota);
+  };
+  // A few that have all they may together must not keep the others out.
+  if (held.bytes <= options.max_bytes_per_writer) {
+    while (const auto writer = quotas.MakesRoom(held.writer, held.bytes)) {
+      push_out_oldest(*writer);
+    }
+  }
+  while (quotas.OverOwn(held.writer, held.bytes)) {
+    push_out_oldest(held.writer);
   }
   return quotas.Check(held.writer, held.bytes);
 }

@@ -24,8 +24,9 @@ namespace koinon::dht {
 // is bounded by about twice `max_bytes`), and who provides what, in memory.
 // Everything is verified before it is kept and bounded in bytes and keys, in
 // total and for each writer: one that writes more than its share pushes out
-// what it stored longest ago, and nobody else notices. What has expired is
-// never given out. Not thread-safe: the node's one thread owns it.
+// what it stored longest ago, and nobody else notices. Where the total is full,
+// the writer that has the most loses its oldest to one that has less. What has
+// expired is never given out. Not thread-safe: the node's one thread owns it.
 //
 // A writer is whoever's channel the record came by (a node id). A record that
 // another holder hands on counts for the one that hands it on only if it is new

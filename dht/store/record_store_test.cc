@@ -309,6 +309,29 @@ TEST_F(RecordStoreTest,
   EXPECT_LE(store_->totals().record_bytes, (100u << 10) + 1'000 * 20);
 }
 
+TEST_F(RecordStoreTest, StorageFlood_WritersThatFillItTogether_KeepNobodyOut) {
+  options_.max_keys = 40;
+  options_.max_keys_per_writer = 10;
+  Reopen(kStart);
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_OK(Put(Immutable(absl::StrCat("flood ", i)), kStart,
+                  Sha256Of(absl::StrCat("eve ", i % 4))));
+  }
+  ASSERT_EQ(store_->totals().records, 40u);
+  // Up to as much as each of them has.
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_OK(Put(Immutable(absl::StrCat("honest ", i))));
+  }
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_OK(Put(Immutable(absl::StrCat("more ", i)), kStart,
+                  Sha256Of(absl::StrCat("eve ", i % 4))));
+  }
+  for (int i = 0; i < 8; ++i) {
+    EXPECT_NE(ValueOf(Immutable(absl::StrCat("honest ", i)).key), "(none)");
+  }
+  EXPECT_EQ(store_->totals().records, 40u);
+}
+
 TEST_F(RecordStoreTest, Put_UnknownFieldsBesideTheRecord_AreNotKept) {
   Item item = Immutable("x");
   v1::Record padded;
