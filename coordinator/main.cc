@@ -11,6 +11,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "base/absl_mutexes.h"
 #include "base/clock.h"
 #include "base/env.h"
 #include "base/log.h"
@@ -224,6 +225,7 @@ int main(int argc, char** argv) {
   using namespace koinon;               // NOLINT
   using namespace koinon::coordinator;  // NOLINT
   TuneMalloc();
+  StopSearchForDeadlocks();
   CLI::App app(
       "The coordinator of a Koinon federation: registers workers, runs rounds, "
       "publishes model versions.");

@@ -8,6 +8,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "base/absl_mutexes.h"
 #include "base/clock.h"
 #include "base/env.h"
 #include "base/log.h"
@@ -183,6 +184,7 @@ int Run(const Flags& flags) {
 int main(int argc, char** argv) {
   using namespace koinon;       // NOLINT
   using namespace koinon::dht;  // NOLINT
+  StopSearchForDeadlocks();
   CLI::App app(
       "A stand-alone node of a Koinon federation's DHT: keeps records, and is "
       "where others find their first node.");

@@ -10,6 +10,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "base/absl_mutexes.h"
 #include "base/clock.h"
 #include "base/env.h"
 #include "base/log.h"
@@ -325,6 +326,7 @@ int Run(const WorkerConfig& config) {
 int main(int argc, char** argv) {
   using namespace koinon;          // NOLINT
   using namespace koinon::worker;  // NOLINT
+  StopSearchForDeadlocks();
   CLI::App app(
       "A worker of a Koinon federation: trains on data that stays here.");
   Flags flags;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/absl_mutexes.h"
 #include "base/env.h"
 #include "base/local_node.h"
 #include "base/status_macros.h"
@@ -125,6 +126,7 @@ absl::Status DhtFleet::Run(size_t i, int port) {
 absl::StatusOr<std::unique_ptr<DhtFleet>> DhtFleet::Start(
     Options options, absl::Duration patience) {
   RaiseDescriptorLimit();
+  StopSearchForDeadlocks();
   std::unique_ptr<DhtFleet> fleet(new DhtFleet(std::move(options)));
   ABSL_RETURN_IF_ERROR(fleet->MakeAuthority());
   fleet->members_.resize(fleet->options_.nodes);
@@ -134,6 +136,9 @@ absl::StatusOr<std::unique_ptr<DhtFleet>> DhtFleet::Start(
     // On a busy machine the first try may fail; there are others.
     const absl::Status first = fleet->peer(i)->WaitUntilJoined(patience);
     if (!first.ok() && !absl::IsUnavailable(first)) return first;
+    // One after the other: a newcomer has a connection to and from everybody to
+    // make, and certificates take their time.
+    ABSL_RETURN_IF_ERROR(fleet->AwaitKnown(i, i, patience));
   }
   ABSL_RETURN_IF_ERROR(fleet->AwaitKnown(fleet->size() - 1, patience));
   return fleet;
@@ -160,20 +165,25 @@ absl::Status DhtFleet::Restart(size_t i) {
   return Run(i, port);
 }
 
-absl::Status DhtFleet::AwaitKnown(size_t count, absl::Duration patience) {
+absl::Status DhtFleet::AwaitKnown(size_t i, size_t count,
+                                  absl::Duration patience) {
   const absl::Time end = clock_.Now() + patience;
+  for (;;) {
+    const auto known = static_cast<size_t>(peer(i)->status().nodes());
+    if (known >= count) return absl::OkStatus();
+    if (clock_.Now() > end) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("node ", i, " knows ", known, " of ", count,
+                       " others after ", absl::FormatDuration(patience)));
+    }
+    std::this_thread::sleep_for(absl::ToChronoNanoseconds(kPoll));
+  }
+}
+
+absl::Status DhtFleet::AwaitKnown(size_t count, absl::Duration patience) {
   for (size_t i = 0; i < size(); ++i) {
     if (peer(i) == nullptr) continue;
-    for (size_t known = 0;;) {
-      known = static_cast<size_t>(peer(i)->status().nodes());
-      if (known >= count) break;
-      if (clock_.Now() > end) {
-        return absl::DeadlineExceededError(
-            absl::StrCat("node ", i, " knows ", known, " of ", count,
-                         " others after ", absl::FormatDuration(patience)));
-      }
-      std::this_thread::sleep_for(absl::ToChronoNanoseconds(kPoll));
-    }
+    ABSL_RETURN_IF_ERROR(AwaitKnown(i, count, patience));
   }
   return absl::OkStatus();
 }

@@ -75,6 +75,7 @@ class DhtFleet {
   absl::Status MakeAuthority();
   TlsFiles FilesOf(const std::string& name) const;
   absl::Status Run(size_t i, int port);
+  absl::Status AwaitKnown(size_t i, size_t count, absl::Duration patience);
 
   const Options options_;
   const RealClock clock_;
