@@ -68,6 +68,12 @@ def start_all():
     return runners
 
 
+def timed(function):
+    started = time.monotonic()
+    good = function()
+    return (time.monotonic() - started) * 1000, good
+
+
 def puts(runners, first, count):
     figures = []
     for i in range(first, first + count):
