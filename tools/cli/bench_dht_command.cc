@@ -37,9 +37,9 @@ ExitCode Simulate(const DhtOptions& options) {
   } else {
     std::printf("peak memory %.0f MiB\n", report.peak_rss_mib);
   }
-  const bool met = std::all_of(
-      report.rows.begin(), report.rows.end(),
-      [](const tools::DhtSimulationRow& row) { return row.met; });
+  const bool met =
+      std::all_of(report.rows.begin(), report.rows.end(),
+                  [](const tools::DhtSimulationRow& row) { return row.met; });
   return met ? ExitCode::kOk : ExitCode::kFailed;
 }
 
@@ -94,9 +94,10 @@ void AddDhtBench(CLI::App* group, ExitCode* exit_code) {
                    "python3-opendht); empty: none")
       ->capture_default_str();
   command
-      ->add_option("--simulate", options->simulate,
-                   "Instead: so many nodes on a simulated network, under churn, "
-                   "deaths, splits, liars and floods")
+      ->add_option(
+          "--simulate", options->simulate,
+          "Instead: so many nodes on a simulated network, under churn, "
+          "deaths, splits, liars and floods")
       ->check(CLI::Range(100, 20'000));
   command->add_flag("--json", options->json, "Print JSON, for programs");
   command->footer(
