@@ -25,9 +25,9 @@ bool PublishSchedule::Add(absl::Time now,
     for (auto it = entries_.lower_bound({job, 0});
          it != entries_.end() && it->first.first == job; ++it) {
       if (!it->second.entry.newest) continue;
-      order_.erase(OrderOf(it->first, it->second));
+      Leave(it->first, it->second);
       it->second.entry.newest = false;
-      order_.insert(OrderOf(it->first, it->second));
+      Enter(it->first, it->second);
     }
   }
   Scheduled scheduled;
@@ -36,7 +36,7 @@ bool PublishSchedule::Add(absl::Time now,
   scheduled.entry.manifest = std::move(manifest);
   scheduled.entry.newest = newest;
   scheduled.entry.number = next_number_++;
-  order_.insert(OrderOf(key, scheduled));
+  Enter(key, scheduled);
   entries_.emplace(key, std::move(scheduled));
   if (entries_.size() <= options_.max_versions) return true;
   if (!MakeRoom()) Remove(job, version);
@@ -63,19 +63,34 @@ void PublishSchedule::Remove(const JobId& job, int64_t version) {
 }
 
 void PublishSchedule::Erase(std::map<Key, Scheduled>::iterator it) {
-  order_.erase(OrderOf(it->first, it->second));
+  Leave(it->first, it->second);
   entries_.erase(it);
+}
+
+void PublishSchedule::Enter(const Key& key, const Scheduled& scheduled) {
+  OrderOf(scheduled)->emplace(scheduled.due, -key.second, key.first);
+}
+
+void PublishSchedule::Leave(const Key& key, const Scheduled& scheduled) {
+  OrderOf(scheduled)->erase({scheduled.due, -key.second, key.first});
 }
 
 std::optional<PublishSchedule::Entry> PublishSchedule::Next(
     absl::Time now) const {
-  if (next_due() > now) return std::nullopt;
-  const auto& [due, old, version, job] = *order_.begin();
-  return entries_.at({job, -version}).entry;
+  for (const Order* order : {&newest_, &others_}) {
+    if (order->empty()) continue;
+    const auto& [due, version, job] = *order->begin();
+    if (due <= now) return entries_.at({job, -version}).entry;
+  }
+  return std::nullopt;
 }
 
 absl::Time PublishSchedule::next_due() const {
-  return order_.empty() ? absl::InfiniteFuture() : std::get<0>(*order_.begin());
+  absl::Time due = absl::InfiniteFuture();
+  for (const Order* order : {&newest_, &others_}) {
+    if (!order->empty()) due = std::min(due, std::get<0>(*order->begin()));
+  }
+  return due;
 }
 
 bool PublishSchedule::Contains(const Entry& entry) const {
@@ -88,7 +103,7 @@ void PublishSchedule::Done(absl::Time now, const Entry& entry, bool ok) {
   if (!Contains(entry)) return;
   const Key key = {entry.manifest->job(), entry.manifest->version()};
   Scheduled& scheduled = entries_.at(key);
-  order_.erase(OrderOf(key, scheduled));
+  Leave(key, scheduled);
   if (ok) {
     scheduled.entry.failures = 0;
     scheduled.due = now + Pause(options_.first_refresh, options_.last_refresh,
@@ -97,7 +112,7 @@ void PublishSchedule::Done(absl::Time now, const Entry& entry, bool ok) {
     scheduled.due = now + Pause(options_.first_retry, options_.last_retry,
                                 scheduled.entry.failures++);
   }
-  order_.insert(OrderOf(key, scheduled));
+  Enter(key, scheduled);
 }
 
 }  // namespace koinon::coordinator

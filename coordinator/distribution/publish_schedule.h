@@ -51,8 +51,9 @@ class PublishSchedule {
            std::shared_ptr<const v1::ModelManifest> manifest, bool newest);
   void Remove(const JobId& job, int64_t version);
 
-  // The one that has been due for longest; of those due since the same instant
-  // the newest first. It stays due until Done.
+  // Of those that are due: a job's newest before all others, so that a backlog
+  // holds up no head; then the one that has been due for longest, then the
+  // higher version. It stays due until Done.
   std::optional<Entry> Next(absl::Time now) const;
   absl::Time next_due() const;
   // The outcome for an entry that Next gave; nothing if it was replaced or
@@ -70,17 +71,20 @@ class PublishSchedule {
     absl::Time due;
     int successes = 0;
   };
-  // Due, not newest, minus the version, job.
-  using Order = std::tuple<absl::Time, bool, int64_t, JobId>;
-  static Order OrderOf(const Key& key, const Scheduled& scheduled) {
-    return {scheduled.due, !scheduled.entry.newest, -key.second, key.first};
+  // Due, minus the version, job.
+  using Order = std::set<std::tuple<absl::Time, int64_t, JobId>>;
+  Order* OrderOf(const Scheduled& scheduled) {
+    return scheduled.entry.newest ? &newest_ : &others_;
   }
+  void Enter(const Key& key, const Scheduled& scheduled);
+  void Leave(const Key& key, const Scheduled& scheduled);
   void Erase(std::map<Key, Scheduled>::iterator it);
   bool MakeRoom();
 
   const Options options_;
   std::map<Key, Scheduled> entries_;
-  std::set<Order> order_;
+  Order newest_;
+  Order others_;
   uint64_t next_number_ = 1;
 };
 

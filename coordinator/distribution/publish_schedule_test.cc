@@ -72,6 +72,14 @@ TEST_F(PublishScheduleTest, NewerVersion_TakesNewestFromTheOneBefore) {
   EXPECT_THAT(Take(kStart), ElementsAre("a@1 newest", "b@0 newest", "a@0"));
 }
 
+TEST_F(PublishScheduleTest, Backlog_HoldsUpNoHead) {
+  for (int64_t version = 0; version < 4; ++version) {
+    Add(kStart + absl::Seconds(version), "a", version, true);
+  }
+  EXPECT_THAT(Take(kStart + absl::Seconds(3)),
+              ElementsAre("a@3 newest", "a@0", "a@1", "a@2"));
+}
+
 TEST_F(PublishScheduleTest, Failures_AreTriedAgainWithGrowingPauses) {
   Add(kStart, "a", 0, true);
   absl::Time now = kStart;
