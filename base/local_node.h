@@ -34,8 +34,8 @@ absl::StatusOr<LocalNode> LoadLocalNode(Env* env, const TlsFiles& files,
 // node's identity, as other authorities' are.
 bool NotForNodes(const absl::Status& status);
 
-// Without TLS: from the key in `key_path`, which is made (private, durable, with
-// its folder) if it is not there. DATA_LOSS if the file holds none,
+// Without TLS: from the key in `key_path`, which is made (private, durable,
+// with its folder) if it is not there. DATA_LOSS if the file holds none,
 // FAILED_PRECONDITION if others may read it, INVALID_ARGUMENT for a bad site.
 absl::StatusOr<LocalNode> LoadOrMakeLocalNode(Env* env,
                                               const std::string& key_path,

@@ -14,22 +14,20 @@ namespace koinon::coordinator {
 // Everything given by pointer must outlive the server.
 class ClientServiceImpl final
     : public v1::ClientService::WithRawCallbackMethod_PullModel<
-          v1::ClientService::WithCallbackMethod_SubmitJob<
-              v1::ClientService::WithCallbackMethod_GetJob<
-                  v1::ClientService::WithCallbackMethod_ListJobs<
-                      v1::ClientService::WithCallbackMethod_WatchJob<
-                          v1::ClientService::WithCallbackMethod_CancelJob<
-                              v1::ClientService::WithCallbackMethod_PauseJob<
-                                  v1::ClientService::WithCallbackMethod_ResumeJob<
-                                      v1::ClientService::WithCallbackMethod_ListRounds<
+          v1::ClientService::WithCallbackMethod_SubmitJob<v1::ClientService::WithCallbackMethod_GetJob<
+              v1::ClientService::WithCallbackMethod_ListJobs<
+                  v1::ClientService::WithCallbackMethod_WatchJob<
+                      v1::ClientService::WithCallbackMethod_CancelJob<
+                          v1::ClientService::WithCallbackMethod_PauseJob<
+                              v1::ClientService::WithCallbackMethod_ResumeJob<
+                                  v1::ClientService::WithCallbackMethod_ListRounds<
+                                      v1::ClientService::WithCallbackMethod_ListNodes<
                                           v1::ClientService::
-                                              WithCallbackMethod_ListNodes<
+                                              WithCallbackMethod_ListModels<
                                                   v1::ClientService::
-                                                      WithCallbackMethod_ListModels<
+                                                      WithCallbackMethod_PinModel<
                                                           v1::ClientService::
-                                                              WithCallbackMethod_PinModel<
-                                                                  v1::ClientService::
-                                                                      Service>>>>>>>>>>>> {
+                                                              Service>>>>>>>>>>>> {
  public:
   ClientServiceImpl(Engine* engine, const ModelCatalog* catalog,
                     ModelChunks* chunks, const AccessPolicy* policy)

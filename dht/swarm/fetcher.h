@@ -46,8 +46,8 @@ class SwarmFetch {
     PiecePicker::Options picker;  // pieces, their size, seed: filled in
     // Nothing has come from anybody for so long: given up, UNAVAILABLE.
     absl::Duration patience = absl::Seconds(60);
-    // Given up at once when all that are known have refused, or have said that they have
-    // nothing.
+    // Given up at once when all that are known have refused, or have said that
+    // they have nothing.
     bool wait_for_sources = true;
     // Asks the DHT for more sources this often while there are too few.
     absl::Duration rediscover = absl::Seconds(5);
