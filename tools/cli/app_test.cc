@@ -160,7 +160,7 @@ TEST(RunCommandLine, Completion_KnowsEveryCommand) {
   EXPECT_EQ(result.exit_code, ExitCode::kOk);
   EXPECT_THAT(result.out, HasSubstr("up submit jobs watch rounds cancel pause "
                                     "resume nodes models pull evaluate "
-                                    "aggregate certs"));
+                                    "aggregate dht certs"));
   EXPECT_EQ(Koinon({"completion", "tcsh"}).exit_code, ExitCode::kUsage);
 }
 

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_matchers.h"
 #include "base/version.h"
 
@@ -163,7 +164,9 @@ TEST_F(SessionMachineTest, Welcome_OfAnotherMajorVersion_ClosesAndSaysBoth) {
       Of<CloseSession>(machine.OnMessage(now_, opened.at(0).session, welcome));
   ASSERT_EQ(closed.size(), 1u);
   EXPECT_THAT(closed[0].reason, HasSubstr("protocol 9.0"));
-  EXPECT_THAT(closed[0].reason, HasSubstr("speaks 1.0"));
+  EXPECT_THAT(
+      closed[0].reason,
+      HasSubstr(absl::StrCat("speaks ", kProtocolMajor, ".", kProtocolMinor)));
   EXPECT_GE(machine.next_deadline(), now_ + absl::Seconds(15));
 }
 
