@@ -93,7 +93,7 @@ void AddPeering(CLI::App* app, PeeringSpec* peering) {
   app->add_option("--pin", peering->pinned,
                   "JOB@VERSION to keep in any case; repeatable")
       ->allow_extra_args(false);
-  app->add_flag("--no-deltas{false}", peering->deltas,
+  app->add_flag("--no-deltas", peering->no_deltas,
                 "Fetch versions whole, never as the difference to one that is "
                 "here");
 }

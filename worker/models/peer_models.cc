@@ -47,7 +47,7 @@ dht::VersionCache::Options CacheOptions(const PeerModels::Spec& spec) {
   options.retention.newest = spec.peering.keep_versions;
   options.retention.every = spec.peering.keep_every;
   options.pinned = spec.peering.Pinned();
-  options.use_deltas = spec.peering.deltas;
+  options.use_deltas = !spec.peering.no_deltas;
   return options;
 }
 

@@ -29,7 +29,7 @@ struct PeeringSpec {
   int64_t keep_versions = 2;        // newest of each job; 0: all
   int64_t keep_every = 0;           // versions divisible by it; 0: none
   std::vector<std::string> pinned;  // "JOB@VERSION"
-  bool deltas = true;
+  bool no_deltas = false;
 
   // INVALID_ARGUMENT that names the flag and says what is allowed.
   absl::Status Validate() const;
