@@ -362,9 +362,11 @@ TEST_F(DistributionTest, PublishedVersions_AreKnownToTheDht) {
     dht::Peer* const peer = seen_from->peer();
     ASSERT_TRUE(Eventually([&] { return HeadVersion(peer, "job") == 2; }));
     const v1::ModelManifest manifest = ManifestOf("job", 1);
-    ASSERT_OK_AND_ASSIGN(const auto version,
-                         peer->GetNow(dht::MutableKey(
-                             "koinon", "server", dht::VersionName("job", 1))));
+    const dht::Key name =
+        dht::MutableKey("koinon", "server", dht::VersionName("job", 1));
+    // The head goes first; older versions follow.
+    ASSERT_TRUE(Eventually([&] { return peer->GetNow(name).ok(); }));
+    ASSERT_OK_AND_ASSIGN(const auto version, peer->GetNow(name));
     v1::VersionValue value;
     ASSERT_TRUE(value.ParseFromString(version.opened.value));
     ASSERT_OK_AND_ASSIGN(const auto key, dht::Key::FromBytes(value.manifest()));
@@ -372,6 +374,10 @@ TEST_F(DistributionTest, PublishedVersions_AreKnownToTheDht) {
     EXPECT_EQ(record.opened.value, manifest.signed_manifest());
     ASSERT_OK_AND_ASSIGN(const Digest digest,
                          Digest::FromBytes(manifest.digest()));
+    ASSERT_TRUE(Eventually([&] {
+      const auto found = peer->FindProvidersNow(digest, 20);
+      return found.ok() && !found->empty();
+    }));
     ASSERT_OK_AND_ASSIGN(const auto providers,
                          peer->FindProvidersNow(digest, 20));
     ASSERT_THAT(providers, SizeIs(1));
