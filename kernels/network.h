@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -18,18 +19,26 @@ inline constexpr size_t kMaxBatchSize = size_t{1} << 24;
 inline constexpr int kMaxThreads = 4096;
 
 // One batch of examples in memory that the caller keeps alive during a call.
+// T is the number of positions that a model of sequences has an output for
+// (ModelGraph::output_positions); 1 for every other model.
 struct Batch {
-  size_t size = 0;                 // B, <= the network's batch size
-  absl::Span<const float> inputs;  // [B, input_size]
+  size_t size = 0;  // B, <= the network's batch size
+  // [B, input_size]; tokens are whole numbers in [0, vocabulary).
+  absl::Span<const float> inputs;
   // One of the two, by the loss: class indices in [0, output_size), or values.
-  absl::Span<const int32_t> labels;  // [B]
-  absl::Span<const float> targets;   // [B, output_size]
+  absl::Span<const int32_t> labels;  // [B, T]
+  absl::Span<const float> targets;   // [B, output_size]; T = 1 only
 };
 
 struct BatchMetrics {
-  double loss = 0;      // mean over the batch
+  double loss = 0;      // mean over the batch and its positions
   int64_t correct = 0;  // arg max equals the label; 0 for regression
 };
+
+// Told, in the calling thread and in the midst of the way back, that gradients
+// [begin, end) of the flat model have their final values. Every gradient is
+// told once in a step.
+using GradientsReady = absl::FunctionRef<void(size_t begin, size_t end)>;
 
 // A model ready to train on this machine: parameters, gradients and the
 // primitives of every layer for one batch size, made once and reused; a step
@@ -52,6 +61,8 @@ class Network {
     int threads = 1;
     v1::TrainingSpec::Loss loss = v1::TrainingSpec::SOFTMAX_CROSS_ENTROPY;
     bool training = true;  // false: forward only, less memory
+    // Products in bfloat16, sums, parameters and gradients in float32.
+    bool bfloat16 = false;
   };
   virtual ~Network() = default;
 
@@ -68,9 +79,13 @@ class Network {
   // Forward (dropout masks drawn from `step_seed`), loss and backward into
   // gradients(). Parameters are not changed. FAILED_PRECONDITION in a network
   // that is not for training; otherwise as Evaluate.
-  virtual absl::StatusOr<BatchMetrics> ForwardBackward(const Batch& batch,
-                                                       uint64_t step_seed) = 0;
-  // Logits of the latest batch: [batch.size, output_size]; empty before it.
+  virtual absl::StatusOr<BatchMetrics> ForwardBackward(
+      const Batch& batch, uint64_t step_seed, GradientsReady ready) = 0;
+  absl::StatusOr<BatchMetrics> ForwardBackward(const Batch& batch,
+                                               uint64_t step_seed) {
+    return ForwardBackward(batch, step_seed, [](size_t, size_t) {});
+  }
+  // Logits of the latest batch: [batch.size, T, output_size]; empty before it.
   virtual absl::Span<const float> outputs() const = 0;
 };
 

@@ -21,9 +21,15 @@ namespace koinon::kernels {
 //
 // What the layers compute is what PyTorch's layers of the same name compute:
 // average pooling counts the padding's zeros, pooling rounds extents down,
-// group norm treats [n] as n channels. Layer norm is over the whole example.
-// Parameters are named and shaped as PyTorch would ("conv1.weight"
-// [out, in / groups, kernel, kernel], "fc1.weight" [out, in], "norm1.bias").
+// group norm treats [n] as n channels. Layer norm is over the whole example, or
+// over each position of a sequence. Parameters are named and shaped as PyTorch
+// would ("conv1.weight" [out, in / groups, kernel, kernel], "fc1.weight"
+// [out, in], "norm1.bias").
+//
+// Layers stand in an order in which they can run. Value 0 is the model's input,
+// value i + 1 what layer i puts out; each layer says which value it reads. A
+// residual is written out as the layers of its body, those of its shortcut, and
+// a layer of kind `residual`, now empty, that adds the two.
 class ModelGraph {
  public:
   struct Layer {
@@ -31,10 +37,17 @@ class ModelGraph {
     std::string name;                  // "conv1", "fc2": unique
     std::vector<int64_t> input_shape;  // without the batch
     std::vector<int64_t> output_shape;
-    // Indices of its tensors in layout(): weight and bias (dense, conv2d), or
-    // scale and shift (norms); -1 where it has none.
+    int input = 0;   // the value that it reads
+    int other = -1;  // the second value of a residual's addition
+    // Indices of its tensors in layout(): weight and bias (dense, conv2d),
+    // scale and shift (norms), token and position embeddings; -1 where it has
+    // none. An unembedding has the embedding's weight.
     int weight = -1;
     int bias = -1;
+    // Of a batch norm: running mean and variance. Of squeeze-and-excite: the
+    // second dense layer's weight and bias.
+    int weight2 = -1;
+    int bias2 = -1;
   };
 
   // INVALID_ARGUMENT that names the layer and the field, and says what is
@@ -54,7 +67,15 @@ class ModelGraph {
   const ModelLayout& layout() const { return layout_; }  // all F32
   const std::vector<int64_t>& input_shape() const { return input_shape_; }
   int64_t input_size() const;   // product of input_shape
-  int64_t output_size() const;  // logits, or regression outputs
+  int64_t output_size() const;  // logits, or regression outputs, of a position
+  // Positions that have an output: T of a model whose output is [T, classes],
+  // else 1.
+  int64_t output_positions() const;
+  // Tokens that the model's embedding knows; 0 for a model without one.
+  int64_t vocabulary() const;
+  // Whether tensor `index` is set by the steps of training themselves (running
+  // moments): optimizers leave it as it is, and its gradient is 0.
+  bool is_buffer(size_t index) const;
 
   // Writes initial parameters [offset, offset + out.size()) of the flat model:
   // weights uniform in +-sqrt(6 / fan_in) before ReLU or GELU (He et al. 2015),

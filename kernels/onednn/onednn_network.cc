@@ -127,7 +127,8 @@ class OneDnnNetwork final : public Network {
   }
 
   absl::StatusOr<BatchMetrics> ForwardBackward(const Batch& batch,
-                                               uint64_t step_seed) override {
+                                               uint64_t step_seed,
+                                               GradientsReady ready) override {
     if (!options_.training) {
       return absl::FailedPreconditionError(
           "network: made without `training`, asked for a training step");
@@ -144,6 +145,7 @@ class OneDnnNetwork final : public Network {
     std::fill(gradient + batch.size * graph_.output_size(),
               gradient + options_.batch_size * graph_.output_size(), 0.0f);
     ABSL_RETURN_IF_ERROR(builder_->backward().Run(context));
+    ready(0, gradients().size());
     return metrics;
   }
 

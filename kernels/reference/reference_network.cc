@@ -50,7 +50,8 @@ class ReferenceNetwork final : public Network {
   }
 
   absl::StatusOr<BatchMetrics> ForwardBackward(const Batch& batch,
-                                               uint64_t step_seed) override {
+                                               uint64_t step_seed,
+                                               GradientsReady ready) override {
     if (!options_.training) {
       return absl::FailedPreconditionError(
           "network: made without `training`, asked for a training step");
@@ -61,6 +62,7 @@ class ReferenceNetwork final : public Network {
         options_.loss, batch, graph_.output_size(), activations_.back().data(),
         activation_gradients_.back().data());
     Backward(batch, step_seed);
+    ready(0, gradients_.size());
     return metrics;
   }
 
