@@ -326,6 +326,8 @@ Contact Peer::self() const {
   return {local().id, state_->address, local().identity.site};
 }
 
+bool Peer::cross_site() const { return state_->options.cross_site; }
+
 const Clock& Peer::clock() const { return *state_->options.clock; }
 
 RecordTrust Peer::trust() const {

@@ -95,6 +95,7 @@ class Peer final : public SwarmHost {
 
   const LocalNode& local() const;
   Contact self() const override;
+  bool cross_site() const override;
   const Clock& clock() const override;
   // Of manifests and records. AddPinned: the key of the coordinator that one is
   // connected to.

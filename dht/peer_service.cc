@@ -116,10 +116,7 @@ PeerServiceImpl::Fetch(grpc::CallbackServerContext* context) {
     caller.id = NodeIdOf(who->federation, *who->node);
     caller.site = who->node->site;
   }
-  // A site's workers can be sure to exchange with each other; whether they do
-  // with those of other sites is for them to say.
-  const std::string island = caller.site;
-  return parts_.seeder->Serve(allowed, std::move(caller), island);
+  return parts_.seeder->Serve(allowed, std::move(caller));
 }
 
 grpc::ServerUnaryReactor* PeerServiceImpl::GetNodeStatus(

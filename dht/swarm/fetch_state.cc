@@ -155,6 +155,7 @@ void SwarmFetch::State::Connect(const FetchCandidates::Candidate& candidate) {
   v1::OpenContent* open = request.mutable_open();
   open->set_root(root_.ToBytes());
   *open->mutable_caller() = ContactToProto(host_->self());
+  open->set_cross_site(host_->cross_site());
   {
     MutexLock lock(&mutex_);
     open->set_have(picker_.have().ToBytes());

@@ -30,6 +30,8 @@ class SwarmHost {
   virtual ContentBoard* board() = 0;
   // Without an address if it serves nobody.
   virtual Contact self() const = 0;
+  // Whether it exchanges pieces with nodes of other sites that do so too.
+  virtual bool cross_site() const = 0;
   virtual const Clock& clock() const = 0;
 
   // A channel to a node, shared with others; callers check who answers.

@@ -18,8 +18,9 @@ uint64_t SeedOf(const Digest& root) {
 
 }  // namespace
 
-OriginBook::Seat OriginBook::Join(const Digest& root, std::string island,
-                                  bool serves, const Bitmap& have) {
+OriginBook::Seat OriginBook::Join(const Digest& root,
+                                  const SeedPolicy::Place& place, bool serves,
+                                  const Bitmap& have) {
   MutexLock lock(&mutex_);
   Entry& entry = entries_[root];
   if (entry.policy == nullptr) {
@@ -28,7 +29,7 @@ OriginBook::Seat OriginBook::Join(const Digest& root, std::string island,
   }
   ++entry.seats;
   const Seat seat{.root = root, .peer = next_peer_++};
-  entry.policy->AddPeer(seat.peer, std::move(island), serves, have);
+  entry.policy->AddPeer(seat.peer, place, serves, have);
   return seat;
 }
 

@@ -31,7 +31,7 @@ class OriginBook {
   };
   // As SeedPolicy's; here a peer that left, and was not lost, is lost once
   // enough others have left.
-  Seat Join(const Digest& root, std::string island, bool serves,
+  Seat Join(const Digest& root, const SeedPolicy::Place& place, bool serves,
             const Bitmap& have);
   void Leave(const Seat& seat, bool lost);
   std::optional<uint32_t> Choose(const Seat& seat);

@@ -12,15 +12,21 @@
 namespace koinon::dht {
 
 struct SeedPolicy::State {
-  struct Island {
+  // A group of peers, as the one who gives sees it.
+  struct Group {
     std::vector<uint32_t> holders;  // serving peers that have it or get it now
     std::vector<uint32_t> given;    // by the origin
     size_t serving = 0;             // peers
     size_t scarce = 0;              // pieces with fewer holders than `copies`
   };
+  struct Site {
+    Group all;
+    Group staying;  // those that do not cross sites
+  };
 
   struct PeerState {
-    Island* island = nullptr;
+    Site* site = nullptr;
+    bool crosses = false;
     bool serves = false;
     Bitmap have;
     std::vector<uint32_t> on_the_way;
@@ -32,23 +38,58 @@ struct SeedPolicy::State {
     for (size_t i = 0; i < options.pieces; ++i) {
       tie[i] = static_cast<uint32_t>(RandomAt(options.seed, i));
     }
+    Prepare(&crossing);
   }
 
-  Island* IslandOf(const std::string& name) {
-    Island& island = islands[name];
-    if (island.holders.size() != options.pieces) {
-      island.holders.resize(options.pieces);
-      island.given.resize(options.pieces);
-      island.scarce = options.copies > 0 ? options.pieces : 0;
+  void Prepare(Group* group) const {
+    group->holders.resize(options.pieces);
+    group->given.resize(options.pieces);
+    group->scarce = options.copies > 0 ? options.pieces : 0;
+  }
+
+  Site* SiteOf(const std::string& name) {
+    const auto [it, is_new] = sites.try_emplace(name);
+    if (is_new) {
+      Prepare(&it->second.all);
+      Prepare(&it->second.staying);
     }
-    return &island;
+    return &it->second;
   }
 
-  void Hold(Island* island, uint32_t piece) {
-    if (++island->holders[piece] == options.copies) --island->scarce;
+  // ---- Whom a peer can get pieces from: its home and, if it crosses sites,
+  // those of its site that do not. ----
+
+  Group* HomeOf(const PeerState& peer) {
+    return peer.crosses ? &crossing : &peer.site->all;
   }
-  void Unhold(Island* island, uint32_t piece) {
-    if (island->holders[piece]-- == options.copies) ++island->scarce;
+  const Group& HomeOf(const PeerState& peer) const {
+    return peer.crosses ? crossing : peer.site->all;
+  }
+  size_t Holders(const PeerState& peer, uint32_t piece) const {
+    const size_t staying = peer.crosses ? peer.site->staying.holders[piece] : 0;
+    return HomeOf(peer).holders[piece] + staying;
+  }
+  bool AnyServes(const PeerState& peer) const {
+    return HomeOf(peer).serving > 0 ||
+           (peer.crosses && peer.site->staying.serving > 0);
+  }
+
+  // ---- Where a peer counts ----
+
+  template <typename Do>
+  void ForGroupsOf(PeerState* peer, Do change) {
+    change(&peer->site->all);
+    change(peer->crosses ? &crossing : &peer->site->staying);
+  }
+  void Hold(PeerState* peer, uint32_t piece) {
+    ForGroupsOf(peer, [&](Group* group) {
+      if (++group->holders[piece] == options.copies) --group->scarce;
+    });
+  }
+  void Unhold(PeerState* peer, uint32_t piece) {
+    ForGroupsOf(peer, [&](Group* group) {
+      if (group->holders[piece]-- == options.copies) ++group->scarce;
+    });
   }
 
   PeerState* Find(Peer id) {
@@ -71,7 +112,7 @@ struct SeedPolicy::State {
         std::find(peer->on_the_way.begin(), peer->on_the_way.end(), piece);
     if (it == peer->on_the_way.end()) return false;
     peer->on_the_way.erase(it);
-    if (peer->serves) Unhold(peer->island, piece);
+    if (peer->serves) Unhold(peer, piece);
     return true;
   }
 
@@ -82,30 +123,30 @@ struct SeedPolicy::State {
   void Lose(PeerState* peer) {
     ForgetOnTheWay(peer);
     if (!peer->serves) return;
-    --peer->island->serving;
+    ForGroupsOf(peer, [](Group* group) { --group->serving; });
     for (uint32_t i = 0; i < options.pieces; ++i) {
-      if (peer->have.Has(i)) Unhold(peer->island, i);
+      if (peer->have.Has(i)) Unhold(peer, i);
     }
   }
 
   void Give(PeerState* peer, uint32_t piece) {
     peer->on_the_way.push_back(piece);
-    ++peer->island->given[piece];
-    if (peer->serves) Hold(peer->island, piece);
+    ++HomeOf(*peer)->given[piece];
+    if (peer->serves) Hold(peer, piece);
   }
 
-  // Peers are to get pieces from their island, if it can give any.
-  bool LeftToIsland(const PeerState& peer) const {
-    return !peer.serves && peer.island->serving > 0;
+  bool LeftToOthers(const PeerState& peer) const {
+    return !peer.serves && AnyServes(peer);
   }
 
   bool Scarce(const PeerState& peer, uint32_t piece) const {
-    return !LeftToIsland(peer) && peer.island->holders[piece] < options.copies;
+    return !LeftToOthers(peer) && Holders(peer, piece) < options.copies;
   }
 
   const Options options;
   std::vector<uint32_t> tie;
-  std::map<std::string, Island> islands;  // pointers to them stay good
+  std::map<std::string, Site> sites;  // pointers to them stay good
+  Group crossing;                     // peers of all sites
   absl::flat_hash_map<Peer, PeerState> peers;
   int64_t chosen = 0;
   int64_t granted = 0;
@@ -115,18 +156,19 @@ SeedPolicy::SeedPolicy(Options options)
     : state_(std::make_unique<State>(options)) {}
 SeedPolicy::~SeedPolicy() = default;
 
-void SeedPolicy::AddPeer(Peer id, std::string island, bool serves,
+void SeedPolicy::AddPeer(Peer id, const Place& place, bool serves,
                          const Bitmap& have) {
   KOINON_CHECK(have.size() == state_->options.pieces);
   RemovePeer(id, /*lost=*/true);
   State::PeerState& peer = state_->peers[id];
-  peer.island = state_->IslandOf(island);
+  peer.site = state_->SiteOf(place.site);
+  peer.crosses = place.crosses;
   peer.serves = serves;
   peer.have = have;
   if (!serves) return;
-  ++peer.island->serving;
+  state_->ForGroupsOf(&peer, [](State::Group* group) { ++group->serving; });
   for (uint32_t i = 0; i < have.size(); ++i) {
-    if (have.Has(i)) state_->Hold(peer.island, i);
+    if (have.Has(i)) state_->Hold(&peer, i);
   }
 }
 
@@ -147,21 +189,21 @@ void SeedPolicy::OnHave(Peer id, uint32_t piece) {
   if (!state_->Arrived(peer, piece)) peer->refused = 0;
   if (peer->have.Has(piece)) return;
   peer->have.Set(piece);
-  if (peer->serves) state_->Hold(peer->island, piece);
+  if (peer->serves) state_->Hold(peer, piece);
 }
 
 std::optional<uint32_t> SeedPolicy::Choose(Peer id) {
   const State& s = *state_;
   State::PeerState* peer = state_->Find(id);
   if (peer == nullptr) return std::nullopt;
-  const State::Island& island = *peer->island;
-  if (s.LeftToIsland(*peer) || island.scarce == 0) return std::nullopt;
+  const State::Group& home = s.HomeOf(*peer);
+  if (s.LeftToOthers(*peer) || home.scarce == 0) return std::nullopt;
   std::optional<uint32_t> best;
   const auto rank = [&](uint32_t i) {
-    return std::tuple(island.holders[i], island.given[i], s.tie[i]);
+    return std::tuple(s.Holders(*peer, i), home.given[i], s.tie[i]);
   };
   for (uint32_t i = 0; i < s.options.pieces; ++i) {
-    if (island.holders[i] >= s.options.copies) continue;
+    if (s.Holders(*peer, i) >= s.options.copies) continue;
     if (best.has_value() && rank(i) >= rank(*best)) continue;
     if (s.Lacks(*peer, i)) best = i;
   }

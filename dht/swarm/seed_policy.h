@@ -17,10 +17,10 @@ namespace koinon::dht {
 // peers hold which can pass it on. So what leaves the origin does not grow with
 // the number of workers. Pure. Not thread-safe. One for each content.
 //
-// Copies count within an island: the peers that may serve each other. A site
-// whose workers do not exchange with others is an island of its own; a peer
-// that serves nobody counts for nobody, and is left to its island, if anybody
-// there serves.
+// For each peer, the copies count that it can get: those of its own site and,
+// if it crosses sites, those of all peers that do. A peer that serves nobody
+// counts for nobody, and is left to those from which it can get pieces, if
+// there are any.
 //
 // An origin that chooses when it is about to send, and sends few pieces at a
 // time, chooses best, and has its first pieces passed on soonest.
@@ -39,10 +39,16 @@ class SeedPolicy {
   explicit SeedPolicy(Options options);
   ~SeedPolicy();
 
+  // Whom a peer exchanges with: those of its site, and if it crosses sites, all
+  // others that do.
+  struct Place {
+    std::string site = {};
+    bool crosses = false;
+  };
   // `serves`: others can fetch from it. A peer that is there already, or was
   // once, is taken anew: what was on its way to it is forgotten. `have`: of as
   // many pieces as `options` says.
-  void AddPeer(Peer peer, std::string island, bool serves, const Bitmap& have);
+  void AddPeer(Peer peer, const Place& place, bool serves, const Bitmap& have);
   // It has gone, and with it, if `lost`, what it had: those copies do not count
   // any more. A peer that finished and still serves is not lost; it may be lost
   // later. Calls about peers that never were there do nothing, here and below.
@@ -50,7 +56,7 @@ class SeedPolicy {
   void OnHave(Peer peer, uint32_t piece);
 
   // A piece for `peer`, counted as given; none if every piece that it lacks is
-  // held, or on its way to, `copies` serving peers of its island.
+  // held by, or on its way to, `copies` serving peers that it can get it from.
   std::optional<uint32_t> Choose(Peer peer);
   // `peer` asks for this very piece as its last resort. True: given, and
   // counted apart. False if it has it already or is being given it, and, the

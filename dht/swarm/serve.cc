@@ -70,12 +70,8 @@ struct Seeder::State {
 class Seeder::Stream final : public Reactor,
                              public std::enable_shared_from_this<Stream> {
  public:
-  Stream(std::shared_ptr<State> state, uint64_t id, Contact caller,
-         std::string island)
-      : state_(std::move(state)),
-        id_(id),
-        caller_(std::move(caller)),
-        island_(std::move(island)) {}
+  Stream(std::shared_ptr<State> state, uint64_t id, Contact caller)
+      : state_(std::move(state)), id_(id), caller_(std::move(caller)) {}
 
   // `refused`: OK, or why there is nothing for the caller.
   void Begin(const absl::Status& refused) {
@@ -162,9 +158,10 @@ class Seeder::Stream final : public Reactor,
     state_->book.Forget([this](const Digest& kept) {
       return state_->board->Find(kept) != nullptr;
     });
-    upload_ = std::make_unique<Upload>(file, std::move(have),
-                                       origin ? &state_->book : nullptr,
-                                       island_, serves, UploadOptions(*root));
+    upload_ = std::make_unique<Upload>(
+        file, std::move(have), origin ? &state_->book : nullptr,
+        SeedPolicy::Place{.site = caller_.site, .crosses = open.cross_site()},
+        serves, UploadOptions(*root));
     opened_ = true;
     if (!file->complete()) Listen(*root);
     return absl::OkStatus();
@@ -243,7 +240,6 @@ class Seeder::Stream final : public Reactor,
   const std::shared_ptr<State> state_;  // second owner: the seeder
   const uint64_t id_;
   const Contact caller_;
-  const std::string island_;
   std::shared_ptr<Stream> self_;  // from Begin to OnDone
 
   // Reads come one at a time; others look only once opened_ is true.
@@ -356,16 +352,14 @@ Seeder::~Seeder() {
   state_->pulse.join();
 }
 
-Reactor* Seeder::Serve(const absl::Status& allowed, Contact caller,
-                       std::string island) {
+Reactor* Seeder::Serve(const absl::Status& allowed, Contact caller) {
   uint64_t id = 0;
   {
     MutexLock lock(&state_->mutex);
     id = state_->next_id++;
     if (!allowed.ok()) ++state_->past.refused;
   }
-  const auto stream = std::make_shared<Stream>(state_, id, std::move(caller),
-                                               std::move(island));
+  const auto stream = std::make_shared<Stream>(state_, id, std::move(caller));
   stream->Begin(allowed.ok() ? state_->Enter(id, stream) : allowed);
   return stream.get();
 }

@@ -36,10 +36,10 @@ class Seeder {
   ~Seeder();
 
   // Fetch. `allowed`: what the policy says of the caller. `caller`: what its
-  // certificate says; the address is its own claim, in OpenContent. `island`:
-  // whom it can exchange with (SeedPolicy). The reactor deletes itself.
+  // certificate says; the rest, its address and whether it exchanges with other
+  // sites, is its own claim, in OpenContent. The reactor deletes itself.
   grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply>* Serve(
-      const absl::Status& allowed, Contact caller, std::string island);
+      const absl::Status& allowed, Contact caller);
   // Ends the streams that are open.
   void Stop();
 

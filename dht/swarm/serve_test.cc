@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/status_matchers.h"
 #include "base/testing_env.h"
@@ -188,6 +189,48 @@ TEST_F(SeederTest, OneCaller_DoesNotTakeThePlacesOfAll) {
   Caller other(*host_);
   EXPECT_TRUE(open(&other));
   for (Caller* caller : {&first, &second, &other}) {
+    caller->Cancel();
+    caller->End();
+  }
+}
+
+// As many pieces as it wants, of the origin's choice, or until there is none.
+size_t TakeAny(Caller* caller, const v1::Content& content, bool cross_site) {
+  v1::FetchRequest open;
+  open.mutable_open()->set_root(content.root());
+  open.mutable_open()->mutable_caller()->set_address("127.0.0.1:1");
+  open.mutable_open()->set_cross_site(cross_site);
+  caller->Send(open);
+  EXPECT_TRUE(caller->Read().has_opened());
+  v1::FetchRequest want;
+  want.mutable_want_any()->set_count(9);
+  caller->Send(want);
+  for (size_t pieces = 0;;) {
+    const v1::FetchReply reply = caller->Read();
+    if (reply.has_none()) return pieces;
+    if (reply.has_piece_start() && ++pieces == 9) return pieces;
+    if (reply.message_case() == v1::FetchReply::MESSAGE_NOT_SET) return 0;
+  }
+}
+
+TEST_F(SeederTest, Origin_CountsThoseWhoCrossSitesTogether) {
+  Start({.is_origin = true, .copies = 1, .max_wants = 9});
+  ASSERT_THAT(WriteContent(&env_, "/whole", test_), IsOk());
+  auto file = ContentFile::OpenWhole(&env_, "/whole", test_.content(),
+                                     test_.tree.leaves);
+  ASSERT_THAT(file, IsOk());
+  host_->board()->Add(*file, Digest());
+  std::vector<std::unique_ptr<Caller>> callers;  // they keep what they get
+  const auto take = [&](const std::string& name, bool cross_site) {
+    host_->SetCaller({.id = Sha256Of(name), .address = "", .site = name});
+    callers.push_back(std::make_unique<Caller>(*host_));
+    return TakeAny(callers.back().get(), test_.content(), cross_site);
+  };
+  EXPECT_EQ(take("north", true), 9u);
+  EXPECT_EQ(take("south", true), 0u);
+  EXPECT_EQ(take("north", false), 0u);  // its site has it all
+  EXPECT_EQ(take("west", false), 9u);
+  for (const auto& caller : callers) {
     caller->Cancel();
     caller->End();
   }

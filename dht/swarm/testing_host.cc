@@ -22,7 +22,7 @@ class TestHost::Service final : public v1::PeerService::CallbackService {
       allowed = host_->allowed_;
       caller = host_->caller_;
     }
-    return host_->seeder_->Serve(allowed, std::move(caller), "");
+    return host_->seeder_->Serve(allowed, std::move(caller));
   }
 
  private:

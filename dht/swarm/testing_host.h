@@ -25,6 +25,7 @@ class TestHost final : public SwarmHost {
   struct Options {
     std::string name;  // its id is the digest of it
     bool serves = true;
+    bool cross_site = false;
     Seeder::Options seeder = {};
     // Stands between the seeder's board and what is sent: for liars. May be
     // empty.
@@ -48,6 +49,7 @@ class TestHost final : public SwarmHost {
 
   ContentBoard* board() override { return &board_; }
   Contact self() const override;
+  bool cross_site() const override { return options_.cross_site; }
   const Clock& clock() const override { return clock_; }
   std::shared_ptr<grpc::Channel> ChannelTo(const std::string& address) override;
   absl::Status CheckIs(const Contact&, const grpc::AuthContext&) const override;

@@ -29,15 +29,15 @@ void AddOthers(const std::function<std::vector<Contact>()>& others,
 }  // namespace
 
 Upload::Upload(std::shared_ptr<ContentFile> file, Bitmap caller_have,
-               OriginBook* book, std::string island, bool serves,
+               OriginBook* book, const SeedPolicy::Place& place, bool serves,
                Options options)
     : file_(std::move(file)),
       book_(book),
       options_(std::move(options)),
       seat_(book == nullptr
                 ? OriginBook::Seat{}
-                : book->Join(*Digest::FromBytes(file_->content().root()),
-                             std::move(island), serves, caller_have)),
+                : book->Join(*Digest::FromBytes(file_->content().root()), place,
+                             serves, caller_have)),
       caller_have_(std::move(caller_have)),
       told_(file_->have()) {
   v1::FetchReply reply;

@@ -41,9 +41,10 @@ class Upload {
   };
 
   // `caller_have`: of the content's pieces. `book`: of an origin, which it must
-  // outlive; else null. `island`, `serves`: SeedPolicy's.
+  // outlive; else null. `place`, `serves`: SeedPolicy's.
   Upload(std::shared_ptr<ContentFile> file, Bitmap caller_have,
-         OriginBook* book, std::string island, bool serves, Options options);
+         OriginBook* book, const SeedPolicy::Place& place, bool serves,
+         Options options);
   ~Upload();
 
   // INVALID_ARGUMENT for what is no request to this content, RESOURCE_EXHAUSTED

@@ -57,7 +57,8 @@ class UploadTest : public testing::Test {
       return std::vector<Contact>{
           {.id = Sha256Of("a"), .address = "a:1", .site = ""}};
     };
-    return std::make_unique<Upload>(std::move(file), std::move(have), book, "",
+    return std::make_unique<Upload>(std::move(file), std::move(have), book,
+                                    SeedPolicy::Place(),
                                     /*serves=*/true, options);
   }
 

@@ -206,7 +206,7 @@ absl::StatusOr<LayerShape> InferLayerShape(const Shape& input,
       return InferLayerNorm(input, layer->mutable_layer_norm());
     case v1::Layer::kFlatten:
       return InferFlatten(input);
-    case v1::Layer::KIND_NOT_SET:
+    default:
       break;
   }
   return absl::InvalidArgumentError(
@@ -252,7 +252,7 @@ const char* LayerKindName(const v1::Layer& layer) {
       return "layer_norm";
     case v1::Layer::kFlatten:
       return "flatten";
-    case v1::Layer::KIND_NOT_SET:
+    default:
       break;
   }
   return "no kind";

@@ -139,7 +139,7 @@ absl::StatusOr<std::vector<v1::Layer>> ExpandArchitecture(
       }
       return std::vector<v1::Layer>(list.begin(), list.end());
     }
-    case v1::ModelSpec::ARCHITECTURE_NOT_SET:
+    default:
       break;
   }
   return absl::InvalidArgumentError(

@@ -61,7 +61,7 @@ std::unique_ptr<LayerNode> NewNode(const ModelGraph::Layer& layer, size_t place,
     case v1::Layer::kLayerNorm:
       return onednn::NewNormNode(layer);
     case v1::Layer::kFlatten:
-    case v1::Layer::KIND_NOT_SET:  // ModelGraph lets none through
+    default:  // ModelGraph lets none through
       break;
   }
   return onednn::NewFlattenNode(layer);

@@ -124,7 +124,7 @@ void ForwardLayer(const ModelGraph::Layer& layer, const DropoutState& dropout,
       return ApplyDropout(layer.spec.dropout().rate(), dropout, count, t.input,
                           t.output);
     case v1::Layer::kFlatten:
-    case v1::Layer::KIND_NOT_SET:  // ModelGraph lets none through
+    default:  // ModelGraph lets none through
       std::copy_n(t.input, count, t.output);
       return;
   }
@@ -156,7 +156,7 @@ void BackwardLayer(const ModelGraph::Layer& layer, const DropoutState& dropout,
       return ApplyDropout(layer.spec.dropout().rate(), dropout, count,
                           t.output_gradient, t.input_gradient);
     case v1::Layer::kFlatten:
-    case v1::Layer::KIND_NOT_SET:
+    default:
       std::copy_n(t.output_gradient, count, t.input_gradient);
       return;
   }

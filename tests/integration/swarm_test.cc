@@ -201,6 +201,24 @@ class SwarmTest : public ::testing::TestWithParam<bool> {
     EXPECT_EQ(*bytes, std::string(test_.bytes.begin(), test_.bytes.end()));
   }
 
+  // All at once, each from the origin and from all of `contacts`.
+  void FetchAll(const Member& origin,
+                const std::vector<std::unique_ptr<Member>>& workers,
+                const std::vector<Contact>& contacts) {
+    std::vector<std::thread> threads;
+    for (const auto& worker : workers) {
+      SwarmFetch::Options options = OptionsFor(worker.get());
+      options.origin = origin.contact();
+      options.peers = contacts;
+      threads.emplace_back([member = worker.get(), options] {
+        SwarmFetch fetch(member->peer.get(), options);
+        EXPECT_THAT(fetch.Run(), IsOk());
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const auto& worker : workers) ExpectWhole(*worker);
+  }
+
   const RealClock clock_;
   const dht::TestContent test_;
   const std::string dir_;
@@ -233,18 +251,7 @@ TEST_P(SwarmTest, EightWorkers_CostTheCoordinatorTwoCopies) {
     workers.push_back(NewMember(absl::StrCat("w", i)));
     contacts.push_back(workers.back()->contact());
   }
-  std::vector<std::thread> threads;
-  for (const auto& worker : workers) {
-    SwarmFetch::Options options = OptionsFor(worker.get());
-    options.origin = origin->contact();
-    options.peers = contacts;
-    threads.emplace_back([member = worker.get(), options] {
-      SwarmFetch fetch(member->peer.get(), options);
-      EXPECT_THAT(fetch.Run(), IsOk());
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const auto& worker : workers) ExpectWhole(*worker);
+  FetchAll(*origin, workers, contacts);
   EXPECT_LE(origin->peer->board()->traffic().to_peers(),
             2.1 * test_.bytes.size());
 }
@@ -311,6 +318,32 @@ TEST_P(SwarmTest, OtherSites_AreServedOnlyIfBothSidesSaySo) {
       StatusIs(absl::StatusCode::kUnavailable, HasSubstr("PERMISSION_DENIED")));
   EXPECT_EQ(south->peer->board()->traffic().to_peers(), test_.bytes.size());
   EXPECT_THAT(run(willing.get(), *open), IsOk());
+}
+
+// Three sites. Workers that keep to theirs cost two copies for each, those that
+// exchange across sites two in all.
+TEST_P(SwarmTest, WorkersOfManySites_CostTwoCopiesIfTheyAllCross) {
+  if (!tls()) GTEST_SKIP() << "sites are what certificates say";
+  const auto origin = NewOrigin();
+  const auto copies = [&](bool cross_site) {
+    const int64_t before = origin->peer->board()->traffic().to_peers();
+    std::vector<std::unique_ptr<Member>> workers;
+    std::vector<Contact> contacts;
+    for (int i = 0; i < 9; ++i) {
+      workers.push_back(NewMember(
+          absl::StrCat(cross_site ? "crossing" : "staying", i),
+          {.site = absl::StrCat("site", i % 3), .cross_site = cross_site}));
+      contacts.push_back(workers.back()->contact());
+    }
+    FetchAll(*origin, workers, contacts);
+    const double given = static_cast<double>(
+        origin->peer->board()->traffic().to_peers() - before);
+    return given / static_cast<double>(test_.bytes.size());
+  };
+  const double staying = copies(false);
+  EXPECT_GE(staying, 3);  // each site needs one
+  EXPECT_LE(staying, 6.3);
+  EXPECT_LE(copies(true), 2.1);
 }
 
 TEST_P(SwarmTest, CoordinatorThatDiesWhenOneCopyIsOut_IsNotMissed) {

@@ -97,7 +97,7 @@ class Simulation {
                              .in_flight_per_source = options_.in_flight},
         Bitmap(options_.pieces), now());
     peer.picker->AddSource(kOrigin, /*origin=*/true);
-    policy_.AddPeer(index, "", /*serves=*/true, Bitmap(options_.pieces));
+    policy_.AddPeer(index, {}, /*serves=*/true, Bitmap(options_.pieces));
     ++unfinished_;
   }
 
