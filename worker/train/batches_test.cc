@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
 
 namespace koinon::worker {
 namespace {
@@ -77,6 +78,33 @@ TEST(Batches, Regression_CarriesTargets) {
   EXPECT_THAT(last.targets, ElementsAre(30, 31));
   EXPECT_THAT(last.labels, IsEmpty());
   EXPECT_EQ(last.size, 1u);
+}
+
+TEST(Batches, Shards_AreDisjointPartsOfTheSameBatches) {
+  const Dataset data = Numbered(11);
+  for (size_t count : {1, 2, 3, 5}) {
+    std::vector<std::unique_ptr<Batches>> members;
+    for (size_t i = 0; i < count; ++i) {
+      members.push_back(std::make_unique<Batches>(
+          data, 4, Shard{.index = i, .count = count}));
+      members.back()->Shuffle(3);
+    }
+    Batches whole(data, 4);
+    whole.Shuffle(3);
+    for (size_t expected : {4, 4, 3, 0}) {
+      const kernels::Batch batch = whole.Next();
+      std::vector<int32_t> together;
+      for (const auto& member : members) {
+        const kernels::Batch part = member->Next();
+        EXPECT_EQ(member->whole_size(), expected);
+        EXPECT_LE(part.size,
+                  (Shard{.index = 0, .count = count}.Most(expected)));
+        together.insert(together.end(), part.labels.begin(), part.labels.end());
+      }
+      EXPECT_EQ(together,
+                std::vector<int32_t>(batch.labels.begin(), batch.labels.end()));
+    }
+  }
 }
 
 }  // namespace

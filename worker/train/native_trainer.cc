@@ -11,7 +11,6 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
-#include "base/random.h"
 #include "base/safetensors.h"
 #include "base/status_macros.h"
 #include "kernels/graph/control_variates.h"
@@ -19,8 +18,11 @@
 #include "kernels/onednn/onednn_network.h"
 #include "kernels/optimizer.h"
 #include "worker/train/batches.h"
+#include "worker/train/model_fit.h"
 #include "worker/train/task_checks.h"
 #include "worker/train/training_plan.h"
+#include "worker/train/training_run.h"
+#include "worker/train/training_totals.h"
 #include "worker/train/update_file.h"
 
 namespace koinon::worker {
@@ -28,113 +30,18 @@ namespace {
 
 using kernels::BatchMetrics;
 
-// Progress is told so many times in a task.
-constexpr int64_t kProgressReports = 20;
-
-v1::TrainingSpec::Loss LossOf(const v1::TrainingSpec& spec) {
-  return spec.loss() == v1::TrainingSpec::LOSS_UNSPECIFIED
-             ? v1::TrainingSpec::SOFTMAX_CROSS_ENTROPY
-             : spec.loss();
-}
-
-bool HasClasses(v1::TrainingSpec::Loss loss) {
-  return loss == v1::TrainingSpec::SOFTMAX_CROSS_ENTROPY;
-}
-
-// Sums of what batches measured.
-struct Totals {
-  double loss = 0;  // times examples
-  int64_t correct = 0;
-  int64_t examples = 0;
-
-  void Add(const BatchMetrics& batch, size_t size) {
-    loss += batch.loss * static_cast<double>(size);
-    correct += batch.correct;
-    examples += static_cast<int64_t>(size);
-  }
-  double MeanLoss() const {
-    return examples == 0 ? 0 : loss / static_cast<double>(examples);
-  }
-};
-
-v1::Metrics ToMetrics(const Totals& totals, bool classes, size_t examples,
-                      absl::Duration elapsed, int64_t steps) {
+v1::Metrics ToMetrics(const TrainingTotals& totals, bool classes,
+                      size_t examples, absl::Duration elapsed, int64_t steps) {
   v1::Metrics metrics;
   metrics.set_examples(static_cast<int64_t>(examples));
   metrics.set_loss(totals.MeanLoss());
   metrics.set_has_accuracy(classes);
   if (classes) {
-    metrics.set_accuracy(static_cast<double>(totals.correct) /
-                         static_cast<double>(totals.examples));
+    metrics.set_accuracy(totals.Accuracy());
   }
   metrics.set_seconds(absl::ToDoubleSeconds(elapsed));
   metrics.set_steps(steps);
   return metrics;
-}
-
-std::string FormatExtents(const std::vector<int64_t>& shape) {
-  return absl::StrFormat("[%s]", absl::StrJoin(shape, ", "));
-}
-
-// A flat model takes any example with as many features; every other model
-// wants its own shape.
-absl::Status CheckShape(const kernels::ModelGraph& graph, const Dataset& data) {
-  const bool flat = graph.input_shape().size() == 1;
-  if (graph.input_shape() == data.shape ||
-      (flat &&
-       graph.input_size() == static_cast<int64_t>(data.example_size()))) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "dataset %s: expected examples of shape %s, as the model has it, found "
-      "%s",
-      data.name, FormatExtents(graph.input_shape()),
-      FormatExtents(data.shape)));
-}
-
-absl::Status CheckClasses(const kernels::ModelGraph& graph,
-                          const Dataset& data) {
-  if (data.target_size != 0) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "dataset %s: expected classes for SOFTMAX_CROSS_ENTROPY, found values "
-        "(regression)",
-        data.name));
-  }
-  const int32_t largest =
-      *std::max_element(data.labels.begin(), data.labels.end());
-  if (largest < graph.output_size()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "dataset %s: expected classes below %d, as the model has them, found %d",
-      data.name, graph.output_size(), largest));
-}
-
-absl::Status CheckTargets(const kernels::ModelGraph& graph,
-                          const Dataset& data) {
-  if (static_cast<int64_t>(data.target_size) == graph.output_size()) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "dataset %s: expected %d values to predict for each example "
-      "(MEAN_SQUARED_ERROR), found %s",
-      data.name, graph.output_size(),
-      data.target_size == 0 ? "classes" : absl::StrCat(data.target_size)));
-}
-
-// Whether model, loss and data fit each other. Requires data to be not empty.
-absl::Status CheckFit(const kernels::ModelGraph& graph,
-                      v1::TrainingSpec::Loss loss, const Dataset& data) {
-  ABSL_RETURN_IF_ERROR(CheckShape(graph, data));
-  switch (loss) {
-    case v1::TrainingSpec::SOFTMAX_CROSS_ENTROPY:
-      return CheckClasses(graph, data);
-    case v1::TrainingSpec::MEAN_SQUARED_ERROR:
-      return CheckTargets(graph, data);
-    default:
-      return absl::InvalidArgumentError(
-          absl::StrFormat("training.loss: expected SOFTMAX_CROSS_ENTROPY or "
-                          "MEAN_SQUARED_ERROR, found %d",
-                          static_cast<int>(loss)));
-  }
 }
 
 absl::StatusOr<const LocalData*> FindReadable(const LocalDatasets& datasets,
@@ -146,123 +53,6 @@ absl::StatusOr<const LocalData*> FindReadable(const LocalDatasets& datasets,
       "training.external_trainer",
       offer.dataset()));
 }
-
-// Refuses what would not fit memory: a few bytes of model describe any number
-// of parameters, or layers that are small but put out much.
-absl::Status CheckMemory(const kernels::ModelGraph& graph, size_t batch_size,
-                         uint64_t max_bytes) {
-  double outputs = 0;  // a double does not overflow
-  for (const auto& layer : graph.layers()) {
-    double extent = 1;
-    for (int64_t e : layer.output_shape) extent *= static_cast<double>(e);
-    outputs += extent;
-  }
-  const double output_bytes = outputs * batch_size * sizeof(float);
-  if (graph.layout().total_bytes() <= max_bytes && output_bytes <= max_bytes) {
-    return absl::OkStatus();
-  }
-  return absl::ResourceExhaustedError(absl::StrFormat(
-      "expected at most %d bytes of parameters and of layers' outputs for %d "
-      "examples, found %d and %.0f",
-      max_bytes, batch_size, graph.layout().total_bytes(), output_bytes));
-}
-
-absl::Status CheckLoss(double loss, int64_t step) {
-  if (std::isfinite(loss)) return absl::OkStatus();
-  return absl::InternalError(
-      absl::StrFormat("loss became %s at step %d",
-                      std::isnan(loss) ? "NaN" : "infinite", step));
-}
-
-// One task's training: steps over batches until the plan is done.
-class TrainingRun {
- public:
-  TrainingRun(const v1::OfferTask& offer, const TrainingPlan& plan,
-              const Dataset& data, absl::Span<const float> base,
-              absl::Span<const float> correction, kernels::Network* network,
-              kernels::LocalOptimizer* optimizer)
-      : offer_(offer),
-        spec_(offer.training()),
-        plan_(plan),
-        base_(base),
-        correction_(correction),
-        network_(network),
-        optimizer_(optimizer),
-        batches_(data, plan.batch_size),
-        order_seed_(DeriveSeed(offer.seed(), "order")),
-        step_seed_(DeriveSeed(offer.seed(), "step")) {}
-
-  // Returns what the last epoch measured.
-  absl::StatusOr<Totals> Run(const ProgressCallback& progress,
-                             const std::atomic<bool>& stop) {
-    const int64_t first_measured = plan_.steps - plan_.steps_per_epoch;
-    const int64_t report_every =
-        std::max<int64_t>(1, plan_.steps / kProgressReports);
-    Totals measured, since_report;
-    for (int64_t step = 0; step < plan_.steps; ++step) {
-      if (stop.load()) return absl::CancelledError("training was stopped");
-      const kernels::Batch batch = NextBatch(step);
-      ABSL_ASSIGN_OR_RETURN(const BatchMetrics metrics, Step(step, batch));
-      if (step >= first_measured) measured.Add(metrics, batch.size);
-      since_report.Add(metrics, batch.size);
-      if ((step + 1) % report_every == 0 && progress) {
-        progress(static_cast<double>(step + 1) / plan_.steps,
-                 since_report.MeanLoss());
-        since_report = Totals();
-      }
-    }
-    return measured;
-  }
-
-  // Sum of the learning rates of the steps so far.
-  double rates() const { return rates_; }
-
- private:
-  kernels::Batch NextBatch(int64_t step) {
-    if (step % plan_.steps_per_epoch == 0) {
-      batches_.Shuffle(DeriveSeed(
-          order_seed_, static_cast<uint64_t>(step / plan_.steps_per_epoch)));
-    }
-    return batches_.Next();
-  }
-
-  absl::StatusOr<BatchMetrics> Step(int64_t step, const kernels::Batch& batch) {
-    ABSL_ASSIGN_OR_RETURN(
-        const BatchMetrics metrics,
-        network_->ForwardBackward(
-            batch, DeriveSeed(step_seed_, static_cast<uint64_t>(step))));
-    ABSL_RETURN_IF_ERROR(CheckLoss(metrics.loss, step));
-    const absl::Span<float> gradients = network_->gradients();
-    const absl::Span<float> parameters = network_->parameters();
-    if (spec_.proximal_mu() > 0) {
-      kernels::AddProximalTerm(spec_.proximal_mu(), parameters, base_,
-                               gradients);
-    }
-    if (spec_.clip_norm() > 0) {
-      kernels::ClipByGlobalNorm(spec_.clip_norm(), gradients);
-    }
-    if (!correction_.empty()) kernels::AddCorrection(correction_, gradients);
-    const int64_t index =
-        spec_.schedule().per_round() ? offer_.task().round() - 1 : step;
-    const double factor = kernels::LearningRateFactor(spec_.schedule(), index);
-    optimizer_->Step(factor, gradients, parameters);
-    rates_ += optimizer_->learning_rate() * factor;
-    return metrics;
-  }
-
-  const v1::OfferTask& offer_;
-  const v1::TrainingSpec& spec_;
-  const TrainingPlan& plan_;
-  const absl::Span<const float> base_;
-  // Of every gradient, [parameters]; empty: none.
-  const absl::Span<const float> correction_;
-  kernels::Network* const network_;
-  kernels::LocalOptimizer* const optimizer_;
-  Batches batches_;
-  const uint64_t order_seed_;
-  const uint64_t step_seed_;
-  double rates_ = 0;
-};
 
 // What the second half of the update is: c_i+ - c_i, in `memory`. Nothing for
 // a job without control variates.
@@ -280,21 +70,6 @@ std::vector<float> DifferenceOfControl(absl::Span<const float> before,
     std::fill(memory.begin(), memory.end(), 0.0f);
   }
   return memory;
-}
-
-// Negative and non-finite values would silently do nothing.
-absl::Status CheckTerms(const v1::TrainingSpec& spec) {
-  for (const auto& [field, value] :
-       {std::pair("proximal_mu", spec.proximal_mu()),
-        std::pair("clip_norm", spec.clip_norm())}) {
-    if (!(value >= 0) || !std::isfinite(value)) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "training.%s: expected a finite number >= 0, found %g", field,
-          value));
-    }
-  }
-  ABSL_RETURN_IF_ERROR(kernels::CheckScaffoldTraining(spec));
-  return kernels::ValidateLearningRateSchedule(spec.schedule());
 }
 
 }  // namespace
@@ -336,7 +111,7 @@ absl::StatusOr<NativeTrainer::Task> NativeTrainer::Prepare(
   if (!training) ABSL_RETURN_IF_ERROR(CheckHeldOut(*local, offer));
   task.data = training ? &local->train : &local->held_out;
   task.loss = LossOf(offer.training());
-  ABSL_RETURN_IF_ERROR(CheckTerms(offer.training()));
+  ABSL_RETURN_IF_ERROR(CheckTrainingTerms(offer.training()));
   // To evaluate, batches of the same size, so that one network serves for both.
   ABSL_ASSIGN_OR_RETURN(task.plan,
                         PlanTraining(offer.training(), task.data->size()));
@@ -346,9 +121,9 @@ absl::StatusOr<NativeTrainer::Task> NativeTrainer::Prepare(
       const ModelLayout layout,
       kernels::VersionLayout(graph.layout(), offer.training()));
   ABSL_RETURN_IF_ERROR(CheckOfferedLayout(offer, layout));
-  ABSL_RETURN_IF_ERROR(CheckFit(graph, task.loss, *task.data));
+  ABSL_RETURN_IF_ERROR(CheckModelFit(graph, task.loss, *task.data));
   ABSL_RETURN_IF_ERROR(
-      CheckMemory(graph, task.plan.batch_size, options_.max_model_bytes));
+      CheckModelMemory(graph, task.plan.batch_size, options_.max_model_bytes));
   ABSL_ASSIGN_OR_RETURN(task.version,
                         ReadModel(env_, model_path, options_.max_model_bytes));
   ABSL_RETURN_IF_ERROR(CheckOfferedLayout(offer, task.version.layout));
@@ -392,9 +167,18 @@ absl::StatusOr<v1::Metrics> NativeTrainer::Train(
                                                   offer.training().optimizer(),
                                                   task.parameters().size()));
   ABSL_ASSIGN_OR_RETURN(std::vector<float> correction, Correction(offer, task));
-  TrainingRun run(offer, task.plan, *task.data, task.parameters(), correction,
+  TrainingRun run({.spec = &offer.training(),
+                   .plan = task.plan,
+                   .data = task.data,
+                   .seed = offer.seed(),
+                   .round = offer.task().round(),
+                   .base = task.parameters(),
+                   .correction = correction,
+                   .exchange = nullptr,
+                   .shard = {}},
                   network, optimizer.get());
-  ABSL_ASSIGN_OR_RETURN(const Totals totals, run.Run(progress, stop));
+  ABSL_ASSIGN_OR_RETURN(const TrainingTotals totals,
+                        run.Finish(progress, stop));
   const std::vector<float> rest =
       DifferenceOfControl(task.parameters(), network->parameters(),
                           task.control(), run.rates(), std::move(correction));
@@ -411,13 +195,13 @@ absl::StatusOr<v1::Metrics> NativeTrainer::Evaluate(
   ABSL_ASSIGN_OR_RETURN(const Task task,
                         Prepare(offer, model_path, /*training=*/false));
   Batches batches(*task.data, task.prepared->options.batch_size);
-  Totals totals;
+  TrainingTotals totals;
   for (kernels::Batch batch = batches.Next(); batch.size > 0;
        batch = batches.Next()) {
     if (stop.load()) return absl::CancelledError("evaluation was stopped");
     ABSL_ASSIGN_OR_RETURN(const BatchMetrics metrics,
                           task.prepared->network->Evaluate(batch));
-    totals.Add(metrics, batch.size);
+    totals.Add(metrics, batch.size, 1);
   }
   if (!std::isfinite(totals.MeanLoss())) {
     return absl::InternalError("loss on the held-out part is not finite");
