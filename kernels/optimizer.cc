@@ -6,6 +6,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "base/status_macros.h"
+#include "kernels/onednn/openmp.h"
+#include "kernels/widest_vectors.h"
 
 namespace koinon::kernels {
 namespace {
@@ -29,10 +31,48 @@ double OrDefault(double value, double default_value) {
   return value == 0 ? default_value : value;
 }
 
-class SgdOptimizer final : public LocalOptimizer {
+// What both optimizers share: which parameters move, and on how many threads.
+class RangedOptimizer : public LocalOptimizer {
+ public:
+  RangedOptimizer(size_t size, const Options& options)
+      : threads_(options.threads) {
+    size_t begin = 0;
+    for (const auto& [frozen_begin, frozen_end] : options.frozen) {
+      if (frozen_begin > begin) moving_.emplace_back(begin, frozen_begin);
+      begin = frozen_end;
+    }
+    if (begin < size) moving_.emplace_back(begin, size);
+  }
+
+ protected:
+  // Calls step(begin, end) on ranges that cover the parameters that move, in
+  // several threads, for this processor's vectors.
+  template <typename Body>
+  void ForEachRange(const Body& step) const {
+    for (const auto& [first, last] : moving_) {
+      const size_t offset = first;
+      onednn::ParallelFor(threads_, (last - first + kLine - 1) / kLine,
+                          [&, end_of_range = last](size_t begin, size_t end) {
+                            const size_t from = offset + begin * kLine;
+                            const size_t to =
+                                std::min(offset + end * kLine, end_of_range);
+                            WithWidestVectors([&] { step(from, to); });
+                          });
+    }
+  }
+
+ private:
+  // Threads share no cache line.
+  static constexpr size_t kLine = 16;
+
+  const int threads_;
+  std::vector<std::pair<size_t, size_t>> moving_;
+};
+
+class SgdOptimizer final : public RangedOptimizer {
  public:
   static absl::StatusOr<std::unique_ptr<LocalOptimizer>> Create(
-      const v1::Optimizer::Sgd& spec, size_t size) {
+      const v1::Optimizer::Sgd& spec, size_t size, const Options& options) {
     ABSL_RETURN_IF_ERROR(CheckFinite("optimizer.sgd.learning_rate",
                                      spec.learning_rate(), 0, kNotNegative));
     ABSL_RETURN_IF_ERROR(
@@ -43,53 +83,63 @@ class SgdOptimizer final : public LocalOptimizer {
       return absl::InvalidArgumentError(
           "optimizer.sgd.nesterov: expected a momentum above 0, found 0");
     }
-    return std::make_unique<SgdOptimizer>(spec, size);
+    return std::make_unique<SgdOptimizer>(spec, size, options);
   }
 
-  SgdOptimizer(const v1::Optimizer::Sgd& spec, size_t size)
-      : rate_(OrDefault(spec.learning_rate(), 0.1)),
+  SgdOptimizer(const v1::Optimizer::Sgd& spec, size_t size,
+               const Options& options)
+      : RangedOptimizer(size, options),
+        rate_(OrDefault(spec.learning_rate(), 0.1)),
         momentum_(static_cast<float>(spec.momentum())),
         decay_(static_cast<float>(spec.weight_decay())),
         nesterov_(spec.nesterov()),
         velocity_(spec.momentum() == 0 ? 0 : size) {}
 
   double learning_rate() const override { return rate_; }
-  void Step(double rate_factor, absl::Span<const float> gradients,
-            absl::Span<float> parameters) override {
+
+ private:
+  void DoStep(double rate_factor, double gradient_factor,
+              absl::Span<const float> gradients,
+              absl::Span<float> parameters) override {
     const float rate = static_cast<float>(rate_ * rate_factor);
+    const float factor = static_cast<float>(gradient_factor);
     if (velocity_.empty()) {
-      PlainStep(rate, gradients, parameters);
+      PlainStep(rate, factor, gradients.data(), parameters.data());
     } else if (nesterov_) {
-      MomentumStep<true>(rate, gradients, parameters);
+      MomentumStep<true>(rate, factor, gradients.data(), parameters.data());
     } else {
-      MomentumStep<false>(rate, gradients, parameters);
+      MomentumStep<false>(rate, factor, gradients.data(), parameters.data());
     }
   }
 
- private:
-  void PlainStep(float rate, absl::Span<const float> gradients,
-                 absl::Span<float> parameters) const {
-    const float* __restrict g = gradients.data();
-    float* __restrict w = parameters.data();
-    const float decay = decay_;
-    for (size_t i = 0; i < parameters.size(); ++i) {
-      w[i] -= rate * (g[i] + decay * w[i]);
-    }
+  void PlainStep(float rate, float factor, const float* gradients,
+                 float* parameters) const {
+    ForEachRange([=, decay = decay_](size_t begin, size_t end) {
+      const float* __restrict g = gradients;
+      float* __restrict w = parameters;
+      for (size_t i = begin; i < end; ++i) {
+        w[i] -= rate * (factor * g[i] + decay * w[i]);
+      }
+    });
   }
 
   // v starts at 0, so that the first step sets it to the gradient.
   template <bool kNesterov>
-  void MomentumStep(float rate, absl::Span<const float> gradients,
-                    absl::Span<float> parameters) {
-    const float* __restrict g = gradients.data();
-    float* __restrict w = parameters.data();
-    float* __restrict v = velocity_.data();
-    const float decay = decay_, momentum = momentum_;
-    for (size_t i = 0; i < parameters.size(); ++i) {
-      const float decayed = g[i] + decay * w[i];
-      v[i] = momentum * v[i] + decayed;
-      w[i] -= rate * (kNesterov ? decayed + momentum * v[i] : v[i]);
-    }
+  void MomentumStep(float rate, float factor, const float* gradients,
+                    float* parameters) {
+    float* velocity = velocity_.data();
+    ForEachRange(
+        [=, decay = decay_, momentum = momentum_](size_t begin, size_t end) {
+          const float* __restrict g = gradients;
+          float* __restrict w = parameters;
+          float* __restrict v = velocity;
+          for (size_t i = begin; i < end; ++i) {
+            const float decayed = factor * g[i] + decay * w[i];
+            const float moved = momentum * v[i] + decayed;
+            v[i] = moved;
+            w[i] -= rate * (kNesterov ? decayed + momentum * moved : moved);
+          }
+        });
   }
 
   const double rate_;
@@ -101,11 +151,11 @@ class SgdOptimizer final : public LocalOptimizer {
 
 // Kingma and Ba 2015; weight decay in the gradient (Adam) or on the parameters
 // (AdamW).
-class AdamOptimizer final : public LocalOptimizer {
+class AdamOptimizer final : public RangedOptimizer {
  public:
   static absl::StatusOr<std::unique_ptr<LocalOptimizer>> Create(
       absl::string_view field, const v1::Optimizer::Adam& spec, bool decoupled,
-      size_t size) {
+      size_t size, const Options& options) {
     const auto name = [&](const char* part) {
       return absl::StrFormat("optimizer.%s.%s", field, part);
     };
@@ -117,11 +167,13 @@ class AdamOptimizer final : public LocalOptimizer {
         CheckFinite(name("epsilon"), spec.epsilon(), 0, kNotNegative));
     ABSL_RETURN_IF_ERROR(CheckFinite(name("weight_decay"), spec.weight_decay(),
                                      0, kNotNegative));
-    return std::make_unique<AdamOptimizer>(spec, decoupled, size);
+    return std::make_unique<AdamOptimizer>(spec, decoupled, size, options);
   }
 
-  AdamOptimizer(const v1::Optimizer::Adam& spec, bool decoupled, size_t size)
-      : rate_(OrDefault(spec.learning_rate(), 0.001)),
+  AdamOptimizer(const v1::Optimizer::Adam& spec, bool decoupled, size_t size,
+                const Options& options)
+      : RangedOptimizer(size, options),
+        rate_(OrDefault(spec.learning_rate(), 0.001)),
         beta1_(OrDefault(spec.beta1(), 0.9)),
         beta2_(OrDefault(spec.beta2(), 0.999)),
         epsilon_(OrDefault(spec.epsilon(), 1e-8)),
@@ -131,12 +183,16 @@ class AdamOptimizer final : public LocalOptimizer {
         second_(size) {}
 
   double learning_rate() const override { return rate_; }
-  void Step(double rate_factor, absl::Span<const float> gradients,
-            absl::Span<float> parameters) override {
+
+ private:
+  void DoStep(double rate_factor, double gradient_factor,
+              absl::Span<const float> gradients,
+              absl::Span<float> parameters) override {
     ++steps_;
     const double rate = rate_ * rate_factor;
     const double correction1 = 1 - std::pow(beta1_, steps_);
     const double correction2 = 1 - std::pow(beta2_, steps_);
+    const float factor = static_cast<float>(gradient_factor);
     const float step = static_cast<float>(rate / correction1);
     const float root = static_cast<float>(1 / std::sqrt(correction2));
     const float beta1 = static_cast<float>(beta1_);
@@ -147,19 +203,25 @@ class AdamOptimizer final : public LocalOptimizer {
     const float coupled = decoupled_ ? 0 : static_cast<float>(decay_);
     const float shrink =
         decoupled_ ? static_cast<float>(1 - rate * decay_) : 1.0f;
-    const float* __restrict g = gradients.data();
-    float* __restrict w = parameters.data();
-    float* __restrict m = first_.data();
-    float* __restrict v = second_.data();
-    for (size_t i = 0; i < parameters.size(); ++i) {
-      const float decayed = g[i] + coupled * w[i];
-      m[i] = beta1 * m[i] + rest1 * decayed;
-      v[i] = beta2 * v[i] + rest2 * decayed * decayed;
-      w[i] = shrink * w[i] - step * m[i] / (std::sqrt(v[i]) * root + epsilon);
-    }
+    ForEachRange([=, gradients = gradients.data(),
+                  parameters = parameters.data(), first = first_.data(),
+                  second = second_.data()](size_t begin, size_t end) {
+      const float* __restrict g = gradients;
+      float* __restrict w = parameters;
+      float* __restrict m = first;
+      float* __restrict v = second;
+      for (size_t i = begin; i < end; ++i) {
+        const float decayed = factor * g[i] + coupled * w[i];
+        const float mean = beta1 * m[i] + rest1 * decayed;
+        const float square = beta2 * v[i] + rest2 * decayed * decayed;
+        m[i] = mean;
+        v[i] = square;
+        w[i] =
+            shrink * w[i] - step * mean / (std::sqrt(square) * root + epsilon);
+      }
+    });
   }
 
- private:
   const double rate_;
   const double beta1_;
   const double beta2_;
@@ -170,6 +232,25 @@ class AdamOptimizer final : public LocalOptimizer {
   std::vector<float> first_;   // running mean of gradients
   std::vector<float> second_;  // and of their squares
 };
+
+// Of squares, on sixteen sums side by side, always in the same order.
+double SumOfSquares(const float* values, size_t count) {
+  constexpr size_t kLanes = 16;
+  double sum = 0;
+  WithWidestVectors([&] {
+    double lanes[kLanes] = {};
+    size_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+      for (size_t lane = 0; lane < kLanes; ++lane) {
+        const double value = values[i + lane];
+        lanes[lane] += value * value;
+      }
+    }
+    for (; i < count; ++i) lanes[0] += double{values[i]} * double{values[i]};
+    for (double part : lanes) sum += part;
+  });
+  return sum;
+}
 
 // The factor `index` steps after the warm-up.
 double FactorAfterWarmup(const v1::LearningRateSchedule& schedule,
@@ -201,17 +282,17 @@ absl::Status CheckAtLeast(absl::string_view field, int64_t value, int64_t low) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LocalOptimizer>> LocalOptimizer::Create(
-    const v1::Optimizer& spec, size_t size) {
+    const v1::Optimizer& spec, size_t size, const Options& options) {
   switch (spec.kind_case()) {
     case v1::Optimizer::kAdam:
-      return AdamOptimizer::Create("adam", spec.adam(), false, size);
+      return AdamOptimizer::Create("adam", spec.adam(), false, size, options);
     case v1::Optimizer::kAdamw:
-      return AdamOptimizer::Create("adamw", spec.adamw(), true, size);
+      return AdamOptimizer::Create("adamw", spec.adamw(), true, size, options);
     case v1::Optimizer::kSgd:
     case v1::Optimizer::KIND_NOT_SET:
       break;
   }
-  return SgdOptimizer::Create(spec.sgd(), size);
+  return SgdOptimizer::Create(spec.sgd(), size, options);
 }
 
 absl::Status ValidateLearningRateSchedule(
@@ -243,23 +324,27 @@ double LearningRateFactor(const v1::LearningRateSchedule& schedule,
   return FactorAfterWarmup(schedule, index - warmup);
 }
 
-double GlobalNorm(absl::Span<const float> values) {
-  // Eight sums side by side: independent additions, and always the same order.
-  constexpr size_t kLanes = 8;
-  double sums[kLanes] = {};
-  size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      const double value = values[i + lane];
-      sums[lane] += value * value;
+double GlobalNorm(absl::Span<const float> values, int threads) {
+  // So many sums, whatever the number of threads.
+  constexpr size_t kParts = 256;
+  double sums[kParts] = {};
+  const auto add = [&](size_t begin, size_t end) {
+    for (size_t part = begin; part < end; ++part) {
+      const size_t from = values.size() * part / kParts;
+      const size_t to = values.size() * (part + 1) / kParts;
+      sums[part] = SumOfSquares(values.data() + from, to - from);
     }
-  }
-  for (; i < values.size(); ++i) {
-    sums[0] += double{values[i]} * double{values[i]};
-  }
+  };
+  onednn::ParallelFor(threads, kParts, add);
   double sum = 0;
   for (double part : sums) sum += part;
   return std::sqrt(sum);
+}
+
+double ClipFactor(double max_norm, absl::Span<const float> gradients,
+                  int threads) {
+  const double norm = GlobalNorm(gradients, threads);
+  return norm > max_norm ? max_norm / norm : 1;
 }
 
 double ClipByGlobalNorm(double max_norm, absl::Span<float> gradients) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,18 +17,42 @@ namespace koinon::kernels {
 // PyTorch 2. State lives as long as the object (one task). Not thread-safe.
 class LocalOptimizer {
  public:
+  struct Options {
+    // That work on a step; they have no part in its result.
+    int threads = 1;
+    // Ranges [begin, end) of parameters, in order, that steps leave as they are
+    // (ModelGraph::is_buffer).
+    std::vector<std::pair<size_t, size_t>> frozen;
+  };
+
   // `size`: number of parameters. Zero fields take the defaults named in
   // proto/job.proto; no kind at all is SGD with its defaults. INVALID_ARGUMENT
   // names the field that is out of range.
   static absl::StatusOr<std::unique_ptr<LocalOptimizer>> Create(
-      const v1::Optimizer& spec, size_t size);
+      const v1::Optimizer& spec, size_t size, const Options& options);
+  static absl::StatusOr<std::unique_ptr<LocalOptimizer>> Create(
+      const v1::Optimizer& spec, size_t size) {
+    return Create(spec, size, Options{});
+  }
   virtual ~LocalOptimizer() = default;
   // The spec's, or its default.
   virtual double learning_rate() const = 0;
-  // One step with the spec's learning rate times `rate_factor`. Both spans:
-  // [size]. Deterministic; allocates nothing.
-  virtual void Step(double rate_factor, absl::Span<const float> gradients,
-                    absl::Span<float> parameters) = 0;
+  // One step with the spec's learning rate times `rate_factor`, on the
+  // gradients times `gradient_factor` (ClipFactor): one pass over parameters,
+  // gradients and state. Both spans: [size]. Deterministic; allocates nothing.
+  void Step(double rate_factor, double gradient_factor,
+            absl::Span<const float> gradients, absl::Span<float> parameters) {
+    DoStep(rate_factor, gradient_factor, gradients, parameters);
+  }
+  void Step(double rate_factor, absl::Span<const float> gradients,
+            absl::Span<float> parameters) {
+    DoStep(rate_factor, 1, gradients, parameters);
+  }
+
+ private:
+  virtual void DoStep(double rate_factor, double gradient_factor,
+                      absl::Span<const float> gradients,
+                      absl::Span<float> parameters) = 0;
 };
 
 // INVALID_ARGUMENT names the field of a schedule that is out of range: negative
@@ -41,8 +66,13 @@ absl::Status ValidateLearningRateSchedule(
 double LearningRateFactor(const v1::LearningRateSchedule& schedule,
                           int64_t index);
 
-// L2 norm, accumulated in double.
-double GlobalNorm(absl::Span<const float> values);
+// L2 norm, accumulated in double, in an order that does not depend on
+// `threads`.
+double GlobalNorm(absl::Span<const float> values, int threads = 1);
+// What brings `gradients` down to norm `max_norm` if theirs is larger, else 1:
+// LocalOptimizer::Step multiplies by it in passing. max_norm > 0.
+double ClipFactor(double max_norm, absl::Span<const float> gradients,
+                  int threads = 1);
 // Scales `gradients` down to norm `max_norm` if it is larger; returns the norm
 // before. max_norm > 0.
 double ClipByGlobalNorm(double max_norm, absl::Span<float> gradients);

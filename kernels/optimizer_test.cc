@@ -222,6 +222,83 @@ TEST(ClipByGlobalNorm, ShortEnough_StaysAsItIs) {
   EXPECT_THAT(gradients, ElementsAre(3, 4));
 }
 
+TEST(ClipFactor, BringsTheStepDownToTheBound) {
+  const float gradients[] = {3, 4};
+  EXPECT_DOUBLE_EQ(ClipFactor(1, gradients), 0.2);
+  EXPECT_EQ(ClipFactor(5, gradients), 1);
+}
+
+// Values of every size that the loops' ends can have, each another.
+std::vector<float> Waves(size_t count, float phase) {
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) {
+    values[i] = std::sin(static_cast<float>(i) + phase);
+  }
+  return values;
+}
+
+TEST(GlobalNorm, Threads_HaveNoPartInIt) {
+  const std::vector<float> values = Waves(10'007, 0);
+  const double norm = GlobalNorm(values);
+  // The mean of sin^2 is a half.
+  EXPECT_NEAR(norm * norm, 10'007 / 2.0, 1);
+  EXPECT_EQ(GlobalNorm(values, 2), norm);
+  EXPECT_EQ(GlobalNorm(values, 3), norm);
+}
+
+class OptimizerKinds : public testing::TestWithParam<std::string> {
+ protected:
+  // Parameters after three steps from Waves(count, 1).
+  std::vector<float> Run(size_t count, const LocalOptimizer::Options& options,
+                         double gradient_factor, float scale) {
+    v1::Optimizer spec;
+    EXPECT_TRUE(
+        google::protobuf::TextFormat::ParseFromString(GetParam(), &spec));
+    auto optimizer = LocalOptimizer::Create(spec, count, options);
+    EXPECT_OK(optimizer.status());
+    std::vector<float> parameters = Waves(count, 1);
+    std::vector<float> gradients = Waves(count, 2);
+    for (float& gradient : gradients) gradient *= scale;
+    for (int step = 0; step < 3; ++step) {
+      (*optimizer)
+          ->Step(0.7, gradient_factor, gradients, absl::MakeSpan(parameters));
+    }
+    return parameters;
+  }
+};
+
+TEST_P(OptimizerKinds, Threads_GiveTheSameBytes) {
+  for (size_t count : {1, 15, 16, 17, 1000}) {
+    EXPECT_EQ(Run(count, {.threads = 3, .frozen = {}}, 1, 1),
+              Run(count, {}, 1, 1));
+  }
+}
+
+TEST_P(OptimizerKinds, GradientFactor_IsAsGoodAsScaledGradients) {
+  // A power of two: no rounding.
+  EXPECT_EQ(Run(100, {}, 0.25, 1), Run(100, {}, 1, 0.25));
+}
+
+TEST_P(OptimizerKinds, FrozenParameters_StayAndOthersDoNotCare) {
+  const std::vector<float> all = Run(100, {}, 1, 1);
+  const std::vector<float> before = Waves(100, 1);
+  const std::vector<float> some =
+      Run(100, {.threads = 2, .frozen = {{0, 3}, {40, 50}, {99, 100}}}, 1, 1);
+  for (size_t i = 0; i < 100; ++i) {
+    const bool frozen = i < 3 || (i >= 40 && i < 50) || i == 99;
+    EXPECT_EQ(some[i], frozen ? before[i] : all[i]) << i;
+    EXPECT_NE(all[i], before[i]) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, OptimizerKinds,
+    testing::Values("sgd { weight_decay: 0.1 }",
+                    "sgd { momentum: 0.9 weight_decay: 0.1 }",
+                    "sgd { momentum: 0.9 nesterov: true }",
+                    "adam { weight_decay: 0.1 }",
+                    "adamw { weight_decay: 0.1 }"));
+
 TEST(AddProximalTerm, Drift_PullsBack) {
   const float parameters[] = {2, 5};
   const float global[] = {1, 7};
