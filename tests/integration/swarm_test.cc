@@ -329,7 +329,7 @@ TEST_P(SwarmTest, WorkersOfManySites_CostTwoCopiesIfTheyAllCross) {
     const int64_t before = origin->peer->board()->traffic().to_peers();
     std::vector<std::unique_ptr<Member>> workers;
     std::vector<Contact> contacts;
-    for (int i = 0; i < 9; ++i) {
+    for (int i = 0; i < 6; ++i) {
       workers.push_back(NewMember(
           absl::StrCat(cross_site ? "crossing" : "staying", i),
           {.site = absl::StrCat("site", i % 3), .cross_site = cross_site}));
