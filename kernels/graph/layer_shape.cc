@@ -16,6 +16,7 @@ namespace {
 using Shape = std::vector<int64_t>;
 
 constexpr double kDefaultEpsilon = 1e-5;
+constexpr double kDefaultMomentum = 0.1;
 
 // Large enough for anything real, small enough that sums and doubles of extents
 // cannot overflow.
@@ -51,15 +52,17 @@ absl::StatusOr<int64_t> WindowCount(absl::string_view axis, int64_t input,
 
 absl::StatusOr<LayerShape> InferDense(const Shape& input,
                                       const v1::Layer::Dense& dense) {
-  if (input.size() != 1) {
+  if (input.size() != 1 && input.size() != 2) {
     return absl::InvalidArgumentError(
-        absl::StrCat("expected a flat input, found ", ShapeText(input),
-                     "; put a flatten layer before it"));
+        absl::StrCat("expected a flat input or a sequence [positions, "
+                     "features], found ",
+                     ShapeText(input), "; put a flatten layer before it"));
   }
   ABSL_RETURN_IF_ERROR(CheckRange("units", dense.units(), 1, kMaxExtent));
   LayerShape shape;
-  shape.output = {dense.units()};
-  shape.weight = {dense.units(), input[0]};
+  shape.output = input;
+  shape.output.back() = dense.units();
+  shape.weight = {dense.units(), input.back()};
   if (!dense.no_bias()) shape.bias = {dense.units()};
   return shape;
 }
@@ -125,14 +128,17 @@ absl::StatusOr<LayerShape> InferActivation(const Shape& input, int activation) {
     case v1::Layer::RELU:
     case v1::Layer::GELU:
     case v1::Layer::TANH:
-    case v1::Layer::SIGMOID: {
+    case v1::Layer::SIGMOID:
+    case v1::Layer::HARD_SWISH:
+    case v1::Layer::HARD_SIGMOID: {
       LayerShape shape;
       shape.output = input;
       return shape;
     }
     default:
       return absl::InvalidArgumentError(absl::StrFormat(
-          "activation: expected RELU, GELU, TANH or SIGMOID, found %d",
+          "activation: expected RELU, GELU, TANH, SIGMOID, HARD_SWISH or "
+          "HARD_SIGMOID, found %d",
           activation));
   }
 }
@@ -153,9 +159,19 @@ absl::Status CheckEpsilon(double epsilon) {
       absl::StrFormat("epsilon: expected a number above 0, found %g", epsilon));
 }
 
+// The norms of channels: of an image, or of a flat example whose values each
+// are a channel.
+absl::Status CheckChannels(const Shape& input) {
+  if (input.size() == 1 || input.size() == 3) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("expected an image or a flat input, found ",
+                   ShapeText(input), "; a layer_norm is for sequences"));
+}
+
 absl::StatusOr<LayerShape> InferGroupNorm(const Shape& input,
                                           v1::Layer::GroupNorm* norm) {
   if (norm->epsilon() == 0) norm->set_epsilon(kDefaultEpsilon);
+  ABSL_RETURN_IF_ERROR(CheckChannels(input));
   ABSL_RETURN_IF_ERROR(CheckEpsilon(norm->epsilon()));
   ABSL_RETURN_IF_ERROR(CheckGroups("channels", norm->groups(), input[0]));
   LayerShape shape;
@@ -165,14 +181,90 @@ absl::StatusOr<LayerShape> InferGroupNorm(const Shape& input,
   return shape;
 }
 
+absl::StatusOr<LayerShape> InferBatchNorm(const Shape& input,
+                                          v1::Layer::BatchNorm* norm) {
+  if (norm->epsilon() == 0) norm->set_epsilon(kDefaultEpsilon);
+  if (norm->momentum() == 0) norm->set_momentum(kDefaultMomentum);
+  ABSL_RETURN_IF_ERROR(CheckChannels(input));
+  ABSL_RETURN_IF_ERROR(CheckEpsilon(norm->epsilon()));
+  if (!(norm->momentum() > 0 && norm->momentum() <= 1)) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "momentum: expected (0, 1], found %g", norm->momentum()));
+  }
+  LayerShape shape;
+  shape.output = input;
+  shape.weight = {input[0]};
+  shape.bias = {input[0]};
+  shape.weight2 = {input[0]};
+  shape.bias2 = {input[0]};
+  return shape;
+}
+
 absl::StatusOr<LayerShape> InferLayerNorm(const Shape& input,
                                           v1::Layer::LayerNorm* norm) {
   if (norm->epsilon() == 0) norm->set_epsilon(kDefaultEpsilon);
   ABSL_RETURN_IF_ERROR(CheckEpsilon(norm->epsilon()));
   LayerShape shape;
   shape.output = input;
-  shape.weight = input;
-  shape.bias = input;
+  // A sequence's positions share one scale and shift.
+  shape.weight = input.size() == 2 ? Shape{input[1]} : input;
+  shape.bias = shape.weight;
+  return shape;
+}
+
+absl::StatusOr<LayerShape> InferEmbedding(const Shape& input,
+                                          const v1::Layer::Embedding& layer) {
+  if (input.size() != 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expected tokens [positions] as input, found ", ShapeText(input)));
+  }
+  ABSL_RETURN_IF_ERROR(
+      CheckRange("vocabulary", layer.vocabulary(), 1, kMaxVocabulary));
+  ABSL_RETURN_IF_ERROR(CheckRange("width", layer.width(), 1, kMaxExtent));
+  LayerShape shape;
+  shape.output = {input[0], layer.width()};
+  shape.weight = {layer.vocabulary(), layer.width()};
+  if (!layer.no_positions()) shape.bias = {input[0], layer.width()};
+  return shape;
+}
+
+absl::StatusOr<LayerShape> InferCausalAttention(
+    const Shape& input, const v1::Layer::CausalAttention& attention) {
+  if (input.size() != 2 || input[1] % 3 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected queries, keys and values [positions, 3 * width] "
+                     "as input, found ",
+                     ShapeText(input)));
+  }
+  const int64_t width = input[1] / 3;
+  if (attention.heads() < 1 || width % attention.heads() != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("heads: expected a divisor of the width of %d, found "
+                        "%d",
+                        width, attention.heads()));
+  }
+  LayerShape shape;
+  shape.output = {input[0], width};
+  return shape;
+}
+
+absl::StatusOr<LayerShape> InferSqueezeExcite(
+    const Shape& input, const v1::Layer::SqueezeExcite& layer) {
+  ABSL_RETURN_IF_ERROR(CheckImage(input));
+  ABSL_RETURN_IF_ERROR(CheckRange("hidden", layer.hidden(), 1, kMaxExtent));
+  LayerShape shape;
+  shape.output = input;
+  shape.weight = {layer.hidden(), input[0]};
+  shape.bias = {layer.hidden()};
+  shape.weight2 = {input[0], layer.hidden()};
+  shape.bias2 = {input[0]};
+  return shape;
+}
+
+absl::StatusOr<LayerShape> InferGlobalAveragePool(const Shape& input) {
+  ABSL_RETURN_IF_ERROR(CheckImage(input));
+  LayerShape shape;
+  shape.output = {input[0]};
   return shape;
 }
 
@@ -206,12 +298,26 @@ absl::StatusOr<LayerShape> InferLayerShape(const Shape& input,
       return InferLayerNorm(input, layer->mutable_layer_norm());
     case v1::Layer::kFlatten:
       return InferFlatten(input);
-    default:
+    case v1::Layer::kBatchNorm:
+      return InferBatchNorm(input, layer->mutable_batch_norm());
+    case v1::Layer::kEmbedding:
+      return InferEmbedding(input, layer->embedding());
+    case v1::Layer::kCausalAttention:
+      return InferCausalAttention(input, layer->causal_attention());
+    case v1::Layer::kSqueezeExcite:
+      return InferSqueezeExcite(input, layer->squeeze_excite());
+    case v1::Layer::kGlobalAveragePool:
+      return InferGlobalAveragePool(input);
+    case v1::Layer::kResidual:
+    case v1::Layer::kUnembedding:
+    case v1::Layer::KIND_NOT_SET:
       break;
   }
   return absl::InvalidArgumentError(
       "expected one of dense, conv2d, max_pool, average_pool, activation, "
-      "dropout, group_norm, layer_norm, flatten; found none");
+      "dropout, group_norm, layer_norm, flatten, batch_norm, embedding, "
+      "causal_attention, squeeze_excite, residual, global_average_pool, "
+      "unembedding; found none");
 }
 
 absl::StatusOr<int64_t> CheckedProduct(const Shape& extents, int64_t limit) {
@@ -252,7 +358,21 @@ const char* LayerKindName(const v1::Layer& layer) {
       return "layer_norm";
     case v1::Layer::kFlatten:
       return "flatten";
-    default:
+    case v1::Layer::kBatchNorm:
+      return "batch_norm";
+    case v1::Layer::kEmbedding:
+      return "embedding";
+    case v1::Layer::kCausalAttention:
+      return "causal_attention";
+    case v1::Layer::kSqueezeExcite:
+      return "squeeze_excite";
+    case v1::Layer::kResidual:
+      return "residual";
+    case v1::Layer::kGlobalAveragePool:
+      return "global_average_pool";
+    case v1::Layer::kUnembedding:
+      return "unembedding";
+    case v1::Layer::KIND_NOT_SET:
       break;
   }
   return "no kind";

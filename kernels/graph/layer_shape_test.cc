@@ -74,6 +74,54 @@ TEST(InferLayerShape_Norms, OnImage_ScalePerChannelOrPerValue) {
   EXPECT_THAT(layer.bias, ElementsAre(4, 3, 3));
 }
 
+TEST(InferLayerShape_Sequence, Layers_WorkOnEachPosition) {
+  ASSERT_OK_AND_ASSIGN(LayerShape dense, Infer({7, 5}, "dense { units: 3 }"));
+  EXPECT_THAT(dense.output, ElementsAre(7, 3));
+  EXPECT_THAT(dense.weight, ElementsAre(3, 5));
+  ASSERT_OK_AND_ASSIGN(LayerShape norm, Infer({7, 5}, "layer_norm {}"));
+  EXPECT_THAT(norm.output, ElementsAre(7, 5));
+  EXPECT_THAT(norm.weight, ElementsAre(5));
+  ASSERT_OK_AND_ASSIGN(LayerShape attention,
+                       Infer({7, 12}, "causal_attention { heads: 2 }"));
+  EXPECT_THAT(attention.output, ElementsAre(7, 4));
+  EXPECT_THAT(attention.weight, IsEmpty());
+}
+
+TEST(InferLayerShape_Embedding, Tokens_BecomeASequence) {
+  ASSERT_OK_AND_ASSIGN(LayerShape shape,
+                       Infer({7}, "embedding { vocabulary: 9 width: 4 }"));
+  EXPECT_THAT(shape.output, ElementsAre(7, 4));
+  EXPECT_THAT(shape.weight, ElementsAre(9, 4));
+  EXPECT_THAT(shape.bias, ElementsAre(7, 4));
+  ASSERT_OK_AND_ASSIGN(
+      shape,
+      Infer({7}, "embedding { vocabulary: 9 width: 4 no_positions: true }"));
+  EXPECT_THAT(shape.bias, IsEmpty());
+}
+
+TEST(InferLayerShape_BatchNorm, OnImage_HasMomentsPerChannel) {
+  v1::Layer layer = Parse("batch_norm {}");
+  ASSERT_OK_AND_ASSIGN(LayerShape shape, InferLayerShape({4, 3, 3}, &layer));
+  EXPECT_THAT(shape.weight, ElementsAre(4));
+  EXPECT_THAT(shape.weight2, ElementsAre(4));
+  EXPECT_THAT(shape.bias2, ElementsAre(4));
+  EXPECT_EQ(layer.batch_norm().momentum(), 0.1);
+  EXPECT_EQ(layer.batch_norm().epsilon(), 1e-5);
+}
+
+TEST(InferLayerShape_SqueezeExcite, OnImage_HasTwoDenseLayers) {
+  ASSERT_OK_AND_ASSIGN(LayerShape shape,
+                       Infer({4, 3, 3}, "squeeze_excite { hidden: 2 }"));
+  EXPECT_THAT(shape.output, ElementsAre(4, 3, 3));
+  EXPECT_THAT(shape.weight, ElementsAre(2, 4));
+  EXPECT_THAT(shape.bias, ElementsAre(2));
+  EXPECT_THAT(shape.weight2, ElementsAre(4, 2));
+  EXPECT_THAT(shape.bias2, ElementsAre(4));
+  ASSERT_OK_AND_ASSIGN(LayerShape pool,
+                       Infer({4, 3, 5}, "global_average_pool {}"));
+  EXPECT_THAT(pool.output, ElementsAre(4));
+}
+
 struct BadLayer {
   const char* name;
   Shape input;
@@ -131,7 +179,69 @@ INSTANTIATE_TEST_SUITE_P(
         BadLayer{"Activation",
                  {5},
                  "activation: ACTIVATION_UNSPECIFIED",
-                 "expected RELU, GELU, TANH or SIGMOID"},
+                 "expected RELU, GELU, TANH, SIGMOID, HARD_SWISH or HARD"},
+        BadLayer{"DenseOnImageOfSequences",
+                 {5, 5, 5},
+                 "dense { units: 3 }",
+                 "a sequence [positions, features], found [5, 5, 5]"},
+        BadLayer{"GroupNormOnSequence",
+                 {4, 4},
+                 "group_norm { groups: 2 }",
+                 "found [4, 4]; a layer_norm"},
+        BadLayer{"BatchNormOnSequence",
+                 {4, 4},
+                 "batch_norm {}",
+                 "found [4, 4]; a layer_norm"},
+        BadLayer{"BatchNormMomentum",
+                 {4},
+                 "batch_norm { momentum: 1.5 }",
+                 "momentum: expected (0, 1], found 1.5"},
+        BadLayer{"BatchNormMomentumNan",
+                 {4},
+                 "batch_norm { momentum: nan }",
+                 "momentum: expected (0, 1], found nan"},
+        BadLayer{"EmbeddingOfSequence",
+                 {4, 4},
+                 "embedding { vocabulary: 4 width: 4 }",
+                 "expected tokens [positions] as input, found [4, 4]"},
+        BadLayer{"NoVocabulary",
+                 {4},
+                 "embedding { width: 4 }",
+                 "vocabulary: expected 1 to 16777216, found 0"},
+        BadLayer{"LargeVocabulary",
+                 {4},
+                 "embedding { vocabulary: 16777217 width: 4 }",
+                 "vocabulary: expected 1 to 16777216, found 16777217"},
+        BadLayer{
+            "NoWidth", {4}, "embedding { vocabulary: 4 }", "width: expected 1"},
+        BadLayer{"AttentionOnVector",
+                 {12},
+                 "causal_attention { heads: 2 }",
+                 "queries, keys and values [positions, 3 * width]"},
+        BadLayer{"AttentionWidth",
+                 {5, 11},
+                 "causal_attention { heads: 1 }",
+                 "[positions, 3 * width] as input, found [5, 11]"},
+        BadLayer{"Heads",
+                 {5, 12},
+                 "causal_attention { heads: 3 }",
+                 "heads: expected a divisor of the width of 4, found 3"},
+        BadLayer{"NoHeads",
+                 {5, 12},
+                 "causal_attention {}",
+                 "heads: expected a divisor of the width of 4, found 0"},
+        BadLayer{"SqueezeVector",
+                 {5},
+                 "squeeze_excite { hidden: 1 }",
+                 "expected an image"},
+        BadLayer{"SqueezeNothing",
+                 {5, 2, 2},
+                 "squeeze_excite {}",
+                 "hidden: expected 1"},
+        BadLayer{"GlobalPoolOfSequence",
+                 {5, 2},
+                 "global_average_pool {}",
+                 "expected an image"},
         BadLayer{"RateOfOne", {5}, "dropout { rate: 1 }", "[0, 1), found 1"},
         BadLayer{"RateNan", {5}, "dropout { rate: nan }", "[0, 1), found nan"},
         BadLayer{"NoGroups", {4}, "group_norm {}", "groups: expected"},

@@ -44,8 +44,8 @@ class ModelGraph {
     // none. An unembedding has the embedding's weight.
     int weight = -1;
     int bias = -1;
-    // Of a batch norm: running mean and variance. Of squeeze-and-excite: the
-    // second dense layer's weight and bias.
+    // Of a batch norm: running mean and variance. Of squeeze-and-excite, whose
+    // weights are those of its first dense layer: the second one's.
     int weight2 = -1;
     int bias2 = -1;
   };
@@ -53,12 +53,15 @@ class ModelGraph {
   // INVALID_ARGUMENT that names the layer and the field, and says what is
   // allowed: unset kinds, extents that are not positive or overflow, a kernel
   // larger than its padded input, groups that do not divide channels, a rate
-  // outside [0, 1), a dense layer on an image that no flatten precedes, an
-  // output that is not flat, no parameters at all, over kMaxLayers layers or
-  // kMaxParameters parameters.
+  // outside [0, 1), a dense layer on an image that no flatten precedes, a
+  // residual whose two sides differ in shape, an embedding of anything but the
+  // model's input, a second embedding or unembedding, an output that is neither
+  // flat nor a sequence, no parameters at all, over kMaxLayers layers,
+  // kMaxResidualDepth residuals within each other or kMaxParameters parameters.
   static absl::StatusOr<ModelGraph> Build(const v1::ModelSpec& spec);
 
-  static constexpr size_t kMaxLayers = 1000;
+  static constexpr size_t kMaxLayers = 1000;  // residuals written out
+  static constexpr int kMaxResidualDepth = 8;
   // Of the whole model; also the most values that one example may have
   // between two layers.
   static constexpr int64_t kMaxParameters = int64_t{1} << 40;
@@ -78,29 +81,36 @@ class ModelGraph {
   bool is_buffer(size_t index) const;
 
   // Writes initial parameters [offset, offset + out.size()) of the flat model:
-  // weights uniform in +-sqrt(6 / fan_in) before ReLU or GELU (He et al. 2015),
-  // and
-  // +-sqrt(6 / (fan_in + fan_out)) otherwise (Glorot and Bengio 2010); biases
-  // and shifts 0; scales 1. Any split into blocks gives the same values.
+  // weights uniform in +-sqrt(6 / fan_in) before ReLU, GELU or hard-swish (He
+  // et al. 2015), and +-sqrt(6 / (fan_in + fan_out)) otherwise (Glorot and
+  // Bengio 2010); biases, shifts and running means 0; scales and running
+  // variances 1. In a model with an embedding, embeddings and dense weights are
+  // normal with deviation 0.02, and a body's last dense layer with
+  // 0.02 / sqrt(residuals), so that the sum of all bodies is as large as one
+  // (Radford et al. 2019, section 2.3): the first loss is then that of knowing
+  // nothing, ln(vocabulary). Any split into blocks gives the same values.
   // Requires offset + out.size() <= layout().total_elements().
   void InitializeParameters(uint64_t seed, size_t offset,
                             absl::Span<float> out) const;
 
  private:
-  // How one tensor starts: uniform in [-bound, bound), or `constant` where
-  // the bound is 0.
+  // How one tensor starts: uniform in [-bound, bound), normal with mean 0 and
+  // `deviation`, or `constant` where both are 0.
   struct Initial {
     double bound = 0;
+    double deviation = 0;
     float constant = 0;
   };
 
   ModelGraph() = default;
   std::vector<Initial> InitialValues() const;
+  void SetInitialOfSequenceModel(std::vector<Initial>* initial) const;
 
   std::vector<int64_t> input_shape_;
   std::vector<Layer> layers_;
   ModelLayout layout_;
   std::vector<Initial> initial_;  // one for each tensor
+  std::vector<bool> is_buffer_;   // the same
 };
 
 }  // namespace koinon::kernels

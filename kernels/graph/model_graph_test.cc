@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/casts.h"
 #include "base/status_matchers.h"
 
 namespace koinon::kernels {
@@ -89,6 +90,121 @@ TEST(ModelGraph_LayerList, Layers_PointAtTheirTensors) {
   EXPECT_EQ(layers[1].spec.group_norm().epsilon(), 1e-5);
 }
 
+std::vector<std::string> LayerNames(const ModelGraph& graph) {
+  std::vector<std::string> names;
+  for (const auto& layer : graph.layers()) names.push_back(layer.name);
+  return names;
+}
+
+TEST(ModelGraph_Residual, WithShortcut_IsWrittenOut) {
+  ASSERT_OK_AND_ASSIGN(
+      ModelGraph graph,
+      Build("input_shape: [4] layers {"
+            " layers { dense { units: 5 } }"
+            " layers { residual {"
+            "   body { dense { units: 3 } } body { activation: RELU }"
+            "   shortcut { dense { units: 3 no_bias: true } } } }"
+            " layers { dense { units: 2 } } }"));
+  EXPECT_THAT(LayerNames(graph), ElementsAre("fc1", "fc2", "activation1", "fc3",
+                                             "residual1", "fc4"));
+  const auto& layers = graph.layers();
+  EXPECT_EQ(layers[1].input, 1);
+  EXPECT_EQ(layers[2].input, 2);
+  EXPECT_EQ(layers[3].input, 1);
+  EXPECT_EQ(layers[4].input, 3);
+  EXPECT_EQ(layers[4].other, 4);
+  EXPECT_EQ(layers[4].spec.residual().body_size(), 0);
+  EXPECT_EQ(layers[4].weight, -1);
+  EXPECT_EQ(layers[5].input, 5);
+  EXPECT_EQ(layers[5].other, -1);
+  EXPECT_THAT(layers[4].output_shape, ElementsAre(3));
+}
+
+TEST(ModelGraph_Residual, WithoutShortcut_AddsItsInput) {
+  ASSERT_OK_AND_ASSIGN(ModelGraph graph,
+                       Build("input_shape: [4] layers {"
+                             " layers { residual { body { residual {"
+                             "   body { dense { units: 4 } } } } } }"
+                             " layers { dense { units: 2 } } }"));
+  EXPECT_THAT(LayerNames(graph),
+              ElementsAre("fc1", "residual1", "residual2", "fc2"));
+  EXPECT_EQ(graph.layers()[1].input, 1);
+  EXPECT_EQ(graph.layers()[1].other, 0);
+  EXPECT_EQ(graph.layers()[2].input, 2);
+  EXPECT_EQ(graph.layers()[2].other, 0);
+}
+
+// A residual within a residual, `depth` times.
+std::string Nested(int depth) {
+  std::string text = "dense { units: 2 }";
+  for (int i = 0; i < depth; ++i) text = "residual { body { " + text + " } }";
+  return "input_shape: [2] layers { layers { " + text + " } }";
+}
+
+TEST(ModelGraph_Residual, NestedDeeply_IsBounded) {
+  EXPECT_OK(Build(Nested(ModelGraph::kMaxResidualDepth)));
+  EXPECT_THAT(Build(Nested(ModelGraph::kMaxResidualDepth + 1)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("at most 8 residuals within each other")));
+}
+
+TEST(ModelGraph_Residual, ManyLayersWrittenOut_AreBounded) {
+  // Five layers of the list, each of 201 or more.
+  std::string body;
+  for (int i = 0; i < 200; ++i) body += " body { activation: RELU }";
+  std::string text = "input_shape: [2] layers {";
+  for (int i = 0; i < 5; ++i) text += " layers { residual {" + body + " } }";
+  text += " layers { dense { units: 1 } } }";
+  EXPECT_THAT(Build(text), StatusIs(absl::StatusCode::kInvalidArgument,
+                                    HasSubstr("at most 1000 layers in all")));
+}
+
+TEST(ModelGraph_Sequence, Embedding_SharesItsWeightWithTheUnembedding) {
+  ASSERT_OK_AND_ASSIGN(
+      ModelGraph graph,
+      Build("input_shape: [6] layers {"
+            " layers { embedding { vocabulary: 11 width: 4 } }"
+            " layers { layer_norm {} } layers { unembedding {} } }"));
+  EXPECT_THAT(TensorNames(graph),
+              ElementsAre("embedding1.weight", "embedding1.positions",
+                          "norm1.weight", "norm1.bias"));
+  EXPECT_EQ(graph.layers()[2].weight, 0);
+  EXPECT_EQ(graph.vocabulary(), 11);
+  EXPECT_EQ(graph.output_size(), 11);
+  EXPECT_EQ(graph.output_positions(), 6);
+  EXPECT_EQ(graph.input_size(), 6);
+}
+
+TEST(ModelGraph_BatchNorm, Moments_AreBuffers) {
+  ASSERT_OK_AND_ASSIGN(
+      ModelGraph graph,
+      Build("input_shape: [4] layers { layers { dense { units: 3 } }"
+            " layers { batch_norm {} } }"));
+  EXPECT_THAT(TensorNames(graph),
+              ElementsAre("fc1.weight", "fc1.bias", "batch_norm1.weight",
+                          "batch_norm1.bias", "batch_norm1.running_mean",
+                          "batch_norm1.running_var"));
+  for (size_t t = 0; t < 6; ++t) EXPECT_EQ(graph.is_buffer(t), t >= 4) << t;
+  const std::vector<float> values = Initial(graph, 1);
+  const absl::Span<const float> span(values);
+  EXPECT_THAT(span.subspan(15, 3), Each(1.0f));
+  EXPECT_THAT(span.subspan(18, 6), Each(0.0f));
+  EXPECT_THAT(span.subspan(24, 3), Each(1.0f));
+  EXPECT_EQ(graph.vocabulary(), 0);
+  EXPECT_EQ(graph.output_positions(), 1);
+}
+
+TEST(ModelGraph_SqueezeExcite, Tensors_AreNamedAsInTorchvision) {
+  ASSERT_OK_AND_ASSIGN(ModelGraph graph,
+                       Build("input_shape: [4, 2, 2] layers {"
+                             " layers { squeeze_excite { hidden: 2 } }"
+                             " layers { global_average_pool {} } }"));
+  EXPECT_THAT(
+      TensorNames(graph),
+      ElementsAre("squeeze_excite1.fc1.weight", "squeeze_excite1.fc1.bias",
+                  "squeeze_excite1.fc2.weight", "squeeze_excite1.fc2.bias"));
+}
+
 struct BadModel {
   const char* name;
   const char* text;
@@ -130,6 +246,48 @@ INSTANTIATE_TEST_SUITE_P(
                  "input_shape: [1, 2, 2] layers { layers { conv2d {"
                  " channels: 1 kernel: 1 } } }",
                  "found [1, 2, 2] after conv1"},
+        BadModel{"EmptyBody",
+                 "input_shape: [2] layers { layers { residual {} } }",
+                 "layer 1 (residual): body: expected at least one layer"},
+        BadModel{"ResidualShapes",
+                 "input_shape: [2] layers { layers { residual {"
+                 " body { dense { units: 3 } } } } }",
+                 "to end in one shape, found [3] and [2]"},
+        BadModel{"LayerInABody",
+                 "input_shape: [2] layers { layers { residual {"
+                 " body { dense { units: 2 } } body { dense {} } } } }",
+                 "layer 1, body 2 (dense): units"},
+        BadModel{"LayerInAShortcut",
+                 "input_shape: [2] layers { layers { residual {"
+                 " body { dense { units: 2 } } shortcut {} } } }",
+                 "layer 1, shortcut 1 (no kind): expected one of"},
+        BadModel{"EmbeddingOfValues",
+                 "input_shape: [2] layers { layers { activation: RELU }"
+                 " layers { embedding { vocabulary: 2 width: 2 } } }",
+                 "layer 2 (embedding): expected the model's input"},
+        BadModel{"TwoEmbeddings",
+                 "input_shape: [2] layers { layers { residual {"
+                 " body { embedding { vocabulary: 2 width: 2 } }"
+                 " shortcut { embedding { vocabulary: 2 width: 2 } } } } }",
+                 "shortcut 1 (embedding): expected one in a model"},
+        BadModel{"UnembeddingOfNothing",
+                 "input_shape: [2] layers { layers { unembedding {} } }",
+                 "layer 1 (unembedding): expected an embedding before it"},
+        BadModel{"UnembeddingWidth",
+                 "input_shape: [2] layers {"
+                 " layers { embedding { vocabulary: 2 width: 2 } }"
+                 " layers { dense { units: 3 } } layers { unembedding {} } }",
+                 "[positions, 2] as the embedding makes it, found [2, 3]"},
+        BadModel{"TwoUnembeddings",
+                 "input_shape: [2] layers {"
+                 " layers { embedding { vocabulary: 2 width: 2 } }"
+                 " layers { unembedding {} } layers { unembedding {} } }",
+                 "layer 3 (unembedding): expected one in a model"},
+        BadModel{"HugeLogits",
+                 "input_shape: [1000000] layers {"
+                 " layers { embedding { vocabulary: 2000000 width: 2 } }"
+                 " layers { unembedding {} } }",
+                 "layer 2 (unembedding): shape [1000000, 2000000]: expected"},
         BadModel{"NoParameters",
                  "input_shape: [2] layers { layers { activation: RELU } }",
                  "at least one layer with parameters"}),
@@ -211,6 +369,72 @@ TEST(ModelGraph_InitializeParameters, ReluBehindNormAndPool_StillCountsAsHe) {
   }
   EXPECT_GT(largest, std::sqrt(6.0 / (9 + 1800)));  // Glorot's bound
   EXPECT_LE(largest, std::sqrt(6.0 / 9));
+}
+
+// Deviation of values [offset, offset + count), whose mean is 0.
+double Deviation(const std::vector<float>& values, size_t offset,
+                 size_t count) {
+  double squares = 0;
+  for (size_t i = offset; i < offset + count; ++i) {
+    squares += double{values[i]} * values[i];
+  }
+  return std::sqrt(squares / count);
+}
+
+TEST(ModelGraph_InitializeParameters, Gpt_StartsAsItsAuthorsSay) {
+  ASSERT_OK_AND_ASSIGN(ModelGraph graph,
+                       Build("input_shape: [32] gpt { vocabulary: 100"
+                             " layers: 2 heads: 2 width: 64 }"));
+  const std::vector<float> values = Initial(graph, 5);
+  const auto deviation = [&](const std::string& name) {
+    const auto& tensors = graph.layout().tensors();
+    for (size_t t = 0; t < tensors.size(); ++t) {
+      if (tensors[t].name != name) continue;
+      return Deviation(values, graph.layout().offset_bytes(t) / sizeof(float),
+                       graph.layout().element_count(t));
+    }
+    ADD_FAILURE() << name;
+    return 0.0;
+  };
+  // Of n values, the deviation's own deviation is 1 / sqrt(2 n) of it: with
+  // 2,048 or more, five of them are 8 %.
+  for (const char* name : {"embedding1.weight", "embedding1.positions",
+                           "fc1.weight", "fc3.weight", "fc5.weight"}) {
+    EXPECT_NEAR(deviation(name), 0.02, 0.0016) << name;
+  }
+  // Two residuals in each of two blocks.
+  for (const char* name :
+       {"fc2.weight", "fc4.weight", "fc6.weight", "fc8.weight"}) {
+    EXPECT_NEAR(deviation(name), 0.01, 0.0008) << name;
+  }
+  EXPECT_EQ(deviation("fc1.bias"), 0);
+  EXPECT_EQ(deviation("norm5.weight"), 1);
+}
+
+// What a published job started from must not change under its feet: values of
+// models as they were before there were sequences.
+TEST(ModelGraph_InitializeParameters, PublishedModels_KeepTheirValues) {
+  struct Known {
+    const char* text;
+    uint32_t hash;
+  };
+  for (const Known& known :
+       {Known{"input_shape: [1, 8, 8] cnn { classes: 4 kernel: 3 dense: 6 }",
+              0xf6b04145},
+        Known{"input_shape: [7] mlp { hidden: 5 classes: 3 }", 0x578f5c95},
+        Known{"input_shape: [2, 6, 6] layers {"
+              " layers { conv2d { channels: 4 kernel: 3 groups: 2 } }"
+              " layers { group_norm { groups: 2 } } layers { activation: GELU }"
+              " layers { flatten {} } layers { layer_norm {} }"
+              " layers { dense { units: 3 } } }",
+              0xfd967f69}}) {
+    ASSERT_OK_AND_ASSIGN(ModelGraph graph, Build(known.text));
+    uint32_t hash = 2166136261u;  // FNV-1a over the values' bits
+    for (float value : Initial(graph, 7)) {
+      hash = (hash ^ absl::bit_cast<uint32_t>(value)) * 16777619u;
+    }
+    EXPECT_EQ(hash, known.hash) << known.text;
+  }
 }
 
 }  // namespace

@@ -7,36 +7,11 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "base/status_macros.h"
+#include "kernels/graph/deep_presets.h"
+#include "kernels/graph/make_layer.h"
 
 namespace koinon::kernels {
 namespace {
-
-v1::Layer DenseLayer(int64_t units) {
-  v1::Layer layer;
-  layer.mutable_dense()->set_units(units);
-  return layer;
-}
-
-v1::Layer ReluLayer() {
-  v1::Layer layer;
-  layer.set_activation(v1::Layer::RELU);
-  return layer;
-}
-
-v1::Layer FlattenLayer() {
-  v1::Layer layer;
-  layer.mutable_flatten();
-  return layer;
-}
-
-v1::Layer SameSizeConvolution(int64_t channels, int64_t kernel) {
-  v1::Layer layer;
-  auto* conv = layer.mutable_conv2d();
-  conv->set_channels(channels);
-  conv->set_kernel(kernel);
-  conv->set_padding(kernel / 2);
-  return layer;
-}
 
 v1::Layer HalvingMaxPool() {
   v1::Layer layer;
@@ -76,7 +51,7 @@ absl::StatusOr<std::vector<v1::Layer>> ExpandMlp(const v1::ModelSpec& spec,
     ABSL_RETURN_IF_ERROR(
         CheckPositive(absl::StrFormat("mlp.hidden[%d]", i), mlp.hidden(i)));
     layers.push_back(DenseLayer(mlp.hidden(i)));
-    layers.push_back(ReluLayer());
+    layers.push_back(ActivationLayer(v1::Layer::RELU));
   }
   layers.push_back(DenseLayer(mlp.classes()));
   return layers;
@@ -108,14 +83,14 @@ absl::StatusOr<std::vector<v1::Layer>> ExpandCnn(const v1::ModelSpec& spec) {
         "model.cnn.kernel: expected an odd number, found %d", kernel));
   }
   return std::vector<v1::Layer>{SameSizeConvolution(channels1, kernel),
-                                ReluLayer(),
+                                ActivationLayer(v1::Layer::RELU),
                                 HalvingMaxPool(),
                                 SameSizeConvolution(channels2, kernel),
-                                ReluLayer(),
+                                ActivationLayer(v1::Layer::RELU),
                                 HalvingMaxPool(),
                                 FlattenLayer(),
                                 DenseLayer(dense),
-                                ReluLayer(),
+                                ActivationLayer(v1::Layer::RELU),
                                 DenseLayer(cnn.classes())};
 }
 
@@ -139,12 +114,18 @@ absl::StatusOr<std::vector<v1::Layer>> ExpandArchitecture(
       }
       return std::vector<v1::Layer>(list.begin(), list.end());
     }
-    default:
+    case v1::ModelSpec::kResnet:
+      return ExpandResNet(spec, max_layers);
+    case v1::ModelSpec::kMobilenetV3Small:
+      return ExpandMobileNetV3Small(spec);
+    case v1::ModelSpec::kGpt:
+      return ExpandGpt(spec, max_layers);
+    case v1::ModelSpec::ARCHITECTURE_NOT_SET:
       break;
   }
   return absl::InvalidArgumentError(
-      "model: expected one of logistic_regression, mlp, cnn, layers; found "
-      "none");
+      "model: expected one of logistic_regression, mlp, cnn, layers, resnet, "
+      "mobilenet_v3_small, gpt; found none");
 }
 
 }  // namespace koinon::kernels

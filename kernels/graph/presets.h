@@ -15,7 +15,9 @@ namespace koinon::kernels {
 //
 // INVALID_ARGUMENT: no architecture, sizes that are not positive, a cnn on
 // something else than an image, an even cnn kernel (its convolutions keep the
-// image's size, which takes a middle), or more than `max_layers` layers.
+// image's size, which takes a middle), or more than `max_layers` layers of the
+// list; those of residuals are counted by ModelGraph. deep_presets.h says what
+// resnet, mobilenet_v3_small and gpt are refused for.
 absl::StatusOr<std::vector<v1::Layer>> ExpandArchitecture(
     const v1::ModelSpec& spec, size_t max_layers);
 

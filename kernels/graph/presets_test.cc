@@ -95,9 +95,10 @@ TEST(ExpandArchitecture_LayerList, OverTheBound_IsRefused) {
 }
 
 TEST(ExpandArchitecture, NoArchitecture_ListsTheKnownOnes) {
-  EXPECT_THAT(Expand(ImageSpec()),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("logistic_regression, mlp, cnn, layers")));
+  EXPECT_THAT(
+      Expand(ImageSpec()),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("logistic_regression, mlp, cnn, layers, resnet")));
 }
 
 }  // namespace
