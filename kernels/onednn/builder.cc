@@ -68,16 +68,23 @@ void Builder::Finish() {
   }
 }
 
-memory::desc PlainDesc(const memory::dims& dims) {
-  const auto tag =
-      dims.size() == 2 ? memory::format_tag::nc : memory::format_tag::nchw;
-  return memory::desc(dims, memory::data_type::f32, tag);
+memory::desc PlainDesc(const memory::dims& dims, memory::data_type type) {
+  using Tag = memory::format_tag;
+  constexpr Tag kTags[] = {Tag::a, Tag::ab, Tag::abc, Tag::abcd, Tag::abcde};
+  return memory::desc(dims, type, kTags[dims.size() - 1]);
 }
 
-memory::desc PlainDesc(int64_t batch, const std::vector<int64_t>& shape) {
+memory::desc PlainDesc(int64_t batch, const std::vector<int64_t>& shape,
+                       memory::data_type type) {
   memory::dims dims = {batch};
   dims.insert(dims.end(), shape.begin(), shape.end());
-  return PlainDesc(dims);
+  return PlainDesc(dims, type);
+}
+
+memory::desc AnyFormat(const memory::desc& desc) {
+  // A tensor that is not there has no format.
+  if (desc.is_zero()) return desc;
+  return memory::desc(desc.dims(), desc.data_type(), memory::format_tag::any);
 }
 
 float* Data(const memory& memory) {

@@ -2,6 +2,7 @@
 #define KOINON_KERNELS_ONEDNN_BUILDER_H_
 
 #include <dnnl.hpp>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,15 +16,17 @@ namespace koinon::kernels::onednn {
 // memory, the two programs. Layers throw dnnl::error; onednn_network.cc
 // catches.
 //
-// Memory between layers may have any format that suits its maker; a layer that
-// needs another asks for it with InFormat. Parameters and gradients lie in the
-// flat model, plain.
+// Memory between layers may have any format that suits its maker, and in a
+// network of bfloat16 products either type; a layer that needs another asks for
+// it with InFormat. Parameters and their gradients lie in the flat model,
+// plain, in float32.
 class Builder {
  public:
   struct Options {
     int64_t batch = 0;
     int threads = 1;
     bool training = false;
+    bool bfloat16 = false;        // what products read
     float* parameters = nullptr;  // the flat model
     float* gradients = nullptr;   // null if not training
   };
@@ -34,6 +37,12 @@ class Builder {
   const dnnl::engine& engine() const { return engine_; }
   int64_t batch() const { return options_.batch; }
   bool training() const { return options_.training; }
+  int threads() const { return options_.threads; }
+  // The type of what products read: sources, weights, and gradients of results.
+  dnnl::memory::data_type product_type() const {
+    return options_.bfloat16 ? dnnl::memory::data_type::bf16
+                             : dnnl::memory::data_type::f32;
+  }
   dnnl::prop_kind forward_kind() const {
     return options_.training ? dnnl::prop_kind::forward_training
                              : dnnl::prop_kind::forward_inference;
@@ -55,12 +64,27 @@ class Builder {
   float* ParameterData(int index) const;
   float* GradientData(int index) const;
 
-  // `memory` itself if it has the format, or new memory and a reorder into it
-  // at the end of `program`.
+  // `memory` itself if it has the format and type, or new memory and a reorder
+  // into it at the end of `program`.
   dnnl::memory InFormat(const dnnl::memory& memory,
                         const dnnl::memory::desc& desc, Program* program);
   void AddReorder(const dnnl::memory& from, const dnnl::memory& to,
                   Program* program);
+
+  // ReLU and max pooling share their way back. Whoever puts out what a ReLU
+  // made marks it; a layer that reads marked memory and gives back a gradient
+  // that is 0 wherever the value is marks that gradient; the ReLU then has
+  // nothing left to do. Marks go with the memory object: a copy, a view and a
+  // sum have none. Whoever adds to a gradient in place must take its mark away.
+  void MarkRectified(const dnnl::memory& memory) { Mark(memory, &rectified_); }
+  bool IsRectified(const dnnl::memory& memory) const {
+    return rectified_.count(memory.get()) > 0;
+  }
+  void MarkMasked(const dnnl::memory& gradient) { Mark(gradient, &masked_); }
+  bool IsMasked(const dnnl::memory& gradient) const {
+    return gradient && masked_.count(gradient.get()) > 0;
+  }
+  void Unmark(const dnnl::memory& gradient) { masked_.erase(gradient.get()); }
 
   // Adds a primitive to `program`; its scratchpad is the one that all share.
   template <typename Primitive>
@@ -79,6 +103,10 @@ class Builder {
  private:
   dnnl::memory SharedScratchpad(const dnnl::memory::desc& desc);
   size_t Offset(int index) const;
+  void Mark(const dnnl::memory& memory, std::set<dnnl_memory_t>* marks) {
+    marks->insert(memory.get());
+    marked_.push_back(memory);
+  }
 
   const dnnl::engine engine_;
   const ModelLayout& layout_;
@@ -89,13 +117,21 @@ class Builder {
   // One operation runs at a time, so that one scratchpad does for all.
   std::vector<dnnl::memory> scratchpads_;
   dnnl::memory scratchpad_;
+  std::set<dnnl_memory_t> rectified_, masked_;
+  std::vector<dnnl::memory> marked_;  // so that no handle is used twice
 };
 
-// The plain format of `rank` extents: nc, nchw.
-dnnl::memory::desc PlainDesc(const dnnl::memory::dims& dims);
+// The plain format of one to five extents: x, nc, nchw.
+dnnl::memory::desc PlainDesc(
+    const dnnl::memory::dims& dims,
+    dnnl::memory::data_type type = dnnl::memory::data_type::f32);
 // The same, of a layer's batch.
-dnnl::memory::desc PlainDesc(int64_t batch, const std::vector<int64_t>& shape);
-// The memory's floats.
+dnnl::memory::desc PlainDesc(
+    int64_t batch, const std::vector<int64_t>& shape,
+    dnnl::memory::data_type type = dnnl::memory::data_type::f32);
+// `desc` with its format left to oneDNN.
+dnnl::memory::desc AnyFormat(const dnnl::memory::desc& desc);
+// The memory's floats; requires that it has some.
 float* Data(const dnnl::memory& memory);
 // The same bytes as another shape; both plain.
 dnnl::memory View(const dnnl::memory& memory, const dnnl::memory::desc& desc);

@@ -6,11 +6,6 @@ namespace {
 using dnnl::memory;
 using PrimitiveDesc = dnnl::convolution_forward::primitive_desc;
 
-memory::desc AnyFormat(const memory::desc& desc) {
-  return memory::desc(desc.dims(), memory::data_type::f32,
-                      memory::format_tag::any);
-}
-
 // oneDNN chooses the formats of images and kernels: convolutions are many times
 // faster in its own, and the kernels are small enough to be reordered at each
 // step.
@@ -20,7 +15,7 @@ class Conv2dNode final : public LayerNode {
       : layer_(layer), spec_(layer.spec.conv2d()), fused_(fused) {}
 
   memory Forward(const memory& input, Builder* builder) override {
-    Describe(builder->batch());
+    Describe(*builder);
     hint_ = PrimitiveDesc(
         {builder->forward_kind(), dnnl::algorithm::convolution_direct,
          AnyFormat(input_desc_), AnyFormat(weight_desc_), bias_desc_,
@@ -28,9 +23,10 @@ class Conv2dNode final : public LayerNode {
         fused_.Attributes(*builder), builder->engine());
     Program* program = &builder->forward();
     input_ = builder->InFormat(input, hint_.src_desc(), program);
-    weight_ = builder->InFormat(builder->Parameter(layer_.weight, weight_desc_),
+    weight_ = builder->InFormat(builder->Parameter(layer_.weight, flat_desc_),
                                 hint_.weights_desc(), program);
     output_ = builder->NewMemory(hint_.dst_desc());
+    if (fused_.kind == v1::Layer::RELU) builder->MarkRectified(output_);
     PrimitiveOperation::Arguments arguments = {{DNNL_ARG_SRC, input_},
                                                {DNNL_ARG_WEIGHTS, weight_},
                                                {DNNL_ARG_DST, output_}};
@@ -46,7 +42,7 @@ class Conv2dNode final : public LayerNode {
   memory Backward(const memory& output_gradient, bool wants_input_gradient,
                   Builder* builder) override {
     memory gradient = output_gradient;
-    if (fused_) {
+    if (fused_ && !builder->IsMasked(output_gradient)) {
       gradient =
           builder->InFormat(gradient, output_.get_desc(), &builder->backward());
       fused_.AddBackward(layer_.name, output_, gradient, builder);
@@ -57,19 +53,20 @@ class Conv2dNode final : public LayerNode {
   }
 
  private:
-  void Describe(int64_t batch) {
+  void Describe(const Builder& builder) {
+    const memory::data_type type = builder.product_type();
     const int64_t groups = spec_.groups();
     const int64_t in = layer_.input_shape[0], out = layer_.output_shape[0];
     const int64_t kernel = spec_.kernel();
-    input_desc_ = PlainDesc(batch, layer_.input_shape);
-    output_desc_ = PlainDesc(batch, layer_.output_shape);
+    input_desc_ = PlainDesc(builder.batch(), layer_.input_shape, type);
+    output_desc_ = PlainDesc(builder.batch(), layer_.output_shape, type);
     // [groups, out / groups, ...] and [out, ...] are the same bytes.
-    weight_desc_ =
+    const memory::dims weight_dims =
         groups == 1
-            ? memory::desc({out, in, kernel, kernel}, memory::data_type::f32,
-                           memory::format_tag::oihw)
-            : memory::desc({groups, out / groups, in / groups, kernel, kernel},
-                           memory::data_type::f32, memory::format_tag::goihw);
+            ? memory::dims{out, in, kernel, kernel}
+            : memory::dims{groups, out / groups, in / groups, kernel, kernel};
+    weight_desc_ = PlainDesc(weight_dims, type);
+    flat_desc_ = PlainDesc(weight_dims);
     if (layer_.bias >= 0) {
       bias_desc_ =
           memory::desc({out}, memory::data_type::f32, memory::format_tag::x);
@@ -81,12 +78,12 @@ class Conv2dNode final : public LayerNode {
   void AddWeightGradient(const memory& gradient, Builder* builder) {
     const dnnl::convolution_backward_weights::primitive_desc description(
         {dnnl::algorithm::convolution_direct, AnyFormat(input_desc_),
-         AnyFormat(weight_desc_), bias_desc_, AnyFormat(output_desc_), strides_,
+         AnyFormat(flat_desc_), bias_desc_, AnyFormat(output_desc_), strides_,
          padding_, padding_},
         builder->attributes(), builder->engine(), hint_);
     Program* program = &builder->backward();
-    const memory flat = builder->Gradient(layer_.weight, weight_desc_);
-    const bool is_plain = description.diff_weights_desc() == weight_desc_;
+    const memory flat = builder->Gradient(layer_.weight, flat_desc_);
+    const bool is_plain = description.diff_weights_desc() == flat_desc_;
     const memory blocked =
         is_plain ? flat : builder->NewMemory(description.diff_weights_desc());
     PrimitiveOperation::Arguments arguments = {
@@ -115,7 +112,7 @@ class Conv2dNode final : public LayerNode {
     const memory weight =
         weight_.get_desc() == description.weights_desc()
             ? weight_
-            : builder->InFormat(builder->Parameter(layer_.weight, weight_desc_),
+            : builder->InFormat(builder->Parameter(layer_.weight, flat_desc_),
                                 description.weights_desc(), program);
     builder->Add<dnnl::convolution_backward_data>(
         layer_.name, description,
@@ -131,6 +128,7 @@ class Conv2dNode final : public LayerNode {
   const v1::Layer::Conv2d& spec_;
   const FusedActivation fused_;
   memory::desc input_desc_, output_desc_, weight_desc_, bias_desc_;
+  memory::desc flat_desc_;  // the weights in the flat model
   memory::dims strides_, padding_;
   PrimitiveDesc hint_;
   memory input_, weight_, output_;

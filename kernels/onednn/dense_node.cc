@@ -6,44 +6,56 @@ namespace {
 using dnnl::memory;
 using PrimitiveDesc = dnnl::inner_product_forward::primitive_desc;
 
-// All formats are plain: weights are too large to be reordered at each step
-// for what a blocked format gains.
+// Of a flat example, or of each position of a sequence: rows of features.
+//
+// In float32 all formats are plain: weights are too large to be reordered at
+// each step for what a blocked format gains. In bfloat16 they must be converted
+// anyway, so that oneDNN chooses the format; results stay in float32 unless an
+// activation follows, and with it, most likely, the next product.
 class DenseNode final : public LayerNode {
  public:
   DenseNode(const ModelGraph::Layer& layer, FusedActivation fused)
       : layer_(layer), fused_(fused) {}
 
   memory Forward(const memory& input, Builder* builder) override {
-    input_desc_ = PlainDesc(builder->batch(), layer_.input_shape);
-    output_desc_ = PlainDesc(builder->batch(), layer_.output_shape);
-    weight_desc_ = memory::desc({layer_.output_shape[0], layer_.input_shape[0]},
-                                memory::data_type::f32, memory::format_tag::oi);
-    if (layer_.bias >= 0) {
-      bias_desc_ = memory::desc({layer_.output_shape[0]},
-                                memory::data_type::f32, memory::format_tag::x);
-    }
-    input_ = builder->InFormat(input, input_desc_, &builder->forward());
+    Describe(input, *builder);
+    Program* program = &builder->forward();
+    input_ =
+        View(builder->InFormat(input,
+                               PlainDesc(builder->batch(), layer_.input_shape,
+                                         input_desc_.data_type()),
+                               program),
+             input_desc_);
     output_ = builder->NewMemory(output_desc_);
-    hint_ = PrimitiveDesc({builder->forward_kind(), input_desc_, weight_desc_,
+    hint_ = PrimitiveDesc({builder->forward_kind(), input_desc_, WeightFormat(),
                            bias_desc_, output_desc_},
                           fused_.Attributes(*builder), builder->engine());
-    PrimitiveOperation::Arguments arguments = {
-        {DNNL_ARG_SRC, input_},
-        {DNNL_ARG_WEIGHTS, builder->Parameter(layer_.weight, weight_desc_)},
-        {DNNL_ARG_DST, output_}};
+    weight_ = builder->InFormat(builder->Parameter(layer_.weight, flat_desc_),
+                                hint_.weights_desc(), program);
+    PrimitiveOperation::Arguments arguments = {{DNNL_ARG_SRC, input_},
+                                               {DNNL_ARG_WEIGHTS, weight_},
+                                               {DNNL_ARG_DST, output_}};
     if (layer_.bias >= 0) {
       arguments.emplace_back(DNNL_ARG_BIAS,
                              builder->Parameter(layer_.bias, bias_desc_));
     }
-    builder->Add<dnnl::inner_product_forward>(
-        layer_.name, hint_, std::move(arguments), &builder->forward());
-    return output_;
+    builder->Add<dnnl::inner_product_forward>(layer_.name, hint_,
+                                              std::move(arguments), program);
+    return View(output_, PlainDesc(builder->batch(), layer_.output_shape,
+                                   output_desc_.data_type()));
   }
 
   memory Backward(const memory& output_gradient, bool wants_input_gradient,
                   Builder* builder) override {
-    const memory gradient =
-        builder->InFormat(output_gradient, output_desc_, &builder->backward());
+    Program* program = &builder->backward();
+    // A slope is taken in the type that the result has.
+    memory gradient =
+        View(builder->InFormat(output_gradient,
+                               PlainDesc(builder->batch(), layer_.output_shape,
+                                         fused_ ? output_desc_.data_type()
+                                                : builder->product_type()),
+                               program),
+             gradient_desc_);
     if (fused_) fused_.AddBackward(layer_.name, output_, gradient, builder);
     AddWeightGradient(gradient, builder);
     return wants_input_gradient ? AddInputGradient(gradient, builder)
@@ -51,15 +63,37 @@ class DenseNode final : public LayerNode {
   }
 
  private:
+  void Describe(const memory& input, const Builder& builder) {
+    const memory::data_type type = builder.product_type();
+    const int64_t in = layer_.input_shape.back();
+    const int64_t out = layer_.output_shape.back();
+    int64_t rows = builder.batch();
+    if (layer_.input_shape.size() == 2) rows *= layer_.input_shape[0];
+    input_type_ = input.get_desc().data_type();
+    input_desc_ = PlainDesc({rows, in}, type);
+    output_desc_ =
+        PlainDesc({rows, out}, fused_ ? type : memory::data_type::f32);
+    gradient_desc_ = PlainDesc({rows, out}, type);
+    weight_desc_ = PlainDesc({out, in}, type);
+    flat_desc_ = PlainDesc({out, in});
+    if (layer_.bias >= 0) bias_desc_ = PlainDesc({out});
+  }
+
+  // Of weights that products read.
+  memory::desc WeightFormat() const {
+    return weight_desc_.data_type() == memory::data_type::f32
+               ? weight_desc_
+               : AnyFormat(weight_desc_);
+  }
+
   void AddWeightGradient(const memory& gradient, Builder* builder) {
     const dnnl::inner_product_backward_weights::primitive_desc description(
-        {input_desc_, weight_desc_, bias_desc_, output_desc_},
+        {input_desc_, flat_desc_, bias_desc_, gradient_desc_},
         builder->attributes(), builder->engine(), hint_);
     PrimitiveOperation::Arguments arguments = {
         {DNNL_ARG_SRC, input_},
         {DNNL_ARG_DIFF_DST, gradient},
-        {DNNL_ARG_DIFF_WEIGHTS,
-         builder->Gradient(layer_.weight, weight_desc_)}};
+        {DNNL_ARG_DIFF_WEIGHTS, builder->Gradient(layer_.weight, flat_desc_)}};
     if (layer_.bias >= 0) {
       arguments.emplace_back(DNNL_ARG_DIFF_BIAS,
                              builder->Gradient(layer_.bias, bias_desc_));
@@ -68,25 +102,37 @@ class DenseNode final : public LayerNode {
         layer_.name, description, std::move(arguments), &builder->backward());
   }
 
+  // In the type that the input came in.
   memory AddInputGradient(const memory& gradient, Builder* builder) {
+    const memory::desc desc = PlainDesc(input_desc_.dims(), input_type_);
     const dnnl::inner_product_backward_data::primitive_desc description(
-        {input_desc_, weight_desc_, output_desc_}, builder->attributes(),
+        {desc, WeightFormat(), gradient_desc_}, builder->attributes(),
         builder->engine(), hint_);
-    memory input_gradient = builder->NewMemory(input_desc_);
+    const memory weight =
+        weight_.get_desc() == description.weights_desc()
+            ? weight_
+            : builder->InFormat(builder->Parameter(layer_.weight, flat_desc_),
+                                description.weights_desc(),
+                                &builder->backward());
+    memory input_gradient = builder->NewMemory(desc);
     builder->Add<dnnl::inner_product_backward_data>(
         layer_.name, description,
         {{DNNL_ARG_DIFF_DST, gradient},
-         {DNNL_ARG_WEIGHTS, builder->Parameter(layer_.weight, weight_desc_)},
+         {DNNL_ARG_WEIGHTS, weight},
          {DNNL_ARG_DIFF_SRC, input_gradient}},
         &builder->backward());
-    return input_gradient;
+    return View(input_gradient,
+                PlainDesc(builder->batch(), layer_.input_shape, input_type_));
   }
 
   const ModelGraph::Layer& layer_;
   const FusedActivation fused_;
-  memory::desc input_desc_, output_desc_, weight_desc_, bias_desc_;
+  memory::data_type input_type_ = memory::data_type::f32;
+  memory::desc input_desc_, output_desc_, gradient_desc_;  // [rows, features]
+  memory::desc weight_desc_, bias_desc_;
+  memory::desc flat_desc_;  // the weights in the flat model
   PrimitiveDesc hint_;
-  memory input_, output_;
+  memory input_, weight_, output_;
 };
 
 }  // namespace

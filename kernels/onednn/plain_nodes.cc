@@ -24,23 +24,28 @@ class FlattenNode final : public LayerNode {
   explicit FlattenNode(const ModelGraph::Layer& layer) : layer_(layer) {}
 
   memory Forward(const memory& input, Builder* builder) override {
-    input_desc_ = PlainDesc(builder->batch(), layer_.input_shape);
-    output_desc_ = PlainDesc(builder->batch(), layer_.output_shape);
-    return View(builder->InFormat(input, input_desc_, &builder->forward()),
-                output_desc_);
+    // Whatever its type: only the order matters.
+    const memory::data_type type = input.get_desc().data_type();
+    return View(
+        builder->InFormat(input,
+                          PlainDesc(builder->batch(), layer_.input_shape, type),
+                          &builder->forward()),
+        PlainDesc(builder->batch(), layer_.output_shape, type));
   }
 
   memory Backward(const memory& output_gradient, bool wants_input_gradient,
                   Builder* builder) override {
     if (!wants_input_gradient) return memory();
-    return View(
-        builder->InFormat(output_gradient, output_desc_, &builder->backward()),
-        input_desc_);
+    const memory::data_type type = output_gradient.get_desc().data_type();
+    return View(builder->InFormat(
+                    output_gradient,
+                    PlainDesc(builder->batch(), layer_.output_shape, type),
+                    &builder->backward()),
+                PlainDesc(builder->batch(), layer_.input_shape, type));
   }
 
  private:
   const ModelGraph::Layer& layer_;
-  memory::desc input_desc_, output_desc_;
 };
 
 // Inverted dropout; the identity in evaluation.
