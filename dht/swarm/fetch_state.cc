@@ -302,6 +302,8 @@ void SwarmFetch::State::Ask(const SourcePtr& source, absl::Time now,
   if (!wants.pieces.empty()) {
     v1::FetchRequest request;
     request.mutable_want()->set_last_resort(wants.last_resort);
+    request.mutable_want()->set_caller_has(
+        static_cast<uint32_t>(picker_.have().count()));
     for (const uint32_t piece : wants.pieces) {
       request.mutable_want()->add_pieces(piece);
       source->asked.insert(piece);

@@ -38,7 +38,10 @@ absl::StatusOr<Bitmap> HaveOf(const v1::OpenContent& open, uint32_t pieces) {
 
 struct Seeder::State {
   State(ContentBoard* board, Options options)
-      : board(board), options(options), book(options.copies) {}
+      : board(board),
+        options(options),
+        book(options.copies),
+        slots(options.slots) {}
 
   void Pulse();
   std::vector<std::shared_ptr<Stream>> AllStreams();
@@ -48,6 +51,10 @@ struct Seeder::State {
   void Leave(uint64_t id, const Upload* upload);
   // Some stream has pieces to tell of.
   void WantPulse();
+  // Changes who has or wants a slot, and tells the streams that get one, but
+  // for `asking`: whether that one does.
+  template <typename Change>
+  bool ChangeSlots(Change change, uint64_t asking = 0);
 
   ContentBoard* const board;
   const Options options;
@@ -61,6 +68,9 @@ struct Seeder::State {
   Counts past ABSL_GUARDED_BY(mutex);  // of streams that are over
   uint64_t next_id ABSL_GUARDED_BY(mutex) = 1;
   std::thread pulse;
+
+  Mutex slots_mutex;
+  SendSlots slots ABSL_GUARDED_BY(slots_mutex);
 };
 
 // Steps: 1. read Open, find the content, answer Opened; 2. read requests into
@@ -109,6 +119,7 @@ class Seeder::Stream final : public Reactor,
   void OnDone() override {
     if (listener_ != 0) state_->board->Unlisten(listener_);
     state_->Leave(id_, upload_.get());
+    state_->ChangeSlots([this](SendSlots* slots) { slots->Release(id_); });
     const std::shared_ptr<Stream> last = std::move(self_);
   }
 
@@ -120,6 +131,12 @@ class Seeder::Stream final : public Reactor,
     Write();
   }
 
+  // It may begin a piece now.
+  void OnSlot() {
+    has_slot_ = true;
+    Write();
+  }
+
   void OnPiece(uint32_t piece) {
     if (upload_->OnPiece(piece)) state_->WantPulse();
   }
@@ -127,7 +144,7 @@ class Seeder::Stream final : public Reactor,
   // `passed`: since the last one.
   void OnPulse(absl::Duration passed) {
     if (!opened_) return CountIdle(passed, state_->options.idle / 10);
-    upload_->FlushHaves();
+    if (upload_->FlushHaves()) state_->WantPulse();
     Write();
     CountIdle(passed, state_->options.idle);
   }
@@ -218,16 +235,50 @@ class Seeder::Stream final : public Reactor,
         writing_ = true;
         again_ = false;
       }
-      const bool filled = upload_->NextReply(&outgoing_);
+      const bool filled = NextReply();
       MutexLock lock(&mutex_);
       if (filled) {
         CountBlock();
-        StartWrite(&outgoing_);
+        // A piece's beginning goes out with what follows it: its first block,
+        // or that it cannot be read.
+        StartWrite(&outgoing_, outgoing_.has_piece_start()
+                                   ? grpc::WriteOptions().set_buffer_hint()
+                                   : grpc::WriteOptions());
         return;
       }
       writing_ = false;
       if (!again_) return;
     }
+  }
+
+  // As the upload's; of whoever set writing_.
+  bool NextReply() {
+    // A slot is for one piece; for the next one others may go first.
+    if (begun_ && !upload_->piece_under_way()) GiveSlotBack();
+    while (!upload_->NextReply(&outgoing_, has_slot_)) {
+      GiveSlotBack();
+      if (!upload_->wants_to_begin() || !AskForSlot()) return false;
+    }
+    if (outgoing_.has_piece_start()) begun_ = true;
+    if (outgoing_.has_block()) {
+      state_->ChangeSlots([this](SendSlots* slots) { slots->OnMoved(id_); });
+    }
+    return true;
+  }
+
+  void GiveSlotBack() {
+    begun_ = false;
+    if (!has_slot_.exchange(false)) return;
+    state_->ChangeSlots([this](SendSlots* slots) { slots->Release(id_); });
+  }
+
+  // False: it is told when it has one.
+  bool AskForSlot() {
+    const double has = upload_->caller_has();
+    const bool given = state_->ChangeSlots(
+        [&](SendSlots* slots) { slots->Ask(id_, has); }, id_);
+    if (given) has_slot_ = true;
+    return given;
   }
 
   void CountBlock() {
@@ -248,10 +299,13 @@ class Seeder::Stream final : public Reactor,
   std::atomic<bool> opened_{false};
   uint64_t listener_ = 0;
 
+  std::atomic<bool> has_slot_{false};
   std::atomic<bool> moved_{false};
   absl::Duration idle_;  // the pulse's
 
-  v1::FetchReply outgoing_;  // of whoever set writing_
+  // Of whoever set writing_.
+  v1::FetchReply outgoing_;
+  bool begun_ = false;  // a piece, with the slot
 
   Mutex mutex_;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
@@ -302,6 +356,33 @@ void Seeder::State::Leave(uint64_t id, const Upload* upload) {
   past.refused += counts.refused;
 }
 
+template <typename Change>
+bool Seeder::State::ChangeSlots(Change change, uint64_t asking) {
+  std::vector<uint64_t> given;
+  {
+    MutexLock lock(&slots_mutex);
+    change(&slots);
+    while (const auto next = slots.Next()) given.push_back(*next);
+  }
+  bool is_given = false;
+  for (const uint64_t id : given) {
+    std::shared_ptr<Stream> stream;
+    if (id == asking) {
+      is_given = true;
+      continue;
+    }
+    {
+      MutexLock lock(&mutex);
+      // One that is leaving gives its slot back in a moment.
+      if (const auto it = streams.find(id); it != streams.end()) {
+        stream = it->second;
+      }
+    }
+    if (stream != nullptr) stream->OnSlot();
+  }
+  return is_given;
+}
+
 void Seeder::State::WantPulse() {
   MutexLock lock(&mutex);
   pulse_wanted = true;
@@ -330,6 +411,7 @@ void Seeder::State::Pulse() {
     }
     pulse_wanted = false;
     mutex.Unlock();
+    ChangeSlots([&](SendSlots* slots) { slots->Pass(passed); });
     for (const auto& stream : AllStreams()) stream->OnPulse(passed);
     mutex.Lock();
   }

@@ -8,13 +8,15 @@
 #include "absl/time/time.h"
 #include "dht/key.h"
 #include "dht/swarm/content_board.h"
+#include "dht/swarm/send_slots.h"
 #include "grpcpp/grpcpp.h"
 #include "proto/dht.pb.h"
 
 namespace koinon::dht {
 
 // Serves what is on a board: the other end of SwarmFetch. As an origin it gives
-// out few copies of each piece (SeedPolicy). Thread-safe.
+// out few copies of each piece (SeedPolicy). Few streams send at once, those
+// first whose callers have least (SendSlots). Thread-safe.
 class Seeder {
  public:
   struct Options {
@@ -25,6 +27,7 @@ class Seeder {
     size_t max_streams_per_caller = 16;
     size_t max_wants = 64;  // pieces asked for and not sent, on a stream
     size_t block_bytes = 256 << 10;
+    SendSlots::Options slots = {};
     // New pieces are told to a stream together, at most so often.
     absl::Duration have_every = absl::Milliseconds(50);
     // A stream on which nothing has moved for at least so long is ended, and

@@ -24,9 +24,10 @@ constexpr int64_t kPiece = 64 << 10;
 // A caller that says what it likes.
 class Caller {
  public:
-  explicit Caller(const TestHost& host)
-      : stub_(v1::PeerService::NewStub(grpc::CreateChannel(
-            host.self().address, grpc::InsecureChannelCredentials()))),
+  explicit Caller(const TestHost& host, bool narrow = false)
+      : stub_(v1::PeerService::NewStub(grpc::CreateCustomChannel(
+            host.self().address, grpc::InsecureChannelCredentials(),
+            Arguments(narrow)))),
         stream_(stub_->Fetch(&context_)) {}
 
   bool Send(const v1::FetchRequest& request) { return stream_->Write(request); }
@@ -50,6 +51,13 @@ class Caller {
   void Cancel() { context_.TryCancel(); }
 
  private:
+  // Narrow: what is not read is not taken in either, but for 64 KiB.
+  static grpc::ChannelArguments Arguments(bool narrow) {
+    grpc::ChannelArguments arguments;
+    if (narrow) arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    return arguments;
+  }
+
   grpc::ClientContext context_;
   std::unique_ptr<v1::PeerService::Stub> stub_;
   std::unique_ptr<grpc::ClientReaderWriter<v1::FetchRequest, v1::FetchReply>>
@@ -194,6 +202,42 @@ TEST_F(SeederTest, OneCaller_DoesNotTakeThePlacesOfAll) {
   }
 }
 
+v1::FetchRequest WantAny(uint32_t count) {
+  v1::FetchRequest want;
+  want.mutable_want_any()->set_count(count);
+  return want;
+}
+
+TEST_F(SeederTest, CallerThatNeverReads_DoesNotHoldItsSlotForEver) {
+  const TestContent large = RandomContent(4, 200 * kPiece, kPiece);
+  Start({.is_origin = true,
+         .slots = {.slots = 1, .patience = absl::Milliseconds(200)},
+         .idle = absl::Seconds(30)});
+  ASSERT_THAT(WriteContent(&env_, "/large", large), IsOk());
+  auto file = ContentFile::OpenWhole(&env_, "/large", large.content(),
+                                     large.tree.leaves);
+  ASSERT_THAT(file, IsOk());
+  host_->board()->Add(*file, Digest());
+  Caller mute(*host_, /*narrow=*/true);
+  mute.Open(large.content());
+  ASSERT_TRUE(mute.Read().has_opened());
+  mute.Send(WantAny(64));
+  Caller reads(*host_);
+  reads.Open(large.content());
+  ASSERT_TRUE(reads.Read().has_opened());
+  reads.Send(WantAny(64));
+  for (size_t blocks = 0; blocks < 64;) {
+    const v1::FetchReply reply = reads.Read();
+    ASSERT_NE(reply.message_case(), v1::FetchReply::MESSAGE_NOT_SET);
+    if (reply.has_block()) ++blocks;
+  }
+  EXPECT_LT(host_->seeder()->counts().pieces, 128);  // the other one's hang
+  mute.Cancel();
+  mute.End();
+  reads.Done();
+  EXPECT_TRUE(reads.End().ok());
+}
+
 // As many pieces as it wants, of the origin's choice, or until there is none.
 size_t TakeAny(Caller* caller, const v1::Content& content, bool cross_site) {
   v1::FetchRequest open;
@@ -202,9 +246,7 @@ size_t TakeAny(Caller* caller, const v1::Content& content, bool cross_site) {
   open.mutable_open()->set_cross_site(cross_site);
   caller->Send(open);
   EXPECT_TRUE(caller->Read().has_opened());
-  v1::FetchRequest want;
-  want.mutable_want_any()->set_count(9);
-  caller->Send(want);
+  caller->Send(WantAny(9));
   for (size_t pieces = 0;;) {
     const v1::FetchReply reply = caller->Read();
     if (reply.has_none()) return pieces;

@@ -17,6 +17,9 @@ constexpr size_t kMaxOthers = 50;
 // to send it.
 constexpr uint32_t kAny = 0xffffffff;  // no piece: there are 2^31 at most
 
+// A stream that has pieces to send hears of new ones every so many times.
+constexpr int kHeldBack = 5;
+
 void AddOthers(const std::function<std::vector<Contact>()>& others,
                google::protobuf::RepeatedPtrField<v1::Contact>* out) {
   if (!others) return;
@@ -103,6 +106,7 @@ absl::Status Upload::CheckPiece(uint32_t piece) const {
 
 absl::Status Upload::OnWant(const v1::WantPieces& want) {
   ABSL_RETURN_IF_ERROR(CheckRoom(want.pieces_size()));
+  caller_count_ = std::max<size_t>(caller_count_, want.caller_has());
   for (const uint32_t piece : want.pieces()) {
     ABSL_RETURN_IF_ERROR(CheckPiece(piece));
     if (!file_->Has(piece)) {
@@ -185,9 +189,14 @@ bool Upload::CatchUp() {
   return any;
 }
 
-void Upload::FlushHaves() {
+bool Upload::FlushHaves() {
   MutexLock lock(&mutex_);
-  haves_due_ = !haves_.empty();
+  if (haves_.empty()) return false;
+  const bool busy = current_.has_value() || !wants_.empty();
+  if (busy && ++held_back_ < kHeldBack) return true;
+  held_back_ = 0;
+  haves_due_ = true;
+  return false;
 }
 
 bool Upload::TakeControl(v1::FetchReply* reply) {
@@ -219,7 +228,27 @@ std::optional<uint32_t> Upload::TakeWant() {
   return chosen;
 }
 
-bool Upload::NextReply(v1::FetchReply* reply) {
+bool Upload::wants_to_begin() const {
+  MutexLock lock(&mutex_);
+  return !current_.has_value() && !wants_.empty();
+}
+
+bool Upload::piece_under_way() const {
+  MutexLock lock(&mutex_);
+  return current_.has_value();
+}
+
+double Upload::caller_has() const {
+  MutexLock lock(&mutex_);
+  const size_t has = std::max(caller_count_, caller_have_.count());
+  const size_t all = std::max<size_t>(caller_have_.size(), 1);
+  return static_cast<double>(std::min(has, all)) / static_cast<double>(all);
+}
+
+bool Upload::NextReply(v1::FetchReply* reply, bool may_begin) {
+  if (reply->has_block()) {
+    block_buffer_.swap(*reply->mutable_block()->mutable_data());
+  }
   while (true) {
     Current current;
     bool starts = false;
@@ -232,7 +261,7 @@ bool Upload::NextReply(v1::FetchReply* reply) {
       }
       if (TakeControl(reply)) return true;
       if (!current_.has_value()) {
-        if (wants_.empty()) return false;
+        if (wants_.empty() || !may_begin) return false;
         if (const auto piece = TakeWant(); piece.has_value()) {
           starts = true;
           current_ = Current{.piece = *piece};
@@ -280,6 +309,7 @@ bool Upload::FillBlock(const Current& current, v1::FetchReply* reply) {
   v1::Block* block = reply->mutable_block();
   block->set_piece(current.piece);
   block->set_offset(static_cast<uint32_t>(current.sent));
+  block->mutable_data()->swap(block_buffer_);
   block->mutable_data()->resize(size);
   const absl::Status read =
       file_->Read(current.piece, static_cast<uint32_t>(current.sent), size,

@@ -22,8 +22,9 @@
 namespace koinon::dht {
 
 // One Fetch stream as the serving end sees it, without the stream: requests in,
-// replies out, one at a time. Thread-safe, but NextReply must not run twice at
-// once.
+// replies out, one at a time. Few streams send pieces at once (SendSlots):
+// whether this one may begin one is for whoever drives it to say. Thread-safe,
+// but NextReply must not run twice at once.
 class Upload {
  public:
   struct Options {
@@ -55,10 +56,18 @@ class Upload {
   bool OnPiece(uint32_t piece);
   // As OnPiece of all that came since the construction.
   bool CatchUp();
-  void FlushHaves();
+  // Lets the news out; while there are pieces to send, which the caller has
+  // asked for already, only every few times. True: it is still to come.
+  bool FlushHaves();
 
-  // Fills in what to send next; false: nothing now.
-  bool NextReply(v1::FetchReply* reply);
+  // Fills in what to send next; false: nothing now. Without `may_begin` no
+  // piece is begun, and no choice made.
+  bool NextReply(v1::FetchReply* reply, bool may_begin = true);
+  // There are pieces to begin, and none is under way.
+  bool wants_to_begin() const;
+  bool piece_under_way() const;
+  // The part of the content that the caller has, as far as it is known.
+  double caller_has() const;
 
   Counts counts() const;
 
@@ -94,15 +103,19 @@ class Upload {
   OriginBook* const book_;
   const Options options_;
   const OriginBook::Seat seat_;
+  std::string
+      block_buffer_;  // NextReply's: a block's bytes, between two pieces
 
   mutable Mutex mutex_;
   Bitmap caller_have_ ABSL_GUARDED_BY(mutex_);
+  size_t caller_count_ ABSL_GUARDED_BY(mutex_) = 0;  // as it says itself
   std::deque<v1::FetchReply> control_ ABSL_GUARDED_BY(mutex_);
   std::deque<uint32_t> wants_ ABSL_GUARDED_BY(mutex_);
   std::optional<Current> current_ ABSL_GUARDED_BY(mutex_);
   Bitmap told_ ABSL_GUARDED_BY(mutex_);  // what the caller has heard of
   std::vector<uint32_t> haves_ ABSL_GUARDED_BY(mutex_);
   bool haves_due_ ABSL_GUARDED_BY(mutex_) = false;
+  int held_back_ ABSL_GUARDED_BY(mutex_) = 0;
   Counts counts_ ABSL_GUARDED_BY(mutex_);
 };
 

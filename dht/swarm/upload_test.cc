@@ -229,6 +229,55 @@ TEST_F(UploadTest, NewPieces_AreToldTogetherAndOnlyOfUse) {
   EXPECT_THAT(replies[0].have().pieces(), ElementsAre(1, 2));
 }
 
+TEST_F(UploadTest, News_ForWhoeverHasPiecesToCome_IsHeldBack) {
+  const auto file = Growing();
+  Put(file.get(), 1);
+  const auto upload = NewUpload(file);
+  Opened(upload.get());
+  ASSERT_THAT(upload->OnRequest(Want({1})), IsOk());
+  Put(file.get(), 2);
+  EXPECT_TRUE(upload->OnPiece(2));
+  v1::FetchReply reply;
+  ASSERT_TRUE(upload->NextReply(&reply));  // the piece begins
+  int held_back = 0;
+  while (upload->FlushHaves()) ++held_back;
+  EXPECT_GT(held_back, 0);
+  EXPECT_THAT(Words(Drain(upload.get())),
+              ElementsAre("have", "block 1 0", "block 1 32768"));
+  Put(file.get(), 3);
+  EXPECT_TRUE(upload->OnPiece(3));
+  EXPECT_FALSE(upload->FlushHaves());  // nothing else is to come
+  EXPECT_THAT(Words(Drain(upload.get())), ElementsAre("have"));
+  EXPECT_FALSE(upload->FlushHaves());
+  EXPECT_THAT(Drain(upload.get()), testing::IsEmpty());
+}
+
+TEST_F(UploadTest, NextReply_MayNotBegin_OnlyFinishesWhatIsUnderWay) {
+  const auto upload = NewUpload(Whole());
+  Opened(upload.get());
+  v1::FetchRequest want = Want({4, 5});
+  want.mutable_want()->set_caller_has(3);
+  EXPECT_EQ(upload->caller_has(), 0);
+  ASSERT_THAT(upload->OnRequest(want), IsOk());
+  EXPECT_DOUBLE_EQ(upload->caller_has(), 3.0 / 9);
+  v1::FetchReply reply;
+  EXPECT_FALSE(upload->NextReply(&reply, /*may_begin=*/false));
+  EXPECT_TRUE(upload->wants_to_begin());
+  ASSERT_TRUE(upload->NextReply(&reply, /*may_begin=*/true));
+  EXPECT_TRUE(reply.has_piece_start());
+  EXPECT_TRUE(upload->piece_under_way());
+  EXPECT_FALSE(upload->wants_to_begin());
+  ASSERT_TRUE(upload->NextReply(&reply, /*may_begin=*/false));
+  ASSERT_TRUE(upload->NextReply(&reply, /*may_begin=*/false));
+  EXPECT_FALSE(upload->piece_under_way());
+  EXPECT_FALSE(upload->NextReply(&reply, /*may_begin=*/false));
+  EXPECT_TRUE(upload->wants_to_begin());
+  // More than there are.
+  want.mutable_want()->set_caller_has(99);
+  ASSERT_THAT(upload->OnRequest(want), IsOk());
+  EXPECT_EQ(upload->caller_has(), 1);
+}
+
 TEST_F(UploadTest, PieceLayer_IsSentOnceItIsKnown) {
   v1::FetchRequest request;
   request.mutable_want_piece_layer();

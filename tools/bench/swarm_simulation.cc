@@ -14,6 +14,7 @@
 #include "dht/swarm/bitmap.h"
 #include "dht/swarm/piece_picker.h"
 #include "dht/swarm/seed_policy.h"
+#include "dht/swarm/send_slots.h"
 
 namespace koinon::bench {
 namespace {
@@ -21,6 +22,7 @@ namespace {
 using ::koinon::dht::Bitmap;
 using ::koinon::dht::PiecePicker;
 using ::koinon::dht::SeedPolicy;
+using ::koinon::dht::SendSlots;
 
 constexpr size_t kSlowSlots = 10;
 constexpr size_t kGiveUp = 100;  // times the bound
@@ -194,13 +196,23 @@ class Simulation {
     transfers_.push_back({from, to, piece});
   }
 
-  // To peers in random order, until the slot is full.
+  double PartOf(uint32_t index) const {
+    return static_cast<double>(peers_[index].picker->have().count()) /
+           static_cast<double>(options_.pieces);
+  }
+
+  // To the peers that have least, until the slot is full.
   void SendFromOrigin() {
-    size_t room = options_.origin_uplink;
+    SendSlots slots({.slots = options_.origin_uplink});
     for (uint32_t index : order_) {
-      if (room == 0) return;
-      Peer& peer = peers_[index];
-      if (peer.alive && !peer.receiving && Serve(index)) --room;
+      const Peer& peer = peers_[index];
+      if (!peer.alive || peer.receiving) continue;
+      if (peer.any > 0 || !peer.last_resort.empty()) {
+        slots.Ask(index, PartOf(index));
+      }
+    }
+    while (const auto index = slots.Next()) {
+      if (!Serve(static_cast<uint32_t>(*index))) slots.Release(*index);
     }
   }
 
@@ -229,19 +241,24 @@ class Simulation {
     return false;
   }
 
-  // To one of those that asked and can receive, drawn at random.
+  // To the one that has least of those that asked and can receive.
   void SendFromPeer(uint32_t index) {
     Peer& peer = peers_[index];
     if (!peer.alive || peer.links.empty()) return;
     if (peer.slow && slot_ % kSlowSlots != index % kSlowSlots) return;
     const size_t first = random_.NextBelow(peer.links.size());
+    SendSlots slots({.slots = 1});
     for (size_t i = 0; i < peer.links.size(); ++i) {
-      Link& link = peer.links[(first + i) % peer.links.size()];
+      const size_t place = (first + i) % peer.links.size();
+      const Link& link = peer.links[place];
       if (link.queue.empty() || peers_[link.peer].receiving) continue;
-      Send(index, link.peer, link.queue.front());
-      link.queue.erase(link.queue.begin());
-      return;
+      slots.Ask(place, PartOf(link.peer));
     }
+    const auto place = slots.Next();
+    if (!place.has_value()) return;
+    Link& link = peer.links[*place];
+    Send(index, link.peer, link.queue.front());
+    link.queue.erase(link.queue.begin());
   }
 
   // ---- Arriving ----

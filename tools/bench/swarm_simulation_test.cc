@@ -62,6 +62,8 @@ TEST(SwarmSimulationTest, SlowPeers_HoldTheOthersUpLittle) {
   const SwarmSimulationReport slow = Spread({.peers = 300, .slow = 0.2});
   // What all can send together is less by 18 %.
   EXPECT_LE(slow.fast_p50, 1.18 * alike.p50);
+  // Whoever has many slow neighbours is sent to first by the others.
+  EXPECT_LE(slow.max, 1.4 * slow.bound);
   EXPECT_LE(slow.copies + slow.last_resort_copies, 2);
 }
 
