@@ -42,6 +42,17 @@ std::string Digest::ToBytes() const {
 
 std::string Digest::ToShortHex() const { return ToHex().substr(0, 12); }
 
+namespace {
+
+// Looked up once: OpenSSL takes locks and compares strings each time.
+const EVP_MD* Algorithm() {
+  static const EVP_MD* const sha256 = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  KOINON_CHECK(sha256 != nullptr);
+  return sha256;
+}
+
+}  // namespace
+
 struct Sha256::Context {
   Context() : evp(EVP_MD_CTX_new()) { KOINON_CHECK(evp != nullptr); }
   ~Context() { EVP_MD_CTX_free(evp); }
@@ -49,7 +60,7 @@ struct Sha256::Context {
   Context& operator=(const Context&) = delete;
 
   void Start() {
-    KOINON_CHECK(EVP_DigestInit_ex(evp, EVP_sha256(), nullptr) == 1);
+    KOINON_CHECK(EVP_DigestInit_ex(evp, Algorithm(), nullptr) == 1);
   }
 
   EVP_MD_CTX* const evp;
