@@ -77,8 +77,9 @@ class Network {
   // shape or a label out of range (says which example).
   virtual absl::StatusOr<BatchMetrics> Evaluate(const Batch& batch) = 0;
   // Forward (dropout masks drawn from `step_seed`), loss and backward into
-  // gradients(). Parameters are not changed. FAILED_PRECONDITION in a network
-  // that is not for training; otherwise as Evaluate.
+  // gradients(). Of the parameters, only running moments are changed
+  // (ModelGraph::is_buffer); their gradients are 0. FAILED_PRECONDITION in a
+  // network that is not for training; otherwise as Evaluate.
   virtual absl::StatusOr<BatchMetrics> ForwardBackward(
       const Batch& batch, uint64_t step_seed, GradientsReady ready) = 0;
   absl::StatusOr<BatchMetrics> ForwardBackward(const Batch& batch,
@@ -90,13 +91,18 @@ class Network {
 };
 
 // INVALID_ARGUMENT unless `options` can be met: a batch size and thread count
-// of at least 1, a known loss. For implementations.
-absl::Status CheckOptions(const Network::Options& options);
+// of at least 1, a known loss, and no squared error of a model of sequences.
+// For implementations.
+absl::Status CheckOptions(const ModelGraph& graph,
+                          const Network::Options& options);
 
 // INVALID_ARGUMENT, saying what was expected and which example, unless `batch`
 // fits the model and the loss. For implementations.
-absl::Status CheckBatch(const Network::Options& options, int64_t input_size,
-                        int64_t output_size, const Batch& batch);
+absl::Status CheckBatch(const ModelGraph& graph,
+                        const Network::Options& options, const Batch& batch);
+
+// `batch` as ComputeLoss takes it: each position a row of its own.
+Batch RowsOf(const ModelGraph& graph, const Batch& batch);
 
 }  // namespace koinon::kernels
 

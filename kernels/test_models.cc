@@ -44,7 +44,8 @@ void AddDense(std::vector<NamedModel>* models) {
   add("MlpWide", "input_shape: 50 mlp { hidden: [40, 33] classes: 17 }");
   add("DenseNoBias",
       VectorModel({"activation: TANH", "dense { units: 5 no_bias: true }"}));
-  for (const char* kind : {"RELU", "GELU", "TANH", "SIGMOID"}) {
+  for (const char* kind :
+       {"RELU", "GELU", "TANH", "SIGMOID", "HARD_SWISH", "HARD_SIGMOID"}) {
     const std::string activation = std::string("activation: ") + kind;
     add((std::string("Dense") + kind).c_str(), VectorModel({activation}));
     add((std::string("Conv") + kind).c_str(), ImageModel({activation}));
@@ -133,6 +134,136 @@ void AddOthers(std::vector<NamedModel>* models) {
        kSquaredError});
 }
 
+void AddImageLayers(std::vector<NamedModel>* models) {
+  const auto add = [&](const char* name, const std::string& text) {
+    models->push_back({name, ParseGraph(text)});
+  };
+  add("BatchNorm", ImageModel({"batch_norm {}"}));
+  add("BatchNormVector", VectorModel({"batch_norm { epsilon: 0.1 }"}));
+  add("BatchNormFirst",
+      Layers("4, 3, 3", {"batch_norm { momentum: 0.3 }", "flatten {}",
+                         "dense { units: 3 }"}));
+  add("BatchNormWide",
+      Layers("3, 5, 5",
+             {"conv2d { channels: 24 kernel: 3 padding: 1 no_bias: true }",
+              "batch_norm {}", "activation: HARD_SWISH",
+              "conv2d { channels: 24 kernel: 3 padding: 1 groups: 24 }",
+              "batch_norm {}", "activation: RELU", "flatten {}",
+              "dense { units: 3 }"}));
+  add("GlobalAveragePool",
+      Layers("2, 5, 4", {"conv2d { channels: 19 kernel: 3 }",
+                         "global_average_pool {}", "dense { units: 3 }"}));
+  add("GlobalAveragePoolFirst",
+      Layers("5, 3, 2", {"global_average_pool {}", "dense { units: 3 }"}));
+  add("SqueezeExcite", ImageModel({"squeeze_excite { hidden: 3 }"}));
+  add("SqueezeExciteFirst", Layers("5, 3, 2", {"squeeze_excite { hidden: 2 }",
+                                               "global_average_pool {}"}));
+  add("SqueezeExciteWide",
+      Layers("3, 5, 5",
+             {"conv2d { channels: 24 kernel: 3 padding: 1 }",
+              "activation: HARD_SWISH", "squeeze_excite { hidden: 8 }",
+              "conv2d { channels: 8 kernel: 1 }", "global_average_pool {}",
+              "dense { units: 3 }"}));
+}
+
+void AddResiduals(std::vector<NamedModel>* models) {
+  const auto add = [&](const char* name, const std::string& text) {
+    models->push_back({name, ParseGraph(text)});
+  };
+  add("Residual", VectorModel({"residual { body { dense { units: 6 } } }"}));
+  add("ResidualOfInput",
+      Layers("5", {"residual { body { dense { units: 5 } } }",
+                   "dense { units: 3 }"}));
+  add("ResidualFirstWithoutParameters",
+      Layers("5",
+             {"residual { body { activation: TANH } }", "dense { units: 3 }"}));
+  add("ResidualLast",
+      Layers("5", {"dense { units: 3 }",
+                   "residual { body { dense { units: 3 } } }"}));
+  add("ResidualShortcut",
+      VectorModel({"residual { body { dense { units: 4 } }"
+                   " body { activation: GELU }"
+                   " shortcut { dense { units: 4 no_bias: true } } }"}));
+  // Both sides write to what they are given on the way back.
+  add("ResidualActivations",
+      VectorModel({"residual { body { dense { units: 6 } }"
+                   " body { activation: TANH } shortcut { activation: SIGMOID }"
+                   " }",
+                   "activation: RELU"}));
+  add("ResidualSameValueTwice",
+      VectorModel({"residual { body { activation: GELU }"
+                   " shortcut { activation: TANH } }"}));
+  add("ResidualNested",
+      VectorModel({"residual { body { layer_norm {} } body { residual {"
+                   " body { dense { units: 6 } } body { activation: TANH } } }"
+                   " body { dense { units: 6 } } }",
+                   "residual { body { layer_norm {} } }"}));
+  add("ResidualDropout", VectorModel({"residual { body { dense { units: 6 } }"
+                                      " body { dropout { rate: 0.3 } } }"}));
+  add("ResidualFlatten",
+      Layers("2, 3, 3", {"conv2d { channels: 3 kernel: 1 }",
+                         "residual { body { flatten {} }"
+                         " shortcut { flatten {} }"
+                         " shortcut { dense { units: 27 } } }",
+                         "dense { units: 3 }"}));
+  add("ResidualImage",
+      ImageModel({"residual { body { conv2d { channels: 4 kernel: 3 padding: 1"
+                  " } } body { group_norm { groups: 2 } } }",
+                  "activation: RELU"}));
+  add("ResidualImageShortcut",
+      ImageModel({"residual { body { conv2d { channels: 20 kernel: 3 padding: 1"
+                  " stride: 2 } } body { group_norm { groups: 2 } }"
+                  " shortcut { conv2d { channels: 20 kernel: 1 stride: 2 } } }",
+                  "activation: RELU", "max_pool { kernel: 2 }"}));
+  add("ResNet", "input_shape: [2, 4, 4] resnet { classes: 3 depth: 8 }");
+  add("ResNetBatchNorm",
+      "input_shape: [2, 4, 4] resnet { classes: 3 depth: 8 norm: BATCH_NORM }");
+}
+
+void AddSequences(std::vector<NamedModel>* models) {
+  const auto add = [&](const char* name, const std::string& text) {
+    models->push_back({name, ParseGraph(text)});
+  };
+  const std::string embedding = "embedding { vocabulary: 9 width: 6 }";
+  add("EmbeddingFlat",
+      Layers("4", {embedding, "flatten {}", "dense { units: 3 }"}));
+  add("EmbeddingWithoutPositions",
+      Layers("4", {"embedding { vocabulary: 9 width: 6 no_positions: true }",
+                   "dense { units: 3 }"}));
+  add("SequenceDense",
+      Layers("4", {embedding, "dense { units: 5 }", "activation: GELU",
+                   "dense { units: 3 no_bias: true }"}));
+  add("SequenceNorm",
+      Layers("4", {embedding, "layer_norm {}", "dropout { rate: 0.2 }",
+                   "dense { units: 3 }"}));
+  add("SequenceNormWide",
+      Layers("5", {"embedding { vocabulary: 9 width: 50 }",
+                   "layer_norm { epsilon: 0.01 }", "dense { units: 3 }"}));
+  add("Unembedding", Layers("4", {embedding, "unembedding {}"}));
+  add("UnembeddingBehindDense",
+      Layers("4", {embedding, "dense { units: 6 }", "activation: TANH",
+                   "unembedding {}"}));
+  // Deviations of a fiftieth leave attention next to uniform: the dense layers
+  // and DrawParameters' noise make it less so.
+  add("Attention",
+      Layers("5", {embedding, "layer_norm {}", "dense { units: 12 }",
+                   "causal_attention { heads: 2 }", "dense { units: 3 }"}));
+  add("AttentionOneHead",
+      Layers("5", {embedding, "layer_norm {}", "dense { units: 15 }",
+                   "causal_attention { heads: 1 }", "dense { units: 3 }"}));
+  add("AttentionOnePosition",
+      Layers("1", {embedding, "dense { units: 12 }",
+                   "causal_attention { heads: 4 }", "dense { units: 3 }"}));
+  add("AttentionToClasses",
+      Layers("5", {embedding, "causal_attention { heads: 2 }", "flatten {}",
+                   "dense { units: 3 }"}));
+  add("Gpt",
+      "input_shape: 6 gpt { vocabulary: 11 layers: 2 heads: 2 width: 8 }");
+  add("GptDropout",
+      "input_shape: 6 gpt { vocabulary: 11 layers: 1 heads: 2 width: 8"
+      " dropout: 0.2 }");
+}
+
 }  // namespace
 
 std::vector<NamedModel> TestModels() {
@@ -141,6 +272,9 @@ std::vector<NamedModel> TestModels() {
   AddConvolutions(&models);
   AddPools(&models);
   AddOthers(&models);
+  AddImageLayers(&models);
+  AddResiduals(&models);
+  AddSequences(&models);
   return models;
 }
 
@@ -153,12 +287,17 @@ ModelGraph ParseGraph(const std::string& text) {
 }
 
 Examples::Examples(const ModelGraph& graph, size_t count, uint64_t seed)
-    : input_size_(graph.input_size()), output_size_(graph.output_size()) {
+    : input_size_(graph.input_size()),
+      output_size_(graph.output_size()),
+      positions_(graph.output_positions()) {
   Random random(seed);
   for (size_t i = 0; i < count * input_size_; ++i) {
-    inputs_.push_back(static_cast<float>(random.NextNormal()));
+    inputs_.push_back(static_cast<float>(
+        graph.vocabulary() > 0
+            ? static_cast<double>(random.NextBelow(graph.vocabulary()))
+            : random.NextNormal()));
   }
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = 0; i < count * positions_; ++i) {
     labels_.push_back(static_cast<int32_t>(random.NextBelow(output_size_)));
   }
   for (size_t i = 0; i < count * output_size_; ++i) {
@@ -174,7 +313,7 @@ Batch Examples::First(size_t count, v1::TrainingSpec::Loss loss) const {
     batch.targets =
         absl::MakeConstSpan(targets_).subspan(0, count * output_size_);
   } else {
-    batch.labels = absl::MakeConstSpan(labels_).subspan(0, count);
+    batch.labels = absl::MakeConstSpan(labels_).subspan(0, count * positions_);
   }
   return batch;
 }

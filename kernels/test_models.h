@@ -28,8 +28,8 @@ std::vector<NamedModel> TestModels();
 // A model from protobuf text; ends the process if it is none.
 ModelGraph ParseGraph(const std::string& text);
 
-// Random examples: inputs standard normal, labels uniform, targets standard
-// normal.
+// Random examples: inputs standard normal (tokens: uniform), labels uniform,
+// targets standard normal.
 class Examples {
  public:
   Examples(const ModelGraph& graph, size_t count, uint64_t seed);
@@ -39,6 +39,7 @@ class Examples {
  private:
   size_t input_size_;
   size_t output_size_;
+  size_t positions_;
   std::vector<float> inputs_;
   std::vector<int32_t> labels_;
   std::vector<float> targets_;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
+#include "kernels/bfloat16.h"
 #include "kernels/loss.h"
 #include "kernels/onednn/builder.h"
 #include "kernels/onednn/layer_node.h"
@@ -93,6 +94,7 @@ class OneDnnNetwork final : public Network {
     building.batch = static_cast<int64_t>(options.batch_size);
     building.threads = options.threads;
     building.training = options.training;
+    building.bfloat16 = options.bfloat16;
     building.parameters = onednn::Data(parameters_);
     if (options.training) {
       gradients_ = NewFlat(graph.layout().total_elements(), engine_);
@@ -187,8 +189,7 @@ class OneDnnNetwork final : public Network {
   }
 
   absl::Status Check(const Batch& batch) const {
-    return CheckBatch(options_, graph_.input_size(), graph_.output_size(),
-                      batch);
+    return CheckBatch(graph_, options_, batch);
   }
 
   onednn::StepContext Context(bool dropout, uint64_t step_seed) const {
@@ -228,8 +229,9 @@ class OneDnnNetwork final : public Network {
 
 absl::StatusOr<std::unique_ptr<Network>> NewOneDnnNetwork(
     const ModelGraph& graph, const Network::Options& options) {
-  ABSL_RETURN_IF_ERROR(CheckOptions(options));
+  ABSL_RETURN_IF_ERROR(CheckOptions(graph, options));
   ABSL_RETURN_IF_ERROR(CheckMemory(graph, options.batch_size));
+  if (options.bfloat16) ABSL_RETURN_IF_ERROR(CheckBfloat16());
   std::string at = "the model's parameters";
   try {
     return std::make_unique<OneDnnNetwork>(graph, options, &at);

@@ -5,14 +5,15 @@
 namespace koinon::kernels::reference {
 namespace {
 
-// Both norms: the batch is B * G rows of M values, each brought to mean 0 and
-// variance 1; value j of an example is then scaled by weight[j / spatial].
-// Layer norm (Ba et al. 2016): G = 1, spatial = 1. Group norm (Wu and He 2018):
-// `spatial` values to a channel.
+// Both norms: the batch is rows of M values, each brought to mean 0 and
+// variance 1; value j of an example (of a position, in a sequence) is then
+// scaled by weight[j / spatial]. Layer norm (Ba et al. 2016): one row, spatial
+// = 1. Group norm (Wu and He 2018): G rows, `spatial` values to a channel.
 struct NormShape {
-  explicit NormShape(const ModelGraph::Layer& layer)
-      : size(ElementCount(layer.input_shape)) {
+  NormShape(const ModelGraph::Layer& layer, size_t batch)
+      : size(ElementCount(layer.input_shape)), total(batch * size) {
     if (layer.spec.has_layer_norm()) {
+      if (layer.input_shape.size() == 2) size = layer.input_shape[1];
       M = size;
       epsilon = layer.spec.layer_norm().epsilon();
     } else {
@@ -22,7 +23,8 @@ struct NormShape {
     }
   }
 
-  size_t size;  // of one example
+  size_t size;  // what the scales are for: an example, or a position
+  size_t total;
   size_t M;
   size_t spatial = 1;
   double epsilon;
@@ -49,8 +51,8 @@ Moments MomentsOf(const NormShape& shape, const double* row) {
 }  // namespace
 
 void ForwardNorm(const ModelGraph::Layer& layer, const LayerTensors& t) {
-  const NormShape shape(layer);
-  for (size_t row = 0; row < t.batch * shape.size; row += shape.M) {
+  const NormShape shape(layer, t.batch);
+  for (size_t row = 0; row < shape.total; row += shape.M) {
     const Moments moments = MomentsOf(shape, t.input + row);
     for (size_t i = row; i < row + shape.M; ++i) {
       const size_t c = i % shape.size / shape.spatial;
@@ -64,8 +66,8 @@ void ForwardNorm(const ModelGraph::Layer& layer, const LayerTensors& t) {
 // With z the normalised values and g = dy * weight:
 // dx = (g - mean(g) - z * mean(g * z)) / deviation.
 void BackwardNorm(const ModelGraph::Layer& layer, const LayerTensors& t) {
-  const NormShape shape(layer);
-  for (size_t row = 0; row < t.batch * shape.size; row += shape.M) {
+  const NormShape shape(layer, t.batch);
+  for (size_t row = 0; row < shape.total; row += shape.M) {
     const Moments moments = MomentsOf(shape, t.input + row);
     double mean_g = 0, mean_gz = 0;
     for (size_t i = row; i < row + shape.M; ++i) {

@@ -88,4 +88,24 @@ void BackwardPool(const ModelGraph::Layer& layer, const LayerTensors& t) {
   });
 }
 
+// x: [N, S], y: [N], N = B * C.
+void ForwardGlobalPool(const ModelGraph::Layer& layer, const LayerTensors& t) {
+  const size_t S = layer.input_shape[1] * layer.input_shape[2];
+  for (size_t n = 0; n < t.batch * layer.input_shape[0]; ++n) {
+    double sum = 0;
+    for (size_t s = 0; s < S; ++s) sum += t.input[n * S + s];
+    t.output[n] = sum / static_cast<double>(S);
+  }
+}
+
+void BackwardGlobalPool(const ModelGraph::Layer& layer, const LayerTensors& t) {
+  const size_t S = layer.input_shape[1] * layer.input_shape[2];
+  for (size_t n = 0; n < t.batch * layer.input_shape[0]; ++n) {
+    for (size_t s = 0; s < S; ++s) {
+      t.input_gradient[n * S + s] =
+          t.output_gradient[n] / static_cast<double>(S);
+    }
+  }
+}
+
 }  // namespace koinon::kernels::reference
