@@ -8,8 +8,9 @@
 
 namespace koinon::kernels {
 
-// The loss of one batch, accumulated in double, in example order: the same on
-// every thread count. Allocates nothing.
+// The loss of one batch, accumulated in double, in example order: the same
+// whatever `threads`, of which so many work on different examples. Allocates
+// nothing.
 //
 // outputs:  [B, output_size], B = batch.size
 // gradient: [B, output_size], of the mean loss by the outputs; null: not wanted
@@ -18,7 +19,7 @@ namespace koinon::kernels {
 template <typename Real>
 BatchMetrics ComputeLoss(v1::TrainingSpec::Loss loss, const Batch& batch,
                          size_t output_size, const Real* outputs,
-                         Real* gradient);
+                         Real* gradient, int threads = 1);
 
 }  // namespace koinon::kernels
 

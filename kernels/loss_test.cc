@@ -5,6 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "base/random.h"
+
 namespace koinon::kernels {
 namespace {
 
@@ -41,6 +43,82 @@ TEST(ComputeLoss_CrossEntropy, HugeLogits_StayFinite) {
   EXPECT_EQ(metrics.correct, 0);
   EXPECT_FLOAT_EQ(gradient[0], 1);
   EXPECT_FLOAT_EQ(gradient[1], -1);
+}
+
+struct Drawn {
+  std::vector<float> logits;
+  std::vector<double> wide;
+  std::vector<int32_t> labels;
+
+  Drawn(size_t rows, size_t classes, uint64_t seed) {
+    Random random(seed);
+    for (size_t i = 0; i < rows * classes; ++i) {
+      logits.push_back(static_cast<float>(4 * random.NextNormal()));
+      wide.push_back(logits.back());
+    }
+    for (size_t i = 0; i < rows; ++i) {
+      labels.push_back(static_cast<int32_t>(random.NextBelow(classes)));
+    }
+  }
+};
+
+// Single precision has loops of its own, with a beginning and an end of every
+// length; double precision says what is right.
+TEST(ComputeLoss_CrossEntropy, SinglePrecision_FollowsDouble) {
+  for (size_t classes : {1, 2, 10, 15, 16, 17, 33, 1023, 1025, 50'257}) {
+    SCOPED_TRACE(classes);
+    const size_t rows = 5;
+    const Drawn drawn(rows, classes, classes);
+    std::vector<float> found(rows * classes);
+    std::vector<double> wanted(rows * classes);
+    const BatchMetrics fast =
+        ComputeLoss(kCrossEntropy, Labelled(drawn.labels), classes,
+                    drawn.logits.data(), found.data());
+    const BatchMetrics truth =
+        ComputeLoss(kCrossEntropy, Labelled(drawn.labels), classes,
+                    drawn.wide.data(), wanted.data());
+    // A unit in the last place of an exponential is 6e-8 of it; sums of up to
+    // 64 in single precision lose as much again, at random.
+    EXPECT_NEAR(fast.loss, truth.loss, 1e-6);
+    EXPECT_EQ(fast.correct, truth.correct);
+    for (size_t i = 0; i < found.size(); ++i) {
+      // The differences to the largest logit, up to 40, are rounded; the
+      // label's gradient is a difference to 1.
+      const bool is_label =
+          static_cast<int32_t>(i % classes) == drawn.labels[i / classes];
+      ASSERT_NEAR(found[i], wanted[i],
+                  4e-6 * std::abs(wanted[i]) + (is_label ? 1e-7 : 1e-30))
+          << i;
+    }
+    const BatchMetrics alone =
+        ComputeLoss<float>(kCrossEntropy, Labelled(drawn.labels), classes,
+                           drawn.logits.data(), nullptr);
+    EXPECT_EQ(alone.loss, fast.loss);
+  }
+}
+
+TEST(ComputeLoss_CrossEntropy, Threads_HaveNoPartInIt) {
+  const size_t rows = 300, classes = 400;  // more rows than wait at a time
+  const Drawn drawn(rows, classes, 3);
+  std::vector<float> alone(rows * classes), together(rows * classes);
+  const BatchMetrics one =
+      ComputeLoss(kCrossEntropy, Labelled(drawn.labels), classes,
+                  drawn.logits.data(), alone.data());
+  const BatchMetrics three =
+      ComputeLoss(kCrossEntropy, Labelled(drawn.labels), classes,
+                  drawn.logits.data(), together.data(), 3);
+  EXPECT_EQ(one.loss, three.loss);
+  EXPECT_EQ(one.correct, three.correct);
+  EXPECT_EQ(alone, together);
+}
+
+TEST(ComputeLoss_CrossEntropy, NaN_IsNotHidden) {
+  const std::vector<int32_t> labels = {0};
+  std::vector<float> logits(20, 1.0f), gradient(20);
+  logits[17] = std::nanf("");
+  EXPECT_TRUE(std::isnan(ComputeLoss(kCrossEntropy, Labelled(labels), 20,
+                                     logits.data(), gradient.data())
+                             .loss));
 }
 
 TEST(ComputeLoss_SquaredError, TwoOutputs_AreAveragedToo) {

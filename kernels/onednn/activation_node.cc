@@ -15,7 +15,9 @@ algorithm AlgorithmOf(int kind) {
       return algorithm::eltwise_tanh;
     case v1::Layer::SIGMOID:
       return algorithm::eltwise_logistic;
-    default:  // ModelGraph lets no other through
+    case v1::Layer::HARD_SWISH:
+      return algorithm::eltwise_hardswish;
+    default:  // RELU: ModelGraph lets no other through
       return algorithm::eltwise_relu;
   }
 }
@@ -46,12 +48,17 @@ class ActivationNode final : public LayerNode {
     builder->Add<dnnl::eltwise_forward>(
         name_, hint_, {{DNNL_ARG_SRC, input}, {DNNL_ARG_DST, output}},
         &builder->forward());
+    if (algorithm_ == algorithm::eltwise_relu) builder->MarkRectified(output);
     return output;
   }
 
   memory Backward(const memory& output_gradient, bool wants_input_gradient,
                   Builder* builder) override {
     if (!wants_input_gradient) return memory();
+    if (algorithm_ == algorithm::eltwise_relu &&
+        builder->IsMasked(output_gradient)) {
+      return output_gradient;
+    }
     const memory gradient = builder->InFormat(
         output_gradient, input_.get_desc(), &builder->backward());
     const dnnl::eltwise_backward::primitive_desc description(
@@ -72,11 +79,71 @@ class ActivationNode final : public LayerNode {
   memory input_;
 };
 
+// clamp(x / 6 + 1 / 2, 0, 1): oneDNN has its two halves.
+class HardSigmoidNode final : public LayerNode {
+ public:
+  explicit HardSigmoidNode(const ModelGraph::Layer& layer)
+      : name_(layer.name) {}
+
+  memory Forward(const memory& input, Builder* builder) override {
+    output_ = builder->NewMemory(input.get_desc());
+    line_ = Describe(algorithm::eltwise_linear, 1.0f / 6, 0.5f, *builder);
+    clip_ =
+        Describe(algorithm::eltwise_clip_v2_use_dst_for_bwd, 0, 1, *builder);
+    builder->Add<dnnl::eltwise_forward>(
+        name_, line_, {{DNNL_ARG_SRC, input}, {DNNL_ARG_DST, output_}},
+        &builder->forward());
+    builder->Add<dnnl::eltwise_forward>(
+        name_, clip_, {{DNNL_ARG_SRC, output_}, {DNNL_ARG_DST, output_}},
+        &builder->forward());
+    return output_;
+  }
+
+  memory Backward(const memory& output_gradient, bool wants_input_gradient,
+                  Builder* builder) override {
+    if (!wants_input_gradient) return memory();
+    const memory gradient = builder->InFormat(
+        output_gradient, output_.get_desc(), &builder->backward());
+    // Neither slope needs the input.
+    AddBackward(algorithm::eltwise_clip_v2_use_dst_for_bwd, 0, 1, clip_,
+                DNNL_ARG_DST, gradient, builder);
+    AddBackward(algorithm::eltwise_linear, 1.0f / 6, 0.5f, line_, DNNL_ARG_SRC,
+                gradient, builder);
+    return gradient;
+  }
+
+ private:
+  PrimitiveDesc Describe(algorithm kind, float alpha, float beta,
+                         const Builder& builder) const {
+    return PrimitiveDesc(
+        {builder.forward_kind(), kind, output_.get_desc(), alpha, beta},
+        builder.attributes(), builder.engine());
+  }
+
+  void AddBackward(algorithm kind, float alpha, float beta,
+                   const PrimitiveDesc& hint, int role, const memory& gradient,
+                   Builder* builder) const {
+    const dnnl::eltwise_backward::primitive_desc description(
+        {kind, output_.get_desc(), output_.get_desc(), alpha, beta},
+        builder->attributes(), builder->engine(), hint);
+    builder->Add<dnnl::eltwise_backward>(name_, description,
+                                         {{role, output_},
+                                          {DNNL_ARG_DIFF_DST, gradient},
+                                          {DNNL_ARG_DIFF_SRC, gradient}},
+                                         &builder->backward());
+  }
+
+  const std::string name_;
+  PrimitiveDesc line_, clip_;
+  memory output_;
+};
+
 }  // namespace
 
 bool FusedActivation::CanFuse(const v1::Layer& layer) {
-  return layer.kind_case() == v1::Layer::kActivation &&
-         layer.activation() != v1::Layer::GELU;
+  return layer.activation() == v1::Layer::RELU ||
+         layer.activation() == v1::Layer::TANH ||
+         layer.activation() == v1::Layer::SIGMOID;
 }
 
 dnnl::primitive_attr FusedActivation::Attributes(const Builder& builder) const {
@@ -107,6 +174,9 @@ void FusedActivation::AddBackward(const std::string& name, const memory& output,
 }
 
 std::unique_ptr<LayerNode> NewActivationNode(const ModelGraph::Layer& layer) {
+  if (layer.spec.activation() == v1::Layer::HARD_SIGMOID) {
+    return std::make_unique<HardSigmoidNode>(layer);
+  }
   return std::make_unique<ActivationNode>(layer);
 }
 
