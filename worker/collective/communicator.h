@@ -76,6 +76,9 @@ class Communicator {
 
   virtual Totals totals() const = 0;
 
+  // Whether a call failed because of another rank: only Abort is left.
+  virtual bool broken() const = 0;
+
   // Ends all ranks of the site, this one included, as failed.
   [[noreturn]] virtual void Abort(absl::string_view reason) = 0;
 };

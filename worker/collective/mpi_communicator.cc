@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -42,6 +43,12 @@ struct Neighbour {
   char host[MPI_MAX_PROCESSOR_NAME] = {};
 };
 
+const absl::Status& StatusOf(const absl::Status& status) { return status; }
+template <typename T>
+const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
+  return result.status();
+}
+
 int CoresOfThisProcess() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -58,14 +65,20 @@ class MpiCommunicator::Ranks {
 
   absl::Status Open();
 
-  // What a call needs beside its work: its time, and whether it failed.
+  // What a call needs beside its work: whether another rank failed it...
+  template <typename Work>
+  auto Checked(Work work) {
+    auto result = work();
+    if (absl::IsUnavailable(StatusOf(result))) failed_ = true;
+    return result;
+  }
+  // ...and its time.
   template <typename Work>
   auto Timed(size_t bytes, Work work) {
     const absl::Time start = options_.clock->Now();
-    auto result = work();
+    auto result = Checked(work);
     totals_.time += options_.clock->Now() - start;
     totals_.bytes += static_cast<int64_t>(bytes);
-    failed_ = failed_ || !result.ok();
     return result;
   }
 
@@ -83,7 +96,7 @@ class MpiCommunicator::Ranks {
   std::vector<Neighbour> neighbours_;  // of this node, by node rank
   std::vector<int> leader_of_node_;    // ranks
   bool pids_visible_ = true;
-  bool failed_ = false;
+  std::atomic<bool> failed_ = false;
   Totals totals_;
   MPI_Comm world_ = MPI_COMM_NULL;
   MPI_Comm node_ = MPI_COMM_NULL;
@@ -419,14 +432,16 @@ absl::StatusOr<std::vector<std::string>> MpiCommunicator::AllGather(
 }
 
 absl::Status MpiCommunicator::Announce(absl::string_view message) {
-  return ranks_->Announce(message);
+  return ranks_->Checked([&] { return ranks_->Announce(message); });
 }
 
 absl::StatusOr<std::string> MpiCommunicator::AwaitAnnouncement() {
-  return ranks_->AwaitAnnouncement();
+  return ranks_->Checked([&] { return ranks_->AwaitAnnouncement(); });
 }
 
 Communicator::Totals MpiCommunicator::totals() const { return ranks_->totals_; }
+
+bool MpiCommunicator::broken() const { return ranks_->failed_; }
 
 void MpiCommunicator::Abort(absl::string_view reason) {
   LogError("the site ends",

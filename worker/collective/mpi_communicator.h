@@ -44,6 +44,7 @@ class MpiCommunicator final : public Communicator {
   absl::Status Announce(absl::string_view message) override;
   absl::StatusOr<std::string> AwaitAnnouncement() override;
   Totals totals() const override;
+  bool broken() const override;
   [[noreturn]] void Abort(absl::string_view reason) override;
 
  private:

@@ -1,5 +1,6 @@
 #include "worker/collective/testing_communicator.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -93,6 +94,7 @@ class ThreadCommunicator final : public Communicator {
         continue;
       }
       if (site_->gathers == gather) {
+        broken_ = true;
         return absl::UnavailableError("a rank made no progress");
       }
     }
@@ -116,6 +118,7 @@ class ThreadCommunicator final : public Communicator {
   }
 
   Totals totals() const override { return totals_; }
+  bool broken() const override { return broken_; }
 
   void Abort(absl::string_view reason) override {
     std::fprintf(stderr, "aborted: %s\n", std::string(reason).c_str());
@@ -134,6 +137,7 @@ class ThreadCommunicator final : public Communicator {
   absl::Status Timed(size_t bytes, Work work) {
     const absl::Time start = absl::Now();
     const absl::Status status = work();
+    broken_ = broken_ || absl::IsUnavailable(status);
     totals_.time += absl::Now() - start;
     totals_.bytes += static_cast<int64_t>(bytes);
     return status;
@@ -144,6 +148,7 @@ class ThreadCommunicator final : public Communicator {
   NodeWindow window_;
   Place place_;
   Totals totals_;
+  std::atomic<bool> broken_ = false;
 };
 
 }  // namespace
