@@ -96,6 +96,10 @@ class SgdOptimizer final : public RangedOptimizer {
         velocity_(spec.momentum() == 0 ? 0 : size) {}
 
   double learning_rate() const override { return rate_; }
+  std::vector<absl::Span<float>> state() override {
+    if (velocity_.empty()) return {};
+    return {absl::MakeSpan(velocity_)};
+  }
 
  private:
   void DoStep(double rate_factor, double gradient_factor,
@@ -183,15 +187,17 @@ class AdamOptimizer final : public RangedOptimizer {
         second_(size) {}
 
   double learning_rate() const override { return rate_; }
+  std::vector<absl::Span<float>> state() override {
+    return {absl::MakeSpan(first_), absl::MakeSpan(second_)};
+  }
 
  private:
   void DoStep(double rate_factor, double gradient_factor,
               absl::Span<const float> gradients,
               absl::Span<float> parameters) override {
-    ++steps_;
     const double rate = rate_ * rate_factor;
-    const double correction1 = 1 - std::pow(beta1_, steps_);
-    const double correction2 = 1 - std::pow(beta2_, steps_);
+    const double correction1 = 1 - std::pow(beta1_, steps());
+    const double correction2 = 1 - std::pow(beta2_, steps());
     const float factor = static_cast<float>(gradient_factor);
     const float step = static_cast<float>(rate / correction1);
     const float root = static_cast<float>(1 / std::sqrt(correction2));
@@ -228,7 +234,6 @@ class AdamOptimizer final : public RangedOptimizer {
   const double epsilon_;
   const double decay_;
   const bool decoupled_;
-  int64_t steps_ = 0;
   std::vector<float> first_;   // running mean of gradients
   std::vector<float> second_;  // and of their squares
 };

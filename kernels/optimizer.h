@@ -42,14 +42,24 @@ class LocalOptimizer {
   // gradients and state. Both spans: [size]. Deterministic; allocates nothing.
   void Step(double rate_factor, double gradient_factor,
             absl::Span<const float> gradients, absl::Span<float> parameters) {
+    ++steps_;
     DoStep(rate_factor, gradient_factor, gradients, parameters);
   }
   void Step(double rate_factor, absl::Span<const float> gradients,
             absl::Span<float> parameters) {
-    DoStep(rate_factor, 1, gradients, parameters);
+    Step(rate_factor, 1, gradients, parameters);
   }
 
+  // What a step leaves to the next beside the parameters: the number of steps
+  // made, and values, [size] each, none for plain SGD. An optimizer of the same
+  // spec that is given another's goes on as that would have.
+  virtual std::vector<absl::Span<float>> state() = 0;
+  int64_t steps() const { return steps_; }
+  void set_steps(int64_t steps) { steps_ = steps; }
+
  private:
+  int64_t steps_ = 0;
+
   virtual void DoStep(double rate_factor, double gradient_factor,
                       absl::Span<const float> gradients,
                       absl::Span<float> parameters) = 0;

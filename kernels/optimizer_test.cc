@@ -4,6 +4,7 @@
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -289,6 +290,35 @@ TEST_P(OptimizerKinds, FrozenParameters_StayAndOthersDoNotCare) {
     EXPECT_EQ(some[i], frozen ? before[i] : all[i]) << i;
     EXPECT_NE(all[i], before[i]) << i;
   }
+}
+
+TEST_P(OptimizerKinds, StateHandedOver_GoesOnAsItWouldHave) {
+  const auto optimizer = Create(GetParam(), 20);
+  ASSERT_OK(optimizer.status());
+  std::vector<float> whole = Waves(20, 1);
+  const std::vector<float> gradients = Waves(20, 2);
+  const auto step = [&](LocalOptimizer* with, std::vector<float>* parameters) {
+    with->Step(0.7, gradients, absl::MakeSpan(*parameters));
+  };
+  for (int i = 0; i < 3; ++i) step(optimizer->get(), &whole);
+
+  std::vector<float> resumed = whole;
+  const auto other = Create(GetParam(), 20);
+  ASSERT_OK(other.status());
+  const auto from = (*optimizer)->state();
+  const auto to = (*other)->state();
+  ASSERT_EQ(from.size(), to.size());
+  for (size_t i = 0; i < from.size(); ++i) {
+    ASSERT_EQ(to[i].size(), 20u);
+    std::copy(from[i].begin(), from[i].end(), to[i].begin());
+  }
+  (*other)->set_steps((*optimizer)->steps());
+  for (int i = 0; i < 3; ++i) {
+    step(optimizer->get(), &whole);
+    step(other->get(), &resumed);
+  }
+  EXPECT_EQ(whole, resumed);
+  EXPECT_EQ((*other)->steps(), 6);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -8,7 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
+#include "kernels/bfloat16.h"
 #include "kernels/graph/model_graph.h"
+#include "worker/train/precision.h"
 
 namespace koinon::worker {
 namespace {
@@ -28,7 +30,8 @@ void AddInstructionSets(v1::Capabilities* capabilities) {
   KOINON_ADD_IF_SUPPORTED("avx512f", "avx512f")
   KOINON_ADD_IF_SUPPORTED("avx512bw", "avx512bw")
   KOINON_ADD_IF_SUPPORTED("avx512vnni", "avx512vnni")
-  KOINON_ADD_IF_SUPPORTED("avx512bf16", "avx512bf16")
+  KOINON_ADD_IF_SUPPORTED("avx512bf16", "avx512_bf16")
+  KOINON_ADD_IF_SUPPORTED("amx-bf16", "amx_bf16")
 #undef KOINON_ADD_IF_SUPPORTED
 }
 
@@ -83,6 +86,8 @@ absl::Status CheckModelFitsData(const LocalDatasets& datasets,
         absl::StrCat("dataset ", offer.dataset(),
                      " can only be read by an external trainer"));
   }
+  ABSL_RETURN_IF_ERROR(
+      UsesBfloat16(offer.training(), kernels::HasBfloat16()).status());
   ABSL_ASSIGN_OR_RETURN(const kernels::ModelGraph graph,
                         kernels::ModelGraph::Build(offer.model()));
   const Dataset& data = found->second.train;

@@ -20,8 +20,9 @@ v1::Capabilities LocalCapabilities(
     const std::vector<std::string>& external_trainers);
 
 // Finds before anything is fetched that Koinon's kernels cannot train the
-// offer's model on the offer's data. INVALID_ARGUMENT, saying what both want.
-// OK for an external trainer: what it can do, only it knows.
+// offer's model on the offer's data. INVALID_ARGUMENT, saying what both want;
+// FAILED_PRECONDITION for bfloat16 on a processor that has none. OK for an
+// external trainer: what it can do, only it knows.
 absl::Status CheckModelFitsData(const LocalDatasets& datasets,
                                 const v1::OfferTask& offer);
 

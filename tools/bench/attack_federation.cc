@@ -116,7 +116,7 @@ class AttackFederation::Trainer {
     worker::Batches batches(data, options.batch_size);
     batches.Shuffle(seed);
     while (true) {
-      const kernels::Batch batch = batches.Next();
+      ABSL_ASSIGN_OR_RETURN(const kernels::Batch batch, batches.Next());
       if (batch.size == 0) break;
       ABSL_RETURN_IF_ERROR(network_->ForwardBackward(batch, seed).status());
       optimizer->Step(1, network_->gradients(), parameters);
@@ -131,7 +131,7 @@ class AttackFederation::Trainer {
     worker::Batches batches(federation_.test_, kTestBatch);
     int64_t correct = 0;
     while (true) {
-      const kernels::Batch batch = batches.Next();
+      ABSL_ASSIGN_OR_RETURN(const kernels::Batch batch, batches.Next());
       if (batch.size == 0) break;
       ABSL_ASSIGN_OR_RETURN(const auto metrics, tester_->Evaluate(batch));
       correct += metrics.correct;

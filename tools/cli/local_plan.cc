@@ -18,9 +18,10 @@ using worker::DatasetConfig;
 using worker::PartitionConfig;
 
 absl::Status BadPartition(absl::string_view text) {
-  return absl::InvalidArgumentError(absl::StrCat(
-      "--partition ", text,
-      ": expected none, iid, dirichlet:ALPHA, shards:PER_SITE or column:NAME"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("--partition ", text,
+                   ": expected none, iid, contiguous, dirichlet:ALPHA, "
+                   "shards:PER_SITE or column:NAME"));
 }
 
 // Not for "none".
@@ -34,6 +35,8 @@ absl::StatusOr<PartitionConfig> ParsePartition(absl::string_view text) {
   int64_t per_site = 0;
   if (text == "iid") {
     partition.mutable_iid();
+  } else if (text == "contiguous") {
+    partition.mutable_contiguous();
   } else if (kind == "dirichlet" && absl::SimpleAtod(value, &alpha) &&
              alpha > 0) {
     partition.mutable_dirichlet()->set_alpha(alpha);

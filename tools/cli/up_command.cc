@@ -342,8 +342,8 @@ void AddFederationFlags(CLI::App* command, Options* options) {
           "@FILE (docs/data.md); repeatable")
       ->allow_extra_args(false);
   command->add_option("--partition", options->partition,
-                      "How the workers share it: none, iid, dirichlet:ALPHA, "
-                      "shards:PER_SITE or column:NAME");
+                      "How the workers share it: none, iid, contiguous, "
+                      "dirichlet:ALPHA, shards:PER_SITE or column:NAME");
   command
       ->add_option("--external-trainer", plan.external_trainers,
                    "NAME=COMMAND, for every worker; repeatable")

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/check.h"
 #include "base/ids.h"
 #include "base/random.h"
 #include "base/status_macros.h"
@@ -62,12 +64,63 @@ LocalData Split(const Dataset& all, double fraction, uint64_t seed) {
   return local;
 }
 
+absl::Status CheckSequencePartition(const PartitionConfig& partition) {
+  ABSL_RETURN_IF_ERROR(CheckSite(partition));
+  if (partition.has_contiguous() ||
+      partition.kind_case() == PartitionConfig::KIND_NOT_SET) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      "partition: sequences are dealt as contiguous and in no other way, for "
+      "examples of one text overlap");
+}
+
+// Two texts must give a class the same meaning.
+absl::Status CheckAlphabets(const DatasetConfig& config) {
+  for (const Source* source : {&config.source(), &config.held_out_source()}) {
+    if (config.has_held_out_source() && source->has_text() &&
+        source->text().unit() == TextSource::CHARACTER &&
+        source->text().alphabet().empty()) {
+      return absl::InvalidArgumentError(
+          "text.alphabet: expected the characters, for source and "
+          "held_out_source may not hold the same");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The site's share of a text.
+absl::StatusOr<Dataset> ShareOf(const DatasetConfig& config,
+                                const Dataset& data) {
+  const PartitionConfig& partition = config.partition();
+  ABSL_RETURN_IF_ERROR(CheckSequencePartition(partition));
+  Dataset share = data;
+  ABSL_ASSIGN_OR_RETURN(
+      share.windows, data.windows.Share(partition.sites(), partition.site()));
+  return share;
+}
+
+// A text is dealt out, and held out, in runs of tokens: examples may overlap.
+absl::StatusOr<LocalData> SplitSequences(const DatasetConfig& config,
+                                         const Dataset& all, double fraction) {
+  Dataset share = all;
+  if (config.has_partition()) {
+    ABSL_ASSIGN_OR_RETURN(share, ShareOf(config, all));
+  }
+  LocalData local;
+  local.train = local.held_out = share;
+  ABSL_ASSIGN_OR_RETURN(std::tie(local.train.windows, local.held_out.windows),
+                        share.windows.HoldOutTail(fraction));
+  return local;
+}
+
 // The site's share of a separate file, which is always dealt IID.
 absl::StatusOr<Dataset> LoadHeldOut(Env* env, const DatasetConfig& config) {
   ABSL_ASSIGN_OR_RETURN(LoadedSource loaded,
                         LoadSource(env, config, config.held_out_source()));
   if (!config.has_partition()) return std::move(loaded.data);
   const size_t sites = config.partition().sites();
+  if (loaded.data.is_sequences()) return ShareOf(config, loaded.data);
   const SitePartition partition =
       PartitionIid(loaded.data.size(), sites,
                    DeriveSeed(config.seed(), "held-out partition"));
@@ -99,19 +152,26 @@ absl::StatusOr<LocalData> DeclareExternal(const DatasetConfig& config) {
 
 absl::StatusOr<LocalData> LoadFiles(Env* env, const DatasetConfig& config) {
   ABSL_ASSIGN_OR_RETURN(const double fraction, HeldOutFraction(config));
+  ABSL_RETURN_IF_ERROR(CheckAlphabets(config));
   ABSL_ASSIGN_OR_RETURN(LoadedSource loaded,
                         LoadSource(env, config, config.source()));
-  if (config.has_partition()) {
-    ABSL_ASSIGN_OR_RETURN(const SitePartition partition,
-                          PartitionLoaded(config, loaded));
-    loaded.data = loaded.data.Select(partition[config.partition().site()]);
+  LocalData local;
+  if (loaded.data.is_sequences()) {
+    ABSL_ASSIGN_OR_RETURN(local, SplitSequences(config, loaded.data, fraction));
+  } else {
+    if (config.has_partition()) {
+      ABSL_ASSIGN_OR_RETURN(const SitePartition partition,
+                            PartitionLoaded(config, loaded));
+      loaded.data = loaded.data.Select(partition[config.partition().site()]);
+    }
+    local = Split(loaded.data, fraction, DeriveSeed(config.seed(), "held out"));
   }
-  LocalData local =
-      Split(loaded.data, fraction, DeriveSeed(config.seed(), "held out"));
   if (!config.has_held_out_source()) return local;
   ABSL_ASSIGN_OR_RETURN(local.held_out, LoadHeldOut(env, config));
   if (local.held_out.shape == local.train.shape &&
-      local.held_out.target_size == local.train.target_size) {
+      local.held_out.target_size == local.train.target_size &&
+      local.held_out.is_sequences() == local.train.is_sequences()) {
+    local.held_out.windows.stride = local.held_out.windows.context;
     return local;
   }
   return absl::InvalidArgumentError(absl::StrFormat(
@@ -124,6 +184,20 @@ absl::Status Annotate(const DatasetConfig& config, const absl::Status& status) {
                                                   ": ", status.message()));
 }
 
+// Sites, and how many examples each has.
+absl::StatusOr<std::string> DescribeShares(const DatasetConfig& config,
+                                           const Dataset& data) {
+  DatasetConfig site = config;
+  std::vector<size_t> counts;
+  for (int64_t i = 0; i < config.partition().sites(); ++i) {
+    site.mutable_partition()->set_site(i);
+    absl::StatusOr<Dataset> share = ShareOf(site, data);
+    if (!share.ok()) return Annotate(config, share.status());
+    counts.push_back(share->size());
+  }
+  return FormatSiteSizes(counts);
+}
+
 absl::Status CheckConfig(const DatasetConfig& config) {
   ABSL_RETURN_IF_ERROR(ValidateId("dataset name", config.name()));
   if (config.max_bytes() >= 0) return absl::OkStatus();
@@ -134,6 +208,7 @@ absl::Status CheckConfig(const DatasetConfig& config) {
 }  // namespace
 
 size_t Dataset::size() const {
+  if (is_sequences()) return windows.size();
   return target_size == 0 ? labels.size() : targets.size() / target_size;
 }
 
@@ -144,6 +219,7 @@ size_t Dataset::example_size() const {
 }
 
 Dataset Dataset::Select(absl::Span<const size_t> indices) const {
+  KOINON_CHECK(!is_sequences());
   Dataset selected;
   selected.name = name;
   selected.shape = shape;
@@ -205,6 +281,9 @@ absl::StatusOr<std::string> DescribePartition(Env* env,
   absl::StatusOr<LoadedSource> loaded =
       LoadSource(env, config, config.source());
   if (!loaded.ok()) return Annotate(config, loaded.status());
+  if (loaded->data.is_sequences()) {
+    return DescribeShares(config, loaded->data);
+  }
   absl::StatusOr<SitePartition> partition = PartitionLoaded(config, *loaded);
   if (!partition.ok()) return Annotate(config, partition.status());
   return FormatPartitionTable(*partition, loaded->data.labels);

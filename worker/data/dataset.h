@@ -11,13 +11,17 @@
 #include "absl/types/span.h"
 #include "base/env.h"
 #include "worker/data/dataset.pb.h"
+#include "worker/data/token_windows.h"
 
 namespace koinon::worker {
 
-// Examples in memory. A value; thread-safe while nobody changes it.
+// Examples in memory, or windows on tokens that may be anywhere. A value;
+// thread-safe while nobody changes it.
 struct Dataset {
   std::string name;
-  std::vector<int64_t> shape;   // of one example: [1, 28, 28]
+  std::vector<int64_t> shape;  // of one example: [1, 28, 28]
+  // For models of sequences; then the shape is [context], and the rest empty.
+  TokenWindows windows;
   std::vector<float> features;  // [size(), example_size()], finite
   std::vector<int32_t> labels;  // [size()], >= 0; empty for regression
   std::vector<float> targets;   // [size(), target_size], finite; else empty
@@ -27,7 +31,13 @@ struct Dataset {
   // Features per example: the product of `shape`.
   size_t example_size() const;
   bool empty() const { return size() == 0; }
-  // The examples at `indices`, in that order. Requires indices < size().
+  bool is_sequences() const { return windows.tokens != nullptr; }
+  // Labels per example.
+  size_t positions() const {
+    return is_sequences() ? static_cast<size_t>(windows.context) : 1;
+  }
+  // The examples at `indices`, in that order. Requires indices < size(), and
+  // no sequences.
   Dataset Select(absl::Span<const size_t> indices) const;
 };
 
@@ -52,7 +62,8 @@ using LocalDatasets = std::map<std::string, LocalData>;
 
 // Reads a dataset as `config` says: decodes its files, takes the site's share
 // if a partition is simulated, and sets examples aside for evaluation. The same
-// configuration and files give the same data in the same order.
+// configuration and files give the same data in the same order. Files of tokens
+// are mapped from the machine's own file system, whatever `env` is.
 //
 // INVALID_ARGUMENT for a configuration that contradicts itself (names the
 // field) or a file that is not what it should be (names the file, the row,

@@ -249,6 +249,87 @@ TEST(LoadLocalData, MissingFileAndMemoryLimit_AreRefused) {
               StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
+TEST(LoadLocalData, TextOfSequences_HoldsOutItsTail) {
+  const std::string path = WriteTemp("text", "abcdefghij");
+  ASSERT_OK_AND_ASSIGN(
+      const LocalData local,
+      Load(absl::Substitute("source { text { path: '$0' context: 2 stride: 1 "
+                            "sequences: true unit: CHARACTER } } "
+                            "held_out_fraction: 0.3",
+                            path)));
+  EXPECT_TRUE(local.train.is_sequences());
+  EXPECT_THAT(local.train.shape, ElementsAre(2));
+  EXPECT_EQ(local.train.example_size(), 2u);
+  EXPECT_EQ(local.train.positions(), 2u);
+  EXPECT_EQ(local.train.windows.vocabulary, 10);
+  EXPECT_EQ(local.examples(), 5);           // of the 7 tokens from a to g
+  EXPECT_EQ(local.held_out_examples(), 1);  // h, i and the label j
+  std::vector<float> inputs(2);
+  std::vector<int32_t> labels(2);
+  local.held_out.windows.Copy(0, absl::MakeSpan(inputs),
+                              absl::MakeSpan(labels));
+  EXPECT_THAT(inputs, ElementsAre(7, 8));
+  EXPECT_THAT(labels, ElementsAre(8, 9));
+}
+
+TEST(LoadLocalData, TokenFiles_TrainAndAreHeldOut) {
+  const std::string train =
+      WriteTemp("train.bin", Bytes<uint16_t>({1, 2, 3, 4, 5, 6}));
+  const std::string held_out =
+      WriteTemp("val.bin", Bytes<uint16_t>({7, 8, 9, 10, 11}));
+  const std::string config = absl::Substitute(
+      "source { tokens { path: '$0' context: 2 stride: 1 } } "
+      "held_out_source { tokens { path: '$1' context: 2 stride: 1 } }",
+      train, held_out);
+  ASSERT_OK_AND_ASSIGN(const LocalData local, Load(config));
+  EXPECT_EQ(local.examples(), 4);
+  EXPECT_EQ(local.held_out_examples(), 2) << "they do not overlap";
+
+  size_t examples = 0;
+  for (int site = 0; site < 2; ++site) {
+    // The held-out file has too few tokens for two sites.
+    ASSERT_OK_AND_ASSIGN(
+        const LocalData share,
+        Load(absl::Substitute(
+            "source { tokens { path: '$0' context: 2 stride: 1 } } "
+            "held_out_fraction: 0 partition { sites: 2 site: $1 }",
+            train, site)));
+    examples += share.train.size();
+  }
+  EXPECT_EQ(examples, 2u);
+}
+
+TEST(LoadLocalData, SequencesWithWhatTheyCannotHave_AreRefused) {
+  const std::string text = absl::Substitute(
+      "text { path: '$0' context: 2 sequences: true unit: CHARACTER }",
+      WriteTemp("text", "abcdefghij"));
+  const auto expect = [](const std::string& config, const std::string& error) {
+    EXPECT_THAT(Load(config),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(error)))
+        << config;
+  };
+  const std::string source = absl::StrCat("source { ", text, " } ");
+  expect(source + "scale: 2", "scale: expected none with sequences");
+  expect(source + "shape: 2", "shape: expected none");
+  expect(source + "regression: true", "regression: expected none");
+  expect(source + "held_out_fraction: 0.1", "and 1 held out");
+  expect(source + "partition { sites: 2 iid {} }", "dealt as contiguous");
+  expect(source + "partition { sites: 2 site: 2 }", "partition.site");
+  expect(source + absl::StrCat("held_out_source { ", text, " }"),
+         "text.alphabet: expected the characters");
+  const std::string path = WriteTemp("short", "ab");
+  expect(absl::Substitute("source { tokens { path: '$0' } }", path),
+         "expected at least 1025 tokens for a context of 1024, found 1");
+  expect(absl::Substitute("source { tokens { path: '$0' vocabulary: 65537 } }",
+                          path),
+         "tokens.vocabulary");
+  expect(absl::Substitute("source { tokens { path: '$0' context: -1 } }", path),
+         "tokens.context");
+  expect(
+      absl::Substitute("source { text { path: '$0' unit: CHARACTER } }", path),
+      "text.unit: expected BYTE without text.sequences");
+}
+
 TEST(LoadLocalDatasets, NameUsedTwice_IsRefused) {
   const DatasetConfig config = Config(NumberedSource(5));
   ASSERT_OK_AND_ASSIGN(const LocalDatasets one,
@@ -257,6 +338,20 @@ TEST(LoadLocalDatasets, NameUsedTwice_IsRefused) {
   EXPECT_THAT(
       LoadLocalDatasets(RealEnv(), {config, config}),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found twice")));
+}
+
+TEST(DescribePartition, Sequences_ShowTheSitesSizes) {
+  const std::string path = WriteTemp("text", "abcdefghij");
+  EXPECT_THAT(
+      DescribePartition(RealEnv(), Config(absl::Substitute(
+                                       "source { text { path: '$0' context: 2 "
+                                       "stride: 1 sequences: true } } "
+                                       "partition { sites: 2 contiguous {} }",
+                                       path))),
+      IsOkAndHolds("site     total\n"
+                   "0            3\n"
+                   "1            3\n"
+                   "all          6\n"));
 }
 
 TEST(DescribePartition, Table_ShowsTheSites) {

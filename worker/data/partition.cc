@@ -162,6 +162,17 @@ absl::StatusOr<SitePartition> PartitionByColumn(
 }
 
 absl::Status CheckSites(const PartitionConfig& config, size_t count) {
+  ABSL_RETURN_IF_ERROR(CheckSite(config));
+  if (static_cast<size_t>(config.sites()) <= count) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "partition.sites: expected at most one site for each of %d examples, "
+      "found %d",
+      count, config.sites()));
+}
+
+}  // namespace
+
+absl::Status CheckSite(const PartitionConfig& config) {
   const int64_t sites = config.sites();
   if (sites < 1 || sites > kMaxSites) {
     return absl::InvalidArgumentError(absl::StrFormat(
@@ -172,16 +183,31 @@ absl::Status CheckSites(const PartitionConfig& config, size_t count) {
         absl::StrFormat("partition.site: expected 0 to %d, found %d", sites - 1,
                         config.site()));
   }
-  if (static_cast<size_t>(sites) > count) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "partition.sites: expected at most one site for each of %d examples, "
-        "found %d",
-        count, sites));
-  }
   return absl::OkStatus();
 }
 
-}  // namespace
+SitePartition PartitionContiguous(size_t count, size_t sites) {
+  SitePartition partition(sites);
+  size_t next = 0;
+  for (size_t site = 0; site < sites; ++site) {
+    const size_t size = count / sites + (site < count % sites ? 1 : 0);
+    partition[site].resize(size);
+    std::iota(partition[site].begin(), partition[site].end(), next);
+    next += size;
+  }
+  return partition;
+}
+
+std::string FormatSiteSizes(absl::Span<const size_t> sizes) {
+  std::string table = absl::StrFormat("%-6s%8s\n", "site", "total");
+  size_t total = 0;
+  for (size_t site = 0; site < sizes.size(); ++site) {
+    absl::StrAppendFormat(&table, "%-6d%8d\n", site, sizes[site]);
+    total += sizes[site];
+  }
+  absl::StrAppendFormat(&table, "%-6s%8d\n", "all", total);
+  return table;
+}
 
 SitePartition PartitionIid(size_t count, size_t sites, uint64_t seed) {
   std::vector<size_t> order = AllIndices(count);
@@ -215,6 +241,8 @@ absl::StatusOr<SitePartition> Partition(const PartitionConfig& config,
       return PartitionShards(config.shards(), examples, sites, seed);
     case PartitionConfig::kByColumn:
       return PartitionByColumn(config.by_column(), examples, sites);
+    case PartitionConfig::kContiguous:
+      return PartitionContiguous(examples.count, sites);
     case PartitionConfig::kIid:
     case PartitionConfig::KIND_NOT_SET:
       break;

@@ -36,12 +36,21 @@ absl::StatusOr<SitePartition> Partition(const PartitionConfig& config,
                                         const Examples& examples,
                                         uint64_t seed);
 
+// INVALID_ARGUMENT, naming the field, for sites or a site out of range.
+absl::Status CheckSite(const PartitionConfig& config);
+
 // Draws of a Dirichlet partition before it is given up.
 inline constexpr int kMaxDraws = 1000;
 inline constexpr int64_t kMaxSites = 1'000'000;
 
 // Sites of equal size (give or take one), at random.
 SitePartition PartitionIid(size_t count, size_t sites, uint64_t seed);
+
+// Runs of equal size (give or take one), in order.
+SitePartition PartitionContiguous(size_t count, size_t sites);
+
+// A table for people, with each site's number of examples.
+std::string FormatSiteSizes(absl::Span<const size_t> sizes);
 
 // A table for people: a row for each site, a column for each class, totals.
 // Without labels only the sites' sizes.

@@ -31,6 +31,12 @@ PartitionConfig Sites(int64_t sites) {
   return config;
 }
 
+PartitionConfig ContiguousOver(int64_t sites) {
+  PartitionConfig config = Sites(sites);
+  config.mutable_contiguous();
+  return config;
+}
+
 PartitionConfig DirichletOver(int64_t sites, double alpha) {
   PartitionConfig config = Sites(sites);
   config.mutable_dirichlet()->set_alpha(alpha);
@@ -67,7 +73,8 @@ TEST(Partition, EveryKind_IsAPartitionForManySeedsAndSizes) {
       const Examples examples{.count = count, .labels = labels};
       for (int64_t sites : {1, 3, 7}) {
         for (const PartitionConfig& config :
-             {Sites(sites), DirichletOver(sites, 0.5), ShardsOver(sites, 2)}) {
+             {Sites(sites), ContiguousOver(sites), DirichletOver(sites, 0.5),
+              ShardsOver(sites, 2)}) {
           ASSERT_OK_AND_ASSIGN(const SitePartition partition,
                                Partition(config, examples, seed));
           ExpectPartition(partition, sites, count);
@@ -95,6 +102,13 @@ TEST(PartitionIid, Sizes_DifferByAtMostOne) {
     EXPECT_GE(site.size(), 10u);
     EXPECT_LE(site.size(), 11u);
   }
+}
+
+TEST(Partition, Contiguous_DealsRunsInOrder) {
+  ASSERT_OK_AND_ASSIGN(const SitePartition partition,
+                       Partition(ContiguousOver(3), {.count = 7}, 1));
+  EXPECT_THAT(partition, ElementsAre(ElementsAre(0, 1, 2), ElementsAre(3, 4),
+                                     ElementsAre(5, 6)));
 }
 
 // Mean over sites of the largest class's share of the site.

@@ -14,6 +14,9 @@
 #include "worker/data/npz.h"
 #include "worker/data/numeric_array.h"
 #include "worker/data/text.h"
+#include "worker/data/text_tokens.h"
+#include "worker/data/token_windows.h"
+#include "worker/data/tokens.h"
 #include "worker/data/unpack.h"
 
 namespace koinon::worker {
@@ -21,6 +24,9 @@ namespace {
 
 constexpr int64_t kDefaultMaxBytes = int64_t{2} << 30;
 constexpr double kByteScale = 1.0 / 255;
+// Of sequences.
+constexpr int64_t kDefaultTextContext = 256;
+constexpr int64_t kDefaultTokenContext = 1024;
 
 // What a source's files hold, before the configuration's scale and shape.
 struct Decoded {
@@ -99,6 +105,10 @@ absl::StatusOr<Decoded> DecodeNpzSource(Env* env, const NpzSource& source,
 
 absl::StatusOr<Decoded> DecodeTextSource(Env* env, const TextSource& source,
                                          uint64_t max_bytes) {
+  if (source.unit() != TextSource::BYTE) {
+    return absl::InvalidArgumentError(
+        "text.unit: expected BYTE without text.sequences");
+  }
   ABSL_ASSIGN_OR_RETURN(const std::string bytes,
                         ReadUnpacked(env, source.path(), max_bytes));
   ABSL_ASSIGN_OR_RETURN(TextExamples text,
@@ -128,13 +138,14 @@ absl::StatusOr<Decoded> Decode(Env* env, const DatasetConfig& config,
       return DecodeNpzSource(env, source.npz(), max_bytes);
     case Source::kText:
       return DecodeTextSource(env, source.text(), max_bytes);
+    case Source::kTokens:  // are sequences
     case Source::kExternal:
     case Source::KIND_NOT_SET:
       break;
   }
   return absl::InvalidArgumentError(
-      "source: expected one of idx, csv, npy, npz, text and external, found "
-      "none (an external source stands alone)");
+      "source: expected one of idx, csv, npy, npz, text, tokens and external, "
+      "found none (an external source stands alone)");
 }
 
 absl::Status CheckCounts(const Decoded& decoded) {
@@ -217,10 +228,88 @@ absl::Status TakeLabels(bool regression, NumericArray labels, Dataset* data) {
   return absl::OkStatus();
 }
 
+bool IsSequences(const Source& source) {
+  return source.has_tokens() ||
+         (source.has_text() && source.text().sequences());
+}
+
+// What has no meaning for tokens.
+absl::Status CheckSequenceConfig(const DatasetConfig& config,
+                                 const Source& source) {
+  const char* field = config.has_scale()        ? "scale"
+                      : config.has_offset()     ? "offset"
+                      : config.regression()     ? "regression"
+                      : !config.shape().empty() ? "shape"
+                      : source.text().one_hot() ? "text.one_hot"
+                                                : nullptr;
+  if (field == nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      field, ": expected none with sequences, whose examples are tokens"));
+}
+
+absl::StatusOr<TokenWindows> DecodeTextWindows(Env* env,
+                                               const TextSource& source,
+                                               uint64_t max_bytes) {
+  ABSL_ASSIGN_OR_RETURN(const std::string bytes,
+                        ReadUnpacked(env, source.path(), max_bytes));
+  ABSL_ASSIGN_OR_RETURN(TextTokens text, DecodeTextTokens(source.path(), bytes,
+                                                          source, max_bytes));
+  TokenWindows windows;
+  windows.vocabulary = text.vocabulary;
+  windows.tokens = MakeTokens(std::move(text.values));
+  ABSL_ASSIGN_OR_RETURN(
+      windows.context,
+      ContextOr("text.context", source.context(), kDefaultTextContext));
+  ABSL_ASSIGN_OR_RETURN(
+      windows.stride,
+      ContextOr("text.stride", source.stride(), windows.context));
+  return windows;
+}
+
+absl::StatusOr<TokenWindows> MapTokenWindows(const TokenSource& source) {
+  constexpr int64_t kMaxVocabulary = 1 << 16;
+  TokenWindows windows;
+  windows.vocabulary = source.vocabulary();
+  if (windows.vocabulary < 0 || windows.vocabulary > kMaxVocabulary) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("tokens.vocabulary: expected 0 to %d, found %d",
+                        kMaxVocabulary, windows.vocabulary));
+  }
+  ABSL_ASSIGN_OR_RETURN(
+      windows.context,
+      ContextOr("tokens.context", source.context(), kDefaultTokenContext));
+  ABSL_ASSIGN_OR_RETURN(
+      windows.stride,
+      ContextOr("tokens.stride", source.stride(), windows.context));
+  ABSL_ASSIGN_OR_RETURN(windows.tokens, MapTokens(source));
+  return windows;
+}
+
+absl::StatusOr<LoadedSource> LoadSequences(Env* env,
+                                           const DatasetConfig& config,
+                                           const Source& source) {
+  ABSL_RETURN_IF_ERROR(CheckSequenceConfig(config, source));
+  LoadedSource loaded;
+  loaded.data.name = config.name();
+  TokenWindows& windows = loaded.data.windows;
+  ABSL_ASSIGN_OR_RETURN(
+      windows, source.has_tokens()
+                   ? MapTokenWindows(source.tokens())
+                   : DecodeTextWindows(env, source.text(), MaxBytes(config)));
+  windows.end = windows.tokens->values().size();
+  loaded.data.shape = {windows.context};
+  if (windows.size() > 0) return loaded;
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "%s: expected at least %d tokens for a context of %d, found %d",
+      source.has_tokens() ? source.tokens().path() : source.text().path(),
+      windows.context + 1, windows.context, windows.end));
+}
+
 }  // namespace
 
 absl::StatusOr<LoadedSource> LoadSource(Env* env, const DatasetConfig& config,
                                         const Source& source) {
+  if (IsSequences(source)) return LoadSequences(env, config, source);
   ABSL_ASSIGN_OR_RETURN(Decoded decoded, Decode(env, config, source));
   ABSL_RETURN_IF_ERROR(CheckCounts(decoded));
   if (decoded.is_text && config.regression()) {

@@ -1,7 +1,5 @@
 #include "worker/data/text.h"
 
-#include <array>
-
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -12,14 +10,25 @@ namespace koinon::worker {
 namespace {
 
 constexpr int64_t kDefaultContext = 16;
-constexpr int64_t kMaxContext = 1 << 20;
 constexpr int kBytes = 256;
-constexpr int16_t kNoClass = -1;
+absl::StatusOr<std::vector<int16_t>> Classify(absl::string_view what,
+                                              absl::string_view bytes,
+                                              const ByteClasses& classes) {
+  std::vector<int16_t> classified(bytes.size());
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    classified[i] = classes[static_cast<uint8_t>(bytes[i])];
+    if (classified[i] == kNoClass) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "%s: offset %d: expected a byte of the alphabet, found \"%s\"", what,
+          i, absl::CHexEscape(bytes.substr(i, 1))));
+    }
+  }
+  return classified;
+}
 
-// The class of each byte; kNoClass outside the alphabet.
-using ByteClasses = std::array<int16_t, kBytes>;
+}  // namespace
 
-absl::StatusOr<ByteClasses> ClassesOf(const std::string& alphabet) {
+absl::StatusOr<ByteClasses> ClassesOfBytes(absl::string_view alphabet) {
   ByteClasses classes;
   if (alphabet.empty()) {
     for (int i = 0; i < kBytes; ++i) classes[i] = static_cast<int16_t>(i);
@@ -38,30 +47,13 @@ absl::StatusOr<ByteClasses> ClassesOf(const std::string& alphabet) {
   return classes;
 }
 
-absl::StatusOr<std::vector<int16_t>> Classify(absl::string_view what,
-                                              absl::string_view bytes,
-                                              const ByteClasses& classes) {
-  std::vector<int16_t> classified(bytes.size());
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    classified[i] = classes[static_cast<uint8_t>(bytes[i])];
-    if (classified[i] == kNoClass) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "%s: offset %d: expected a byte of the alphabet, found \"%s\"", what,
-          i, absl::CHexEscape(bytes.substr(i, 1))));
-    }
-  }
-  return classified;
-}
-
-absl::StatusOr<int64_t> PositiveOr(absl::string_view field, int64_t value,
-                                   int64_t otherwise) {
+absl::StatusOr<int64_t> ContextOr(absl::string_view field, int64_t value,
+                                  int64_t otherwise) {
   if (value == 0) return otherwise;
   if (value > 0 && value <= kMaxContext) return value;
   return absl::InvalidArgumentError(absl::StrFormat(
-      "text.%s: expected 1 to %d, found %d", field, kMaxContext, value));
+      "%s: expected 1 to %d, found %d", field, kMaxContext, value));
 }
-
-}  // namespace
 
 absl::StatusOr<TextExamples> DecodeText(absl::string_view what,
                                         absl::string_view bytes,
@@ -69,9 +61,9 @@ absl::StatusOr<TextExamples> DecodeText(absl::string_view what,
                                         uint64_t max_bytes) {
   ABSL_ASSIGN_OR_RETURN(
       const int64_t context,
-      PositiveOr("context", source.context(), kDefaultContext));
+      ContextOr("text.context", source.context(), kDefaultContext));
   ABSL_ASSIGN_OR_RETURN(const int64_t stride,
-                        PositiveOr("stride", source.stride(), 1));
+                        ContextOr("text.stride", source.stride(), 1));
   const int64_t length = static_cast<int64_t>(bytes.size());
   if (length <= context) {
     return absl::InvalidArgumentError(
@@ -80,7 +72,7 @@ absl::StatusOr<TextExamples> DecodeText(absl::string_view what,
                         what, context + 1, context, length));
   }
   ABSL_ASSIGN_OR_RETURN(const ByteClasses classes,
-                        ClassesOf(source.alphabet()));
+                        ClassesOfBytes(source.alphabet()));
   ABSL_ASSIGN_OR_RETURN(const std::vector<int16_t> text,
                         Classify(what, bytes, classes));
 

@@ -1,6 +1,7 @@
 #ifndef KOINON_WORKER_DATA_TEXT_H_
 #define KOINON_WORKER_DATA_TEXT_H_
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -18,6 +19,19 @@ struct TextExamples {
   NumericArray features;
   std::vector<int32_t> labels;  // [n], the class of the byte that follows
 };
+
+// The class of each byte: its place in `alphabet`, kNoClass outside it; for an
+// empty alphabet the byte itself. INVALID_ARGUMENT for an alphabet with a byte
+// twice.
+using ByteClasses = std::array<int16_t, 256>;
+inline constexpr int16_t kNoClass = -1;
+absl::StatusOr<ByteClasses> ClassesOfBytes(absl::string_view alphabet);
+
+// `value`, or `otherwise` for 0. INVALID_ARGUMENT, naming the field, outside
+// [1, kMaxContext].
+inline constexpr int64_t kMaxContext = 1 << 20;
+absl::StatusOr<int64_t> ContextOr(absl::string_view field, int64_t value,
+                                  int64_t otherwise);
 
 // Slides a window over `bytes` as `source` says. INVALID_ARGUMENT for a context
 // or stride out of range, an alphabet with a byte twice, a byte outside it

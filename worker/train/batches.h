@@ -3,10 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "kernels/network.h"
 #include "worker/data/dataset.h"
+#include "worker/train/permutation.h"
 
 namespace koinon::worker {
 
@@ -25,8 +28,8 @@ struct Shard {
 
 // Hands out a dataset's examples in batches, each once in a pass; the last
 // batch of a pass may be smaller. Copies examples to one place in memory and
-// allocates nothing after construction. The dataset must outlive it. Not
-// thread-safe.
+// allocates nothing after construction; of sequences it keeps no list, however
+// many there are. The dataset must outlive it. Not thread-safe.
 //
 // With a shard, batches are cut as without, and this member's is its part of
 // each: members of one seed hand out disjoint parts of the same batches, as
@@ -40,16 +43,24 @@ class Batches {
   // Starts a new pass, in an order drawn from `seed` alone.
   void Shuffle(uint64_t seed);
   // The next batch, valid until the following call; of size 0 after the last,
-  // and where the batch has too few examples for every member.
-  kernels::Batch Next();
+  // and where the batch has too few examples for every member. DATA_LOSS if
+  // the dataset's file was cut short.
+  absl::StatusOr<kernels::Batch> Next();
+  // Goes on as after `count` calls of Next, without copying anything.
+  void Skip(size_t count);
   // Examples of the latest batch, over all members; 0 after the last.
   size_t whole_size() const { return whole_size_; }
 
  private:
+  size_t ExampleAt(size_t place) const;
+  void CopyExample(size_t example, size_t row);
+
   const Dataset& data_;
   const size_t batch_size_;
   const Shard shard_;
+  // The order of examples in memory, and of sequences; neither: their own.
   std::vector<size_t> order_;
+  std::optional<Permutation> permutation_;
   size_t next_ = 0;
   size_t whole_size_ = 0;
   std::vector<float> inputs_;

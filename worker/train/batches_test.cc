@@ -5,6 +5,10 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
+#include <utility>
+
+#include "base/status_matchers.h"
 
 namespace koinon::worker {
 namespace {
@@ -24,10 +28,16 @@ Dataset Numbered(int count) {
   return data;
 }
 
+kernels::Batch NextOf(Batches* batches) {
+  const auto batch = batches->Next();
+  EXPECT_OK(batch);
+  return batch.ok() ? *batch : kernels::Batch();
+}
+
 // The labels of the rest of a pass, and the sizes of its batches.
 std::vector<int32_t> Drain(Batches* batches, std::vector<size_t>* sizes) {
   std::vector<int32_t> labels;
-  for (kernels::Batch b = batches->Next(); b.size > 0; b = batches->Next()) {
+  for (kernels::Batch b = NextOf(batches); b.size > 0; b = NextOf(batches)) {
     sizes->push_back(b.size);
     for (size_t i = 0; i < b.size; ++i) {
       EXPECT_EQ(b.inputs[2 * i], b.labels[i]);
@@ -46,7 +56,7 @@ TEST(Batches, FirstPass_IsInOrderWithASmallerLastBatch) {
   std::vector<size_t> sizes;
   EXPECT_THAT(Drain(&batches, &sizes), ElementsAre(0, 1, 2, 3, 4));
   EXPECT_THAT(sizes, ElementsAre(2, 2, 1));
-  EXPECT_EQ(batches.Next().size, 0u);
+  EXPECT_EQ(NextOf(&batches).size, 0u);
 }
 
 TEST(Batches, Shuffle_DependsOnTheSeedAlone) {
@@ -57,7 +67,7 @@ TEST(Batches, Shuffle_DependsOnTheSeedAlone) {
   const std::vector<int32_t> one = Drain(&batches, &sizes);
   batches.Shuffle(2);
   const std::vector<int32_t> two = Drain(&batches, &sizes);
-  batches.Next();
+  NextOf(&batches);
   batches.Shuffle(1);
   EXPECT_EQ(Drain(&batches, &sizes), one);
   EXPECT_NE(one, two);
@@ -73,8 +83,8 @@ TEST(Batches, Regression_CarriesTargets) {
   data.target_size = 2;
   data.targets = {10, 11, 20, 21, 30, 31};
   Batches batches(data, 2);
-  EXPECT_THAT(batches.Next().targets, ElementsAre(10, 11, 20, 21));
-  const kernels::Batch last = batches.Next();
+  EXPECT_THAT(NextOf(&batches).targets, ElementsAre(10, 11, 20, 21));
+  const kernels::Batch last = NextOf(&batches);
   EXPECT_THAT(last.targets, ElementsAre(30, 31));
   EXPECT_THAT(last.labels, IsEmpty());
   EXPECT_EQ(last.size, 1u);
@@ -92,10 +102,10 @@ TEST(Batches, Shards_AreDisjointPartsOfTheSameBatches) {
     Batches whole(data, 4);
     whole.Shuffle(3);
     for (size_t expected : {4, 4, 3, 0}) {
-      const kernels::Batch batch = whole.Next();
+      const kernels::Batch batch = NextOf(&whole);
       std::vector<int32_t> together;
       for (const auto& member : members) {
-        const kernels::Batch part = member->Next();
+        const kernels::Batch part = NextOf(member.get());
         EXPECT_EQ(member->whole_size(), expected);
         EXPECT_LE(part.size,
                   (Shard{.index = 0, .count = count}.Most(expected)));
@@ -105,6 +115,66 @@ TEST(Batches, Shards_AreDisjointPartsOfTheSameBatches) {
                 std::vector<int32_t>(batch.labels.begin(), batch.labels.end()));
     }
   }
+}
+
+TEST(Batches, Skip_GoesOnAsAfterTheBatches) {
+  const Dataset data = Numbered(11);
+  Batches walked(data, 3);
+  Batches skipped(data, 3);
+  walked.Shuffle(5);
+  skipped.Shuffle(5);
+  NextOf(&walked);
+  NextOf(&walked);
+  skipped.Skip(2);
+  std::vector<size_t> sizes;
+  EXPECT_EQ(Drain(&walked, &sizes), Drain(&skipped, &sizes));
+  skipped.Shuffle(5);
+  skipped.Skip(9);
+  EXPECT_EQ(NextOf(&skipped).size, 0u);
+}
+
+// Windows of two tokens on the tokens 0 to count - 1.
+Dataset NumberedTokens(int count) {
+  std::vector<uint16_t> values(count);
+  std::iota(values.begin(), values.end(), uint16_t{0});
+  Dataset data;
+  data.shape = {2};
+  data.windows.tokens = MakeTokens(std::move(values));
+  data.windows.end = static_cast<uint64_t>(count);
+  data.windows.context = data.windows.stride = 2;
+  return data;
+}
+
+TEST(Batches, Sequences_HaveALabelAtEachPosition) {
+  const Dataset data = NumberedTokens(7);
+  Batches batches(data, 2);
+  const kernels::Batch first = NextOf(&batches);
+  EXPECT_EQ(first.size, 2u);
+  EXPECT_THAT(first.inputs, ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(first.labels, ElementsAre(1, 2, 3, 4));
+  const kernels::Batch last = NextOf(&batches);
+  EXPECT_EQ(last.size, 1u);
+  EXPECT_THAT(last.inputs, ElementsAre(4, 5));
+  EXPECT_THAT(last.labels, ElementsAre(5, 6));
+  EXPECT_EQ(NextOf(&batches).size, 0u);
+}
+
+TEST(Batches, ShuffledSequences_AreEachHandedOutOnce) {
+  const Dataset data = NumberedTokens(201);
+  Batches batches(data, 8);
+  std::vector<std::vector<float>> passes;
+  for (uint64_t seed : {1, 2, 1}) {
+    batches.Shuffle(seed);
+    std::vector<float>& firsts = passes.emplace_back();
+    for (kernels::Batch b = NextOf(&batches); b.size > 0;
+         b = NextOf(&batches)) {
+      for (size_t i = 0; i < b.size; ++i) firsts.push_back(b.inputs[2 * i]);
+    }
+  }
+  EXPECT_EQ(passes[0], passes[2]);
+  EXPECT_NE(passes[0], passes[1]);
+  std::sort(passes[0].begin(), passes[0].end());
+  for (size_t i = 0; i < 100; ++i) EXPECT_EQ(passes[0][i], 2.0f * i);
 }
 
 }  // namespace

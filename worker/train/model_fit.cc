@@ -32,6 +32,28 @@ absl::Status CheckShape(const kernels::ModelGraph& graph, const Dataset& data) {
       FormatExtents(data.shape)));
 }
 
+absl::Status CheckPositions(const kernels::ModelGraph& graph,
+                            const Dataset& data) {
+  const auto positions = static_cast<int64_t>(data.positions());
+  if (positions == graph.output_positions()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "dataset %s: expected a class at %d positions of each example, as the "
+      "model has outputs, found %d%s",
+      data.name, graph.output_positions(), positions,
+      data.is_sequences() ? "" : " (it has no sequences)"));
+}
+
+// Tokens that nobody has looked at are checked batch by batch.
+absl::Status CheckVocabulary(const kernels::ModelGraph& graph,
+                             const Dataset& data) {
+  const int64_t known = std::min(graph.vocabulary(), graph.output_size());
+  if (data.windows.vocabulary <= known) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "dataset %s: expected a vocabulary of at most %d tokens, as the model "
+      "has, found %d",
+      data.name, known, data.windows.vocabulary));
+}
+
 absl::Status CheckClasses(const kernels::ModelGraph& graph,
                           const Dataset& data) {
   if (data.target_size != 0) {
@@ -40,6 +62,8 @@ absl::Status CheckClasses(const kernels::ModelGraph& graph,
         "(regression)",
         data.name));
   }
+  ABSL_RETURN_IF_ERROR(CheckPositions(graph, data));
+  if (data.is_sequences()) return CheckVocabulary(graph, data);
   const int32_t largest =
       *std::max_element(data.labels.begin(), data.labels.end());
   if (largest < graph.output_size()) return absl::OkStatus();

@@ -18,7 +18,8 @@ bool HasClasses(v1::TrainingSpec::Loss loss);
 
 // INVALID_ARGUMENT, saying what was expected and found, unless model, loss and
 // data fit each other: the shape of an example (a flat model takes any with as
-// many features), classes that the model has, as many values to predict.
+// many features), classes and tokens that the model has, one class for each
+// position that has an output, as many values to predict.
 // Requires data to be not empty.
 absl::Status CheckModelFit(const kernels::ModelGraph& graph,
                            v1::TrainingSpec::Loss loss, const Dataset& data);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,12 +14,15 @@
 #include "absl/types/span.h"
 #include "base/safetensors.h"
 #include "base/status_macros.h"
+#include "kernels/bfloat16.h"
 #include "kernels/graph/control_variates.h"
 #include "kernels/graph/model_graph.h"
 #include "kernels/onednn/onednn_network.h"
 #include "kernels/optimizer.h"
-#include "worker/train/batches.h"
+#include "worker/collective/site_member.h"
+#include "worker/train/evaluation.h"
 #include "worker/train/model_fit.h"
+#include "worker/train/precision.h"
 #include "worker/train/task_checks.h"
 #include "worker/train/training_plan.h"
 #include "worker/train/training_run.h"
@@ -27,22 +31,6 @@
 
 namespace koinon::worker {
 namespace {
-
-using kernels::BatchMetrics;
-
-v1::Metrics ToMetrics(const TrainingTotals& totals, bool classes,
-                      size_t examples, absl::Duration elapsed, int64_t steps) {
-  v1::Metrics metrics;
-  metrics.set_examples(static_cast<int64_t>(examples));
-  metrics.set_loss(totals.MeanLoss());
-  metrics.set_has_accuracy(classes);
-  if (classes) {
-    metrics.set_accuracy(totals.Accuracy());
-  }
-  metrics.set_seconds(absl::ToDoubleSeconds(elapsed));
-  metrics.set_steps(steps);
-  return metrics;
-}
 
 absl::StatusOr<const LocalData*> FindReadable(const LocalDatasets& datasets,
                                               const v1::OfferTask& offer) {
@@ -78,19 +66,23 @@ struct NativeTrainer::Task {
   const Dataset* data = nullptr;
   TrainingPlan plan;
   v1::TrainingSpec::Loss loss;
-  ModelLayout model_layout;
+  std::optional<kernels::ModelGraph> graph;
   Model version;  // the model and, with training.scaffold, control variates
 
   absl::Span<const float> parameters() const {
     return absl::MakeConstSpan(version.values)
-        .first(model_layout.total_elements());
+        .first(graph->layout().total_elements());
   }
   // The server's control variate; empty: the job has none.
   absl::Span<const float> control() const {
     return absl::MakeConstSpan(version.values)
-        .subspan(model_layout.total_elements());
+        .subspan(graph->layout().total_elements());
   }
-  // Holds the model's parameters. The cache's own.
+  void LoadNetwork() const {
+    std::copy(parameters().begin(), parameters().end(),
+              prepared->network->parameters().begin());
+  }
+  // The cache's own.
   PreparedNetwork* prepared = nullptr;
 };
 
@@ -112,6 +104,8 @@ absl::StatusOr<NativeTrainer::Task> NativeTrainer::Prepare(
   task.data = training ? &local->train : &local->held_out;
   task.loss = LossOf(offer.training());
   ABSL_RETURN_IF_ERROR(CheckTrainingTerms(offer.training()));
+  ABSL_ASSIGN_OR_RETURN(const bool bfloat16,
+                        UsesBfloat16(offer.training(), kernels::HasBfloat16()));
   // To evaluate, batches of the same size, so that one network serves for both.
   ABSL_ASSIGN_OR_RETURN(task.plan,
                         PlanTraining(offer.training(), task.data->size()));
@@ -124,19 +118,24 @@ absl::StatusOr<NativeTrainer::Task> NativeTrainer::Prepare(
   ABSL_RETURN_IF_ERROR(CheckModelFit(graph, task.loss, *task.data));
   ABSL_RETURN_IF_ERROR(
       CheckModelMemory(graph, task.plan.batch_size, options_.max_model_bytes));
-  ABSL_ASSIGN_OR_RETURN(task.version,
-                        ReadModel(env_, model_path, options_.max_model_bytes));
-  ABSL_RETURN_IF_ERROR(CheckOfferedLayout(offer, task.version.layout));
+  const SiteMember member(options_.site, clock_);
+  if (!training || member.leads()) {
+    ABSL_ASSIGN_OR_RETURN(
+        task.version, ReadModel(env_, model_path, options_.max_model_bytes));
+    ABSL_RETURN_IF_ERROR(CheckOfferedLayout(offer, task.version.layout));
+  } else {
+    task.version.layout = layout;  // the values come from the rank that leads
+    task.version.values.resize(layout.total_elements());
+  }
+  const size_t batch_size = member.shard().Most(task.plan.batch_size);
   ABSL_ASSIGN_OR_RETURN(task.prepared,
                         networks_.Get(offer.model(), graph,
-                                      {.batch_size = task.plan.batch_size,
+                                      {.batch_size = batch_size,
                                        .threads = options_.threads,
                                        .loss = task.loss,
-                                       .training = training}));
-  task.model_layout = graph.layout();
-  const absl::Span<const float> parameters = task.parameters();
-  std::copy(parameters.begin(), parameters.end(),
-            task.prepared->network->parameters().begin());
+                                       .training = training,
+                                       .bfloat16 = bfloat16}));
+  task.graph = graph;
   return task;
 }
 
@@ -150,9 +149,36 @@ absl::StatusOr<std::vector<float>> NativeTrainer::Correction(
   ABSL_ASSIGN_OR_RETURN(
       std::vector<float> own,
       options_.controls->Read({offer.task().job(), offer.job_submitted_ms()},
-                              task.model_layout));
+                              task.graph->layout()));
   kernels::ControlCorrection(task.control(), own, absl::MakeSpan(own));
   return own;
+}
+
+absl::StatusOr<std::vector<float>> NativeTrainer::SharedCorrection(
+    const v1::OfferTask& offer, const Task& task, SiteMember* member) {
+  absl::StatusOr<std::vector<float>> correction = std::vector<float>();
+  if (member->leads()) {
+    correction = Correction(offer, task);
+  } else if (offer.training().has_scaffold()) {
+    correction->resize(task.parameters().size());
+  }
+  ABSL_RETURN_IF_ERROR(member->Agree(correction.status()));
+  ABSL_RETURN_IF_ERROR(member->Share(absl::MakeSpan(*correction)));
+  return correction;
+}
+
+v1::Metrics NativeTrainer::ToMetrics(const TrainingTotals& totals,
+                                     const Task& task, absl::Duration elapsed,
+                                     int64_t steps) {
+  v1::Metrics metrics;
+  metrics.set_examples(static_cast<int64_t>(task.data->size()));
+  metrics.set_loss(totals.MeanLoss());
+  metrics.set_has_accuracy(HasClasses(task.loss));
+  if (metrics.has_accuracy()) metrics.set_accuracy(totals.Accuracy());
+  metrics.set_seconds(absl::ToDoubleSeconds(elapsed));
+  metrics.set_steps(steps);
+  metrics.set_bfloat16(task.prepared->options.bfloat16);
+  return metrics;
 }
 
 absl::StatusOr<v1::Metrics> NativeTrainer::Train(
@@ -160,32 +186,46 @@ absl::StatusOr<v1::Metrics> NativeTrainer::Train(
     const std::string& update_path, const ProgressCallback& progress,
     const std::atomic<bool>& stop) {
   const absl::Time start = clock_->Now();
-  ABSL_ASSIGN_OR_RETURN(const Task task,
-                        Prepare(offer, base_path, /*training=*/true));
+  SiteMember member(options_.site, clock_);
+  absl::StatusOr<Task> prepared = Prepare(offer, base_path, /*training=*/true);
+  ABSL_RETURN_IF_ERROR(member.Agree(prepared.status()));
+  Task& task = *prepared;
+  ABSL_RETURN_IF_ERROR(member.Share(absl::MakeSpan(task.version.values)));
+  task.LoadNetwork();
   kernels::Network* const network = task.prepared->network.get();
-  ABSL_ASSIGN_OR_RETURN(const auto optimizer, kernels::LocalOptimizer::Create(
-                                                  offer.training().optimizer(),
-                                                  task.parameters().size()));
-  ABSL_ASSIGN_OR_RETURN(std::vector<float> correction, Correction(offer, task));
-  TrainingRun run({.spec = &offer.training(),
-                   .plan = task.plan,
-                   .data = task.data,
-                   .seed = offer.seed(),
-                   .round = offer.task().round(),
-                   .base = task.parameters(),
-                   .correction = correction,
-                   .exchange = nullptr,
-                   .shard = {}},
-                  network, optimizer.get());
-  ABSL_ASSIGN_OR_RETURN(const TrainingTotals totals,
-                        run.Finish(progress, stop));
+  ABSL_ASSIGN_OR_RETURN(
+      const auto optimizer,
+      NewLocalOptimizer(*task.graph, offer.training(), options_.threads));
+  ABSL_ASSIGN_OR_RETURN(std::vector<float> correction,
+                        SharedCorrection(offer, task, &member));
+  TrainingRun run(
+      {.spec = &offer.training(),
+       .plan = task.plan,
+       .data = task.data,
+       .seed = offer.seed(),
+       .round = offer.task().round(),
+       .threads = options_.threads,
+       .base = task.parameters(),
+       .correction = correction,
+       .exchange = member.BeginRun(offer.training(), task.plan.steps),
+       .shard = member.shard()},
+      network, optimizer.get());
+  ABSL_ASSIGN_OR_RETURN(TrainingTotals totals, run.Finish(progress, stop));
+  ABSL_RETURN_IF_ERROR(
+      member.EndRun(*task.graph, network->parameters(), &totals));
+  v1::Metrics metrics =
+      ToMetrics(totals, task, clock_->Now() - start, task.plan.steps);
+  if (!member.alone()) {
+    *metrics.mutable_communication() = member.Communication();
+  }
+  if (!member.leads()) return metrics;
   const std::vector<float> rest =
       DifferenceOfControl(task.parameters(), network->parameters(),
                           task.control(), run.rates(), std::move(correction));
   ABSL_RETURN_IF_ERROR(WriteUpdate(env_, task.version.layout, task.parameters(),
                                    network->parameters(), rest, update_path));
-  return ToMetrics(totals, HasClasses(task.loss), task.data->size(),
-                   clock_->Now() - start, task.plan.steps);
+  metrics.set_seconds(absl::ToDoubleSeconds(clock_->Now() - start));
+  return metrics;
 }
 
 absl::StatusOr<v1::Metrics> NativeTrainer::Evaluate(
@@ -194,20 +234,12 @@ absl::StatusOr<v1::Metrics> NativeTrainer::Evaluate(
   const absl::Time start = clock_->Now();
   ABSL_ASSIGN_OR_RETURN(const Task task,
                         Prepare(offer, model_path, /*training=*/false));
-  Batches batches(*task.data, task.prepared->options.batch_size);
-  TrainingTotals totals;
-  for (kernels::Batch batch = batches.Next(); batch.size > 0;
-       batch = batches.Next()) {
-    if (stop.load()) return absl::CancelledError("evaluation was stopped");
-    ABSL_ASSIGN_OR_RETURN(const BatchMetrics metrics,
-                          task.prepared->network->Evaluate(batch));
-    totals.Add(metrics, batch.size, 1);
-  }
-  if (!std::isfinite(totals.MeanLoss())) {
-    return absl::InternalError("loss on the held-out part is not finite");
-  }
-  return ToMetrics(totals, HasClasses(task.loss), task.data->size(),
-                   clock_->Now() - start, 0);
+  task.LoadNetwork();
+  ABSL_ASSIGN_OR_RETURN(
+      const TrainingTotals totals,
+      EvaluateDataset(*task.data, task.prepared->options.batch_size,
+                      task.prepared->network.get(), stop));
+  return ToMetrics(totals, task, clock_->Now() - start, 0);
 }
 
 }  // namespace koinon::worker

@@ -10,7 +10,10 @@ namespace {
 
 bool CanServe(const kernels::Network::Options& have,
               const kernels::Network::Options& want) {
-  if (have.loss != want.loss || have.threads != want.threads) return false;
+  if (have.loss != want.loss || have.threads != want.threads ||
+      have.bfloat16 != want.bfloat16) {
+    return false;
+  }
   if (!want.training) return true;
   return have.training && have.batch_size == want.batch_size;
 }

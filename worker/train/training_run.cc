@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "base/model_layout.h"
 #include "base/random.h"
 #include "base/status_macros.h"
 #include "kernels/graph/control_variates.h"
@@ -50,6 +51,22 @@ absl::Status CheckTrainingTerms(const v1::TrainingSpec& spec) {
   return kernels::ValidateLearningRateSchedule(spec.schedule());
 }
 
+absl::StatusOr<std::unique_ptr<kernels::LocalOptimizer>> NewLocalOptimizer(
+    const kernels::ModelGraph& graph, const v1::TrainingSpec& spec,
+    int threads) {
+  kernels::LocalOptimizer::Options options;
+  options.threads = threads;
+  const ModelLayout& layout = graph.layout();
+  for (size_t i = 0; i < layout.tensors().size(); ++i) {
+    if (!graph.is_buffer(i)) continue;
+    const size_t begin = layout.offset_bytes(i) / sizeof(float);
+    options.frozen.emplace_back(begin,
+                                begin + layout.size_bytes(i) / sizeof(float));
+  }
+  return kernels::LocalOptimizer::Create(spec.optimizer(),
+                                         layout.total_elements(), options);
+}
+
 TrainingRun::TrainingRun(const Options& options, kernels::Network* network,
                          kernels::LocalOptimizer* optimizer)
     : options_(options),
@@ -69,12 +86,12 @@ void TrainingRun::StartAt(int64_t step, double rates) {
   in_pass_ = false;
 }
 
-kernels::Batch TrainingRun::NextBatch() {
+absl::StatusOr<kernels::Batch> TrainingRun::NextBatch() {
   const int64_t in_epoch = step_ % options_.plan.steps_per_epoch;
   if (in_epoch == 0 || !in_pass_) {
     const int64_t epoch = step_ / options_.plan.steps_per_epoch;
     batches_.Shuffle(DeriveSeed(order_seed_, static_cast<uint64_t>(epoch)));
-    for (int64_t i = 0; i < in_epoch; ++i) batches_.Next();
+    batches_.Skip(static_cast<size_t>(in_epoch));
     in_pass_ = true;
   }
   return batches_.Next();
@@ -96,17 +113,22 @@ absl::StatusOr<BatchMetrics> TrainingRun::Gradients(
 }
 
 absl::StatusOr<BatchMetrics> TrainingRun::ExchangedGradients(
-    const kernels::Batch& batch, const std::atomic<bool>& stop) {
+    const absl::StatusOr<kernels::Batch>& batch,
+    const std::atomic<bool>& stop) {
   GradientExchange* const exchange = options_.exchange;
   const absl::Span<float> gradients = network_->gradients();
-  const double weight = static_cast<double>(batch.size) /
-                        static_cast<double>(batches_.whole_size());
+  const double weight = batch.ok()
+                            ? static_cast<double>(batch->size) /
+                                  static_cast<double>(batches_.whole_size())
+                            : 0;
   exchange->Start(step_, weight, gradients);
   absl::StatusOr<BatchMetrics> metrics = BatchMetrics();
-  if (stop.load()) {
+  if (!batch.ok()) {
+    metrics = batch.status();
+  } else if (stop.load()) {
     metrics = Stopped();
-  } else if (batch.size > 0) {
-    metrics = Gradients(batch);
+  } else if (batch->size > 0) {
+    metrics = Gradients(*batch);
   } else {
     // Fewer examples than members are left of the epoch.
     std::fill(gradients.begin(), gradients.end(), 0.0f);
@@ -116,20 +138,22 @@ absl::StatusOr<BatchMetrics> TrainingRun::ExchangedGradients(
   return metrics;
 }
 
-void TrainingRun::ApplyTerms() {
+double TrainingRun::ApplyTerms() {
   const v1::TrainingSpec& spec = *options_.spec;
   const absl::Span<float> gradients = network_->gradients();
-  const absl::Span<float> parameters = network_->parameters();
   if (spec.proximal_mu() > 0) {
-    kernels::AddProximalTerm(spec.proximal_mu(), parameters, options_.base,
-                             gradients);
+    kernels::AddProximalTerm(spec.proximal_mu(), network_->parameters(),
+                             options_.base, gradients);
   }
-  if (spec.clip_norm() > 0) {
-    kernels::ClipByGlobalNorm(spec.clip_norm(), gradients);
+  const bool clips = spec.clip_norm() > 0;
+  if (options_.correction.empty()) {
+    return clips ? kernels::ClipFactor(spec.clip_norm(), gradients,
+                                       options_.threads)
+                 : 1;
   }
-  if (!options_.correction.empty()) {
-    kernels::AddCorrection(options_.correction, gradients);
-  }
+  if (clips) kernels::ClipByGlobalNorm(spec.clip_norm(), gradients);
+  kernels::AddCorrection(options_.correction, gradients);
+  return 1;
 }
 
 absl::StatusOr<TrainingTotals> TrainingRun::Step(
@@ -137,22 +161,25 @@ absl::StatusOr<TrainingTotals> TrainingRun::Step(
   GradientExchange* const exchange = options_.exchange;
   // Members of a site must agree on an end: they learn of it in the exchange.
   if (exchange == nullptr && stop.load()) return Stopped();
-  const kernels::Batch batch = NextBatch();
-  ABSL_ASSIGN_OR_RETURN(
-      const BatchMetrics metrics,
-      exchange == nullptr ? Gradients(batch) : ExchangedGradients(batch, stop));
-  ApplyTerms();
+  const absl::StatusOr<kernels::Batch> batch = NextBatch();
+  if (exchange == nullptr) ABSL_RETURN_IF_ERROR(batch.status());
+  ABSL_ASSIGN_OR_RETURN(const BatchMetrics metrics,
+                        exchange == nullptr ? Gradients(*batch)
+                                            : ExchangedGradients(batch, stop));
+  const double gradient_factor = ApplyTerms();
   const auto& schedule = options_.spec->schedule();
   const double factor = kernels::LearningRateFactor(
       schedule, schedule.per_round() ? options_.round - 1 : step_);
-  optimizer_->Step(factor, network_->gradients(), network_->parameters());
+  optimizer_->Step(factor, gradient_factor, network_->gradients(),
+                   network_->parameters());
   rates_ += optimizer_->learning_rate() * factor;
   if (exchange != nullptr) {
     ABSL_RETURN_IF_ERROR(exchange->Stepped(step_, network_->parameters()));
   }
   ++step_;
   TrainingTotals totals;
-  totals.Add(metrics, batch.size, options_.positions);
+  totals.Add(metrics, batch->size,
+             static_cast<int64_t>(options_.data->positions()));
   return totals;
 }
 

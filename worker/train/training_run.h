@@ -3,10 +3,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "kernels/graph/model_graph.h"
 #include "kernels/network.h"
 #include "kernels/optimizer.h"
 #include "proto/job.pb.h"
@@ -22,6 +24,12 @@ namespace koinon::worker {
 // INVALID_ARGUMENT, naming the field, for terms of the training that are
 // negative, not finite, or contradict each other, and for a bad schedule.
 absl::Status CheckTrainingTerms(const v1::TrainingSpec& spec);
+
+// The spec's optimizer for a model: tensors that the steps of training set
+// themselves are left alone. Errors as LocalOptimizer::Create.
+absl::StatusOr<std::unique_ptr<kernels::LocalOptimizer>> NewLocalOptimizer(
+    const kernels::ModelGraph& graph, const v1::TrainingSpec& spec,
+    int threads);
 
 // The steps of one training, of a task or of a model alone: batches in a seeded
 // order, gradients, what is added to them, the optimizer's steps.
@@ -52,8 +60,8 @@ class TrainingRun {
     TrainingPlan plan;
     const Dataset* data = nullptr;
     uint64_t seed = 0;
-    int64_t round = 1;      // for schedules that go by round
-    int64_t positions = 1;  // ModelGraph::output_positions()
+    int64_t round = 1;  // for schedules that go by round
+    int threads = 1;    // that work on norms; no part in the result
     // What the proximal term pulls towards, [parameters]; may be empty without
     // one.
     absl::Span<const float> base = {};
@@ -88,13 +96,15 @@ class TrainingRun {
   double rates() const { return rates_; }
 
  private:
-  kernels::Batch NextBatch();
+  absl::StatusOr<kernels::Batch> NextBatch();
   // Forward and backward on this member's part.
   absl::StatusOr<kernels::BatchMetrics> Gradients(const kernels::Batch& batch);
   // The same, as part of a site.
   absl::StatusOr<kernels::BatchMetrics> ExchangedGradients(
-      const kernels::Batch& batch, const std::atomic<bool>& stop);
-  void ApplyTerms();
+      const absl::StatusOr<kernels::Batch>& batch,
+      const std::atomic<bool>& stop);
+  // Returns what the optimizer multiplies the gradients by.
+  double ApplyTerms();
 
   const Options options_;
   kernels::Network* const network_;
