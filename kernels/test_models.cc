@@ -217,7 +217,7 @@ void AddResiduals(std::vector<NamedModel>* models) {
                   "activation: RELU", "max_pool { kernel: 2 }"}));
   add("ResNet", "input_shape: [2, 4, 4] resnet { classes: 3 depth: 8 }");
   add("ResNetBatchNorm",
-      "input_shape: [2, 4, 4] resnet { classes: 3 depth: 8 norm: BATCH_NORM }");
+      "input_shape: [2, 5, 5] resnet { classes: 3 depth: 8 norm: BATCH_NORM }");
 }
 
 void AddSequences(std::vector<NamedModel>* models) {

@@ -14,6 +14,10 @@ class Conv2dNode final : public LayerNode {
   Conv2dNode(const ModelGraph::Layer& layer, FusedActivation fused)
       : layer_(layer), spec_(layer.spec.conv2d()), fused_(fused) {}
 
+  bool OverwritesOutputGradient() const override {
+    return static_cast<bool>(fused_);
+  }
+
   memory Forward(const memory& input, Builder* builder) override {
     Describe(*builder);
     hint_ = PrimitiveDesc(

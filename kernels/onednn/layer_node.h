@@ -23,6 +23,17 @@ class LayerNode {
   virtual dnnl::memory Backward(const dnnl::memory& output_gradient,
                                 bool wants_input_gradient,
                                 Builder* builder) = 0;
+  // False if Backward leaves the output's gradient as it is; then it need not
+  // be copied where others have a use for it.
+  virtual bool OverwritesOutputGradient() const { return true; }
+  // For a layer that can add to what other readers of its input have
+  // contributed: as Backward, but adds the input's gradient to `sum`. False,
+  // and nothing is added to the program, if it cannot.
+  virtual bool BackwardAdding(const dnnl::memory& /*output_gradient*/,
+                              const dnnl::memory& /*sum*/,
+                              Builder* /*builder*/) {
+    return false;
+  }
 };
 
 // An activation that a dense or convolutional layer applies to its own output,
@@ -53,6 +64,15 @@ std::unique_ptr<LayerNode> NewDropoutNode(const ModelGraph::Layer& layer,
                                           size_t place);
 std::unique_ptr<LayerNode> NewNormNode(const ModelGraph::Layer& layer);
 std::unique_ptr<LayerNode> NewFlattenNode(const ModelGraph::Layer& layer);
+std::unique_ptr<LayerNode> NewBatchNormNode(const ModelGraph::Layer& layer);
+// `adds`: the weight's gradient has the unembedding's part in it already.
+std::unique_ptr<LayerNode> NewEmbeddingNode(const ModelGraph::Layer& layer,
+                                            bool adds);
+// A layer norm of each position.
+std::unique_ptr<LayerNode> NewSequenceNormNode(const ModelGraph::Layer& layer);
+std::unique_ptr<LayerNode> NewAttentionNode(const ModelGraph::Layer& layer);
+std::unique_ptr<LayerNode> NewGlobalPoolNode(const ModelGraph::Layer& layer);
+std::unique_ptr<LayerNode> NewSqueezeExciteNode(const ModelGraph::Layer& layer);
 
 }  // namespace koinon::kernels::onednn
 

@@ -14,7 +14,7 @@
 #include "kernels/bfloat16.h"
 #include "kernels/loss.h"
 #include "kernels/onednn/builder.h"
-#include "kernels/onednn/layer_node.h"
+#include "kernels/onednn/graph_compiler.h"
 #include "kernels/onednn/openmp.h"
 
 namespace koinon::kernels {
@@ -22,8 +22,6 @@ namespace {
 
 using dnnl::memory;
 using onednn::Builder;
-using onednn::FusedActivation;
-using onednn::LayerNode;
 
 // Values of one batch between two layers.
 constexpr int64_t kMaxBatchValues = int64_t{1} << 40;
@@ -42,30 +40,6 @@ absl::Status CheckMemory(const ModelGraph& graph, size_t batch_size) {
       "network: a batch of %d examples of up to %d values each; at most %d "
       "values are possible",
       batch_size, largest, kMaxBatchValues));
-}
-
-std::unique_ptr<LayerNode> NewNode(const ModelGraph::Layer& layer, size_t place,
-                                   FusedActivation fused) {
-  switch (layer.spec.kind_case()) {
-    case v1::Layer::kDense:
-      return onednn::NewDenseNode(layer, fused);
-    case v1::Layer::kConv2D:
-      return onednn::NewConv2dNode(layer, fused);
-    case v1::Layer::kMaxPool:
-    case v1::Layer::kAveragePool:
-      return onednn::NewPoolNode(layer);
-    case v1::Layer::kActivation:
-      return onednn::NewActivationNode(layer);
-    case v1::Layer::kDropout:
-      return onednn::NewDropoutNode(layer, place);
-    case v1::Layer::kGroupNorm:
-    case v1::Layer::kLayerNorm:
-      return onednn::NewNormNode(layer);
-    case v1::Layer::kFlatten:
-    default:  // ModelGraph lets none through
-      break;
-  }
-  return onednn::NewFlattenNode(layer);
 }
 
 // A flat model's memory, aligned to cache lines, zeros at first.
@@ -101,8 +75,8 @@ class OneDnnNetwork final : public Network {
       building.gradients = onednn::Data(gradients_);
     }
     builder_ = std::make_unique<Builder>(engine_, graph_.layout(), building);
-    CompileForward(at);
-    if (options.training) CompileBackward(at);
+    compiler_ = std::make_unique<onednn::GraphCompiler>(graph_, builder_.get());
+    Compile(at);
     builder_->Finish();
   }
 
@@ -117,15 +91,16 @@ class OneDnnNetwork final : public Network {
   }
   absl::Span<const float> outputs() const override {
     return absl::MakeConstSpan(onednn::Data(output_),
-                               latest_size_ * graph_.output_size());
+                               latest_size_ * output_size());
   }
 
   absl::StatusOr<BatchMetrics> Evaluate(const Batch& batch) override {
     ABSL_RETURN_IF_ERROR(Check(batch));
     const onednn::ThreadScope threads(options_.threads);
-    ABSL_RETURN_IF_ERROR(Forward(batch, Context(/*dropout=*/false, 0)));
-    return ComputeLoss<float>(options_.loss, batch, graph_.output_size(),
-                              onednn::Data(output_), nullptr);
+    ABSL_RETURN_IF_ERROR(Forward(batch, Context(batch, /*training=*/false)));
+    return ComputeLoss<float>(options_.loss, RowsOf(graph_, batch),
+                              graph_.output_size(), onednn::Data(output_),
+                              nullptr, options_.threads);
   }
 
   absl::StatusOr<BatchMetrics> ForwardBackward(const Batch& batch,
@@ -137,67 +112,51 @@ class OneDnnNetwork final : public Network {
     }
     ABSL_RETURN_IF_ERROR(Check(batch));
     const onednn::ThreadScope threads(options_.threads);
-    const onednn::StepContext context = Context(/*dropout=*/true, step_seed);
+    onednn::StepContext context = Context(batch, /*training=*/true);
+    context.step_seed = step_seed;
+    context.ready = &ready;
     ABSL_RETURN_IF_ERROR(Forward(batch, context));
     float* gradient = onednn::Data(output_gradient_);
-    const BatchMetrics metrics =
-        ComputeLoss<float>(options_.loss, batch, graph_.output_size(),
-                           onednn::Data(output_), gradient);
+    const BatchMetrics metrics = ComputeLoss<float>(
+        options_.loss, RowsOf(graph_, batch), graph_.output_size(),
+        onednn::Data(output_), gradient, options_.threads);
     // The examples that fill up a small batch have no part in the loss.
-    std::fill(gradient + batch.size * graph_.output_size(),
-              gradient + options_.batch_size * graph_.output_size(), 0.0f);
+    std::fill(gradient + batch.size * output_size(),
+              gradient + options_.batch_size * output_size(), 0.0f);
     ABSL_RETURN_IF_ERROR(builder_->backward().Run(context));
-    ready(0, gradients().size());
     return metrics;
   }
 
  private:
-  void CompileForward(std::string* at) {
-    const auto& layers = graph_.layers();
+  void Compile(std::string* at) {
     input_ = builder_->NewMemory(
         onednn::PlainDesc(builder_->batch(), graph_.input_shape()));
-    memory value = input_;
-    for (size_t i = 0; i < layers.size(); ++i) {
-      *at = layers[i].name;
-      const v1::Layer& spec = layers[i].spec;
-      FusedActivation fused;
-      if ((spec.has_dense() || spec.has_conv2d()) && i + 1 < layers.size() &&
-          FusedActivation::CanFuse(layers[i + 1].spec)) {
-        fused.kind = layers[i + 1].spec.activation();
-      }
-      nodes_.push_back(NewNode(layers[i], i, fused));
-      has_parameters_.push_back(layers[i].weight >= 0);
-      value = nodes_.back()->Forward(value, builder_.get());
-      if (fused) ++i;
-    }
     output_ = builder_->InFormat(
-        value, onednn::PlainDesc({builder_->batch(), graph_.output_size()}),
+        compiler_->CompileForward(input_, at),
+        onednn::PlainDesc(builder_->batch(),
+                          graph_.layers().back().output_shape),
         &builder_->forward());
+    if (!options_.training) return;
+    output_gradient_ = builder_->NewMemory(output_.get_desc());
+    compiler_->CompileBackward(output_gradient_, at);
   }
 
-  void CompileBackward(std::string* at) {
-    output_gradient_ = builder_->NewMemory(output_.get_desc());
-    memory gradient = output_gradient_;
-    // Nothing before the first layer with parameters needs a gradient.
-    const size_t first =
-        std::find(has_parameters_.begin(), has_parameters_.end(), true) -
-        has_parameters_.begin();
-    for (size_t i = nodes_.size(); i-- > first;) {
-      *at = absl::StrCat("the way back of operation ", i);
-      gradient = nodes_[i]->Backward(gradient, i > first, builder_.get());
-    }
+  // Of one example, at all its positions.
+  size_t output_size() const {
+    return static_cast<size_t>(graph_.output_positions() *
+                               graph_.output_size());
   }
 
   absl::Status Check(const Batch& batch) const {
     return CheckBatch(graph_, options_, batch);
   }
 
-  onednn::StepContext Context(bool dropout, uint64_t step_seed) const {
+  onednn::StepContext Context(const Batch& batch, bool training) const {
     onednn::StepContext context;
     context.stream = stream_.get();
     context.threads = options_.threads;
-    context.dropout = dropout;
-    context.step_seed = step_seed;
+    context.training = training;
+    context.examples = batch.size;
     return context;
   }
 
@@ -217,8 +176,7 @@ class OneDnnNetwork final : public Network {
   memory parameters_;
   memory gradients_;
   std::unique_ptr<Builder> builder_;
-  std::vector<std::unique_ptr<LayerNode>> nodes_;
-  std::vector<bool> has_parameters_;  // of each node
+  std::unique_ptr<onednn::GraphCompiler> compiler_;
   memory input_;
   memory output_;
   memory output_gradient_;

@@ -70,7 +70,7 @@ class DropoutNode final : public LayerNode {
         // The memories are named so that the kernel keeps them alive.
         [rate = rate_, place = place_, count = count_, from, to, keep, plain,
          output, mask = keep_](const StepContext& context) {
-          if (!context.dropout) {
+          if (!context.training) {
             std::memcpy(to, from, count * sizeof(float));
             return;
           }
@@ -119,6 +119,8 @@ class DropoutNode final : public LayerNode {
 class NormNode final : public LayerNode {
  public:
   explicit NormNode(const ModelGraph::Layer& layer) : layer_(layer) {}
+
+  bool OverwritesOutputGradient() const override { return false; }
 
   memory Forward(const memory& input, Builder* builder) override {
     Describe(builder->batch());

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
 namespace koinon::kernels::onednn {
@@ -16,8 +17,11 @@ namespace koinon::kernels::onednn {
 struct StepContext {
   dnnl_stream_t stream = nullptr;
   int threads = 1;
-  bool dropout = false;
+  bool training = false;  // a step of training, not an evaluation
+  size_t examples = 0;    // of the batch; the rest only fills it up
   uint64_t step_seed = 0;
+  // Told of gradients on the way back (GradientsReady); null on the way there.
+  const absl::FunctionRef<void(size_t, size_t)>* ready = nullptr;
 };
 
 // One operation of a compiled network, bound to its memory. Run allocates

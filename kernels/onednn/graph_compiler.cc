@@ -1,0 +1,235 @@
+#include "kernels/onednn/graph_compiler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace koinon::kernels::onednn {
+
+using dnnl::memory;
+
+GraphCompiler::GraphCompiler(const ModelGraph& graph, Builder* builder)
+    : graph_(graph),
+      builder_(builder),
+      readers_(graph.layers().size() + 1),
+      needs_gradient_(readers_.size()),
+      values_(readers_.size()),
+      slots_(readers_.size()) {
+  for (size_t i = 0; i < graph.layers().size(); ++i) {
+    const ModelGraph::Layer& layer = graph.layers()[i];
+    ++readers_[layer.input];
+    if (layer.other >= 0) ++readers_[layer.other];
+    needs_gradient_[i + 1] = layer.weight >= 0 ||
+                             needs_gradient_[layer.input] ||
+                             (layer.other >= 0 && needs_gradient_[layer.other]);
+  }
+  ++readers_.back();  // the loss
+}
+
+std::unique_ptr<LayerNode> GraphCompiler::NewNode(size_t i,
+                                                  FusedActivation fused) const {
+  const ModelGraph::Layer& layer = graph_.layers()[i];
+  switch (layer.spec.kind_case()) {
+    case v1::Layer::kDense:
+    case v1::Layer::kUnembedding:
+      return NewDenseNode(layer, fused);
+    case v1::Layer::kConv2D:
+      return NewConv2dNode(layer, fused);
+    case v1::Layer::kMaxPool:
+    case v1::Layer::kAveragePool:
+      return NewPoolNode(layer);
+    case v1::Layer::kActivation:
+      return NewActivationNode(layer);
+    case v1::Layer::kDropout:
+      return NewDropoutNode(layer, i);
+    case v1::Layer::kGroupNorm:
+      return NewNormNode(layer);
+    case v1::Layer::kLayerNorm:
+      return layer.input_shape.size() == 2 ? NewSequenceNormNode(layer)
+                                           : NewNormNode(layer);
+    case v1::Layer::kBatchNorm:
+      return NewBatchNormNode(layer);
+    case v1::Layer::kEmbedding:
+      return NewEmbeddingNode(
+          layer, std::any_of(graph_.layers().begin(), graph_.layers().end(),
+                             [](const ModelGraph::Layer& other) {
+                               return other.spec.has_unembedding();
+                             }));
+    case v1::Layer::kCausalAttention:
+      return NewAttentionNode(layer);
+    case v1::Layer::kGlobalAveragePool:
+      return NewGlobalPoolNode(layer);
+    case v1::Layer::kSqueezeExcite:
+      return NewSqueezeExciteNode(layer);
+    case v1::Layer::kResidual:
+      return nullptr;
+    case v1::Layer::kFlatten:
+    case v1::Layer::KIND_NOT_SET:  // ModelGraph lets none through
+      break;
+  }
+  return NewFlattenNode(layer);
+}
+
+// The activation behind a product can be applied to it at once if nobody else
+// reads the product.
+FusedActivation GraphCompiler::FusedInto(size_t i) const {
+  const auto& layers = graph_.layers();
+  FusedActivation fused;
+  if ((layers[i].spec.has_dense() || layers[i].spec.has_conv2d()) &&
+      i + 1 < layers.size() && readers_[i + 1] == 1 &&
+      layers[i + 1].input == static_cast<int>(i) + 1 &&
+      FusedActivation::CanFuse(layers[i + 1].spec)) {
+    fused.kind = layers[i + 1].spec.activation();
+  }
+  return fused;
+}
+
+memory GraphCompiler::AddSum(const memory& input, const memory& other) {
+  // In single precision if either is.
+  const bool as_other =
+      input.get_desc().data_type() != memory::data_type::f32 &&
+      other.get_desc().data_type() == memory::data_type::f32;
+  const memory::desc desc = (as_other ? other : input).get_desc();
+  Program* program = &builder_->forward();
+  memory sum = builder_->NewMemory(desc);
+  const dnnl::binary::primitive_desc description(
+      {dnnl::algorithm::binary_add, desc, desc, desc}, builder_->attributes(),
+      builder_->engine());
+  builder_->Add<dnnl::binary>(
+      "sum", description,
+      {{DNNL_ARG_SRC_0, builder_->InFormat(input, desc, program)},
+       {DNNL_ARG_SRC_1, builder_->InFormat(other, desc, program)},
+       {DNNL_ARG_DST, sum}},
+      program);
+  return sum;
+}
+
+memory GraphCompiler::CompileForward(const memory& input, std::string* at) {
+  const auto& layers = graph_.layers();
+  values_[0] = input;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    *at = layers[i].name;
+    const FusedActivation fused = FusedInto(i);
+    Step step;
+    step.layer = i;
+    step.output = static_cast<int>(fused ? i + 2 : i + 1);
+    step.node = NewNode(i, fused);
+    const memory& read = values_[layers[i].input];
+    values_[step.output] = step.node == nullptr
+                               ? AddSum(read, values_[layers[i].other])
+                               : step.node->Forward(read, builder_);
+    steps_.push_back(std::move(step));
+    if (fused) ++i;
+  }
+  return values_.back();
+}
+
+void GraphCompiler::CompileBackward(const memory& output_gradient,
+                                    std::string* at) {
+  slots_.back() = {output_gradient, std::make_shared<int>(1)};
+  for (size_t i = steps_.size(); i-- > 0;) {
+    const Step& step = steps_[i];
+    if (!needs_gradient_[step.output]) continue;
+    const ModelGraph::Layer& layer = graph_.layers()[step.layer];
+    *at = absl::StrCat("the way back of ", layer.name);
+    CompileStepBackward(step);
+    Release(step.output);
+    TellReady(layer);
+  }
+}
+
+void GraphCompiler::CompileStepBackward(const Step& step) {
+  if (step.node != nullptr) {
+    CompileNodeBackward(step);
+    return;
+  }
+  const ModelGraph::Layer& layer = graph_.layers()[step.layer];
+  // What is known of a sum's zeros says nothing of those of its inputs.
+  builder_->Unmark(slots_[step.output].sum);
+  if (needs_gradient_[layer.input]) Share(layer.input, slots_[step.output]);
+  if (needs_gradient_[layer.other]) Share(layer.other, slots_[step.output]);
+}
+
+void GraphCompiler::CompileNodeBackward(const Step& step) {
+  const int input = graph_.layers()[step.layer].input;
+  const memory gradient =
+      GradientOf(step.output, step.node->OverwritesOutputGradient());
+  const bool wants = needs_gradient_[input];
+  const Slot& slot = slots_[input];
+  if (wants && slot.sum && *slot.holders == 1 &&
+      step.node->BackwardAdding(gradient, slot.sum, builder_)) {
+    builder_->Unmark(slot.sum);
+    return;
+  }
+  const memory contribution = step.node->Backward(gradient, wants, builder_);
+  if (wants) AddTo(input, contribution);
+}
+
+memory GraphCompiler::GradientOf(int value, bool overwrites) {
+  Slot& slot = slots_[value];
+  if (!overwrites || *slot.holders == 1) return slot.sum;
+  memory copy = builder_->NewMemory(slot.sum.get_desc());
+  builder_->AddReorder(slot.sum, copy, &builder_->backward());
+  if (builder_->IsMasked(slot.sum)) builder_->MarkMasked(copy);
+  --*slot.holders;
+  slot = {copy, std::make_shared<int>(1)};
+  return slot.sum;
+}
+
+void GraphCompiler::Release(int value) {
+  --*slots_[value].holders;
+  slots_[value] = Slot();
+}
+
+void GraphCompiler::Share(int value, const Slot& from) {
+  if (slots_[value].sum) {
+    AddTo(value, from.sum);
+    return;
+  }
+  slots_[value] = from;
+  ++*from.holders;
+}
+
+void GraphCompiler::AddTo(int value, const memory& contribution) {
+  Slot& slot = slots_[value];
+  if (!slot.sum) {
+    slot = {contribution, std::make_shared<int>(1)};
+    return;
+  }
+  const memory::desc desc = slot.sum.get_desc();
+  Program* program = &builder_->backward();
+  const memory added = builder_->InFormat(contribution, desc, program);
+  // In place, unless others still need what is there.
+  const memory sum = *slot.holders == 1 ? slot.sum : builder_->NewMemory(desc);
+  const dnnl::binary::primitive_desc description(
+      {dnnl::algorithm::binary_add, desc, desc, desc}, builder_->attributes(),
+      builder_->engine());
+  builder_->Add<dnnl::binary>("sum of gradients", description,
+                              {{DNNL_ARG_SRC_0, slot.sum},
+                               {DNNL_ARG_SRC_1, added},
+                               {DNNL_ARG_DST, sum}},
+                              program);
+  if (*slot.holders > 1) {
+    --*slot.holders;
+    slot = {sum, std::make_shared<int>(1)};
+  }
+  builder_->Unmark(slot.sum);
+}
+
+// A layer's tensors lie one behind the other. Those of the embedding are told
+// of with the embedding, which comes last.
+void GraphCompiler::TellReady(const ModelGraph::Layer& layer) {
+  if (layer.weight < 0 || layer.spec.has_unembedding()) return;
+  const int last =
+      std::max({layer.weight, layer.bias, layer.weight2, layer.bias2});
+  const ModelLayout& layout = graph_.layout();
+  const size_t begin = layout.offset_bytes(layer.weight) / sizeof(float);
+  const size_t end =
+      layout.offset_bytes(last) / sizeof(float) + layout.element_count(last);
+  builder_->backward().AddKernel([begin, end](const StepContext& context) {
+    (*context.ready)(begin, end);
+  });
+}
+
+}  // namespace koinon::kernels::onednn

@@ -1,0 +1,70 @@
+#ifndef KOINON_KERNELS_ONEDNN_GRAPH_COMPILER_H_
+#define KOINON_KERNELS_ONEDNN_GRAPH_COMPILER_H_
+
+#include <dnnl.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/graph/model_graph.h"
+#include "kernels/onednn/builder.h"
+#include "kernels/onednn/layer_node.h"
+
+namespace koinon::kernels::onednn {
+
+// Makes a network's two programs from its graph: which layers are computed
+// together, and how the gradients of a value that several layers read become
+// one. Throws dnnl::error; `at` then names the layer.
+class GraphCompiler {
+ public:
+  // Both must outlive the compiler.
+  GraphCompiler(const ModelGraph& graph, Builder* builder);
+
+  // Adds what turns `input` into the returned output, which may have any
+  // format.
+  dnnl::memory CompileForward(const dnnl::memory& input, std::string* at);
+  // Adds what turns the output's gradient into all parameters' gradients, and
+  // tells StepContext::ready of them, layer by layer. Call once, after
+  // CompileForward.
+  void CompileBackward(const dnnl::memory& output_gradient, std::string* at);
+
+ private:
+  // A layer with the activation that is fused into it, if any.
+  struct Step {
+    size_t layer = 0;
+    int output = 0;                   // the value that it puts out
+    std::unique_ptr<LayerNode> node;  // null: a residual's addition
+  };
+  // The gradient of a value so far. Memory may be that of other values too (a
+  // sum gives its own gradient to both of its inputs): `holders` says of how
+  // many that are still to come.
+  struct Slot {
+    dnnl::memory sum;
+    std::shared_ptr<int> holders;
+  };
+
+  std::unique_ptr<LayerNode> NewNode(size_t layer, FusedActivation fused) const;
+  FusedActivation FusedInto(size_t layer) const;
+  dnnl::memory AddSum(const dnnl::memory& input, const dnnl::memory& other);
+
+  void CompileStepBackward(const Step& step);
+  void CompileNodeBackward(const Step& step);
+  // The gradient of `value`, for a reader that `overwrites` it or not.
+  dnnl::memory GradientOf(int value, bool overwrites);
+  void Release(int value);
+  void Share(int value, const Slot& from);
+  void AddTo(int value, const dnnl::memory& contribution);
+  void TellReady(const ModelGraph::Layer& layer);
+
+  const ModelGraph& graph_;
+  Builder* const builder_;
+  std::vector<int> readers_;          // of each value
+  std::vector<bool> needs_gradient_;  // of each value
+  std::vector<Step> steps_;
+  std::vector<dnnl::memory> values_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace koinon::kernels::onednn
+
+#endif  // KOINON_KERNELS_ONEDNN_GRAPH_COMPILER_H_
