@@ -1,10 +1,13 @@
 #include "kernels/peak_flops.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <thread>
 #include <vector>
+
+#include "kernels/bfloat16.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -29,6 +32,23 @@ __attribute__((target("avx512f"))) float RunAvx512() {
 #pragma GCC unroll 12
     for (int c = 0; c < kChains; ++c) {
       sums[c] = _mm512_fmadd_ps(sums[c], factor, factor);
+    }
+  }
+  float total = 0;
+  for (const auto& sum : sums) total += _mm512_cvtss_f32(sum);
+  return total;
+}
+
+// A pair's two products are added up in one instruction.
+__attribute__((target("avx512f,avx512bf16"))) float RunBfloat16() {
+  __m512 sums[kChains];
+  for (auto& sum : sums) sum = _mm512_set1_ps(1.0f);
+  // 1.0 in each half.
+  const __m512bh factor = (__m512bh)_mm512_set1_epi32(0x3f803f80);
+  for (int64_t i = 0; i < kBlock; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) {
+      sums[c] = _mm512_dpbf16_ps(sums[c], factor, factor);
     }
   }
   float total = 0;
@@ -72,7 +92,7 @@ float RunPlain() {
 
 struct Kernel {
   float (*run)();
-  int lanes;
+  int lanes;  // multiply-adds of one instruction
 };
 
 Kernel WidestKernel() {
@@ -85,11 +105,8 @@ Kernel WidestKernel() {
   return {RunPlain, 4};
 }
 
-}  // namespace
-
-double MeasurePeakFlops(int threads, absl::Duration length) {
+double MeasureKernel(const Kernel& kernel, int threads, absl::Duration length) {
   using SteadyClock = std::chrono::steady_clock;
-  const Kernel kernel = WidestKernel();
   std::atomic<int64_t> blocks{0};
   std::atomic<float> used{0};
   const auto start = SteadyClock::now();
@@ -112,6 +129,19 @@ double MeasurePeakFlops(int threads, absl::Duration length) {
       std::chrono::duration<double>(SteadyClock::now() - start).count();
   return static_cast<double>(blocks) * kBlock * kChains * kernel.lanes * 2 /
          seconds;
+}
+
+}  // namespace
+
+double MeasurePeakFlops(int threads, absl::Duration length, bool bfloat16) {
+  double peak = 0;
+#if defined(__x86_64__)
+  if (bfloat16 && HasBfloat16()) {
+    length /= 2;
+    peak = MeasureKernel({RunBfloat16, 32}, threads, length);
+  }
+#endif
+  return std::max(peak, MeasureKernel(WidestKernel(), threads, length));
 }
 
 }  // namespace koinon::kernels

@@ -5,12 +5,17 @@
 
 namespace koinon::kernels {
 
-// What this machine's cores can do at most in single precision: `threads`
-// threads run independent fused multiply-adds in registers, of the widest kind
-// that the processor has (AVX-512, AVX2), for about `length`. Operations per
-// second; a fused multiply-add is two. For the bound next to a benchmark's
-// figure, measured in the same run because machines drift.
-double MeasurePeakFlops(int threads, absl::Duration length);
+// What this machine's cores can do at most: `threads` threads run independent
+// fused multiply-adds in registers, of the widest kind that the processor has,
+// for about `length`. Operations per second; a fused multiply-add is two. For
+// the bound next to a benchmark's figure, measured in the same run because
+// machines drift.
+//
+// In single precision: AVX-512, AVX2. Of bfloat16 pairs with sums in single
+// precision: AVX512_BF16, or, where that is faster or there is none, single
+// precision. AMX is not measured: figures on it can be above this bound.
+double MeasurePeakFlops(int threads, absl::Duration length,
+                        bool bfloat16 = false);
 
 }  // namespace koinon::kernels
 

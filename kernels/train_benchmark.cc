@@ -10,9 +10,9 @@ namespace koinon::kernels {
 namespace {
 
 void TrainModel(benchmark::State& state, const char* model) {
-  constexpr size_t kBatchSize = 32;
-  auto step =
-      TrainingStep::Create(model, kBatchSize, static_cast<int>(state.range(0)));
+  TrainingStep::Options options;
+  options.threads = static_cast<int>(state.range(0));
+  auto step = TrainingStep::Create(model, options);
   if (!step.ok()) {
     state.SkipWithError(step.status().ToString().c_str());
     return;
@@ -23,7 +23,7 @@ void TrainModel(benchmark::State& state, const char* model) {
       return;
     }
   }
-  state.SetItemsProcessed(state.iterations() * kBatchSize);
+  state.SetItemsProcessed(state.iterations() * step->batch_size());
   state.counters["flops"] = benchmark::Counter(
       step->operations(), benchmark::Counter::kIsIterationInvariantRate);
 }

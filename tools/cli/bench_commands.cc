@@ -188,29 +188,42 @@ std::string TrainJson(const std::vector<kernels::TrainFigure>& figures) {
   std::vector<std::string> rows;
   for (const kernels::TrainFigure& f : figures) {
     rows.push_back(absl::StrFormat(
-        R"({"model":"%s","threads":%d,"batch_size":%d,)"
+        R"({"model":"%s","precision":"%s","threads":%d,"batch_size":%d,)"
         R"("samples_per_second":%g,"step_ms":%g,"gflops":%g,)"
-        R"("peak_gflops":%g,"fraction_of_peak":%g})",
-        f.model, f.threads, f.batch_size, f.samples_per_second, f.step_ms,
-        f.gflops, f.peak_gflops, f.fraction_of_peak));
+        R"("peak_gflops":%g,"fraction_of_peak":%g)",
+        f.model, f.precision, f.threads, f.batch_size, f.samples_per_second,
+        f.step_ms, f.gflops, f.peak_gflops, f.fraction_of_peak));
+    if (f.floor_ms > 0) {
+      absl::StrAppendFormat(&rows.back(), R"(,"floor_ms":%g,"times_floor":%g)",
+                            f.floor_ms, f.times_floor);
+    }
+    rows.back() += "}";
   }
   return absl::StrCat("[", absl::StrJoin(rows, ",\n "), "]\n");
 }
 
 std::string TrainTable(const std::vector<kernels::TrainFigure>& figures) {
+  const auto measured = [](double value) {
+    return value > 0 ? absl::StrFormat("%.3f", value) : std::string("-");
+  };
   TextTable table({{"model"},
+                   {"precision"},
                    {"threads", TextTable::kRight},
                    {"batch", TextTable::kRight},
                    {"samples/s", TextTable::kRight},
                    {"ms/step", TextTable::kRight},
                    {"GFLOP/s", TextTable::kRight},
-                   {"of peak", TextTable::kRight}});
+                   {"of peak", TextTable::kRight},
+                   {"floor ms", TextTable::kRight},
+                   {"times floor", TextTable::kRight}});
   for (const kernels::TrainFigure& f : figures) {
-    table.AddRow({f.model, absl::StrCat(f.threads), absl::StrCat(f.batch_size),
+    table.AddRow({f.model, f.precision, absl::StrCat(f.threads),
+                  absl::StrCat(f.batch_size),
                   absl::StrFormat("%.0f", f.samples_per_second),
                   absl::StrFormat("%.3f", f.step_ms),
                   absl::StrFormat("%.1f", f.gflops),
-                  absl::StrFormat("%.0f %%", 100 * f.fraction_of_peak)});
+                  absl::StrFormat("%.0f %%", 100 * f.fraction_of_peak),
+                  measured(f.floor_ms), measured(f.times_floor)});
   }
   return table.Render();
 }
@@ -226,17 +239,31 @@ ExitCode RunTrain(const TrainOptions& options) {
 void AddTrain(CLI::App* group, ExitCode* exit_code) {
   const auto options = std::make_shared<TrainOptions>();  // and the callback
   CLI::App* command = group->add_subcommand(
-      "train", "Training steps of one worker, fp32: samples per second");
-  command->add_option("--models", options->bench.models, "cnn, mlp")
+      "train", "Training steps of one worker: samples per second");
+  command
+      ->add_option("--models", options->bench.models,
+                   "cnn, mlp, resnet20, mobilenet_v3_small (forward only), "
+                   "gpt2-124m (some 3 GiB for each configuration)")
+      ->delimiter(',')
+      ->capture_default_str();
+  command
+      ->add_option("--precisions", options->bench.precisions,
+                   "fp32, bf16 (where the processor has it)")
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--threads", options->bench.threads, "Thread counts")
       ->check(CLI::Range(1, 1024))
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--batch", options->bench.batch_size, "Examples per step")
-      ->check(CLI::Range(size_t{1}, size_t{1} << 20))
+  command
+      ->add_option("--batch", options->bench.batch_size,
+                   "Examples per step; 0: 32, mobilenet_v3_small 1, "
+                   "gpt2-124m 4")
+      ->check(CLI::Range(size_t{0}, size_t{1} << 20))
       ->capture_default_str();
+  command->add_flag("--floor", options->bench.floor,
+                    "Measure the same products as bare oneDNN primitives and "
+                    "the optimizer too, in turn");
   command
       ->add_option("--repetitions", options->bench.repetitions,
                    "Interleaved repetitions; figures are their medians")
