@@ -83,6 +83,12 @@ size_t FetchCandidates::connected() const {
   });
 }
 
+bool FetchCandidates::alone() const {
+  return std::all_of(entries_.begin(), entries_.end(), [](const Entry& e) {
+    return e.candidate.origin || (e.asked && !e.connected);
+  });
+}
+
 bool FetchCandidates::hopeful() const {
   return std::any_of(entries_.begin(), entries_.end(), [](const Entry& e) {
     return e.connected || !e.asked || (!e.never && !e.empty_handed);

@@ -45,6 +45,8 @@ class FetchCandidates {
   std::optional<Candidate> Next(absl::Time now, bool only_origin);
   // The origin is not counted.
   size_t connected() const;
+  // Nobody but the origin is connected, or has not been tried.
+  bool alone() const;
   // Somebody is connected, or will be asked again, or has not been asked yet.
   bool hopeful() const;
   // When Next may have somebody; InfiniteFuture if nothing is waited for.

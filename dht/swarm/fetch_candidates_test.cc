@@ -164,6 +164,18 @@ TEST_F(FetchCandidatesTest, Hope_IsInWhoIsAskedOrMayComeBack) {
   EXPECT_TRUE(candidates_.hopeful());
 }
 
+TEST_F(FetchCandidatesTest, Alone_WhenAllOthersHaveFailed) {
+  candidates_.SetOrigin(Named("origin"));
+  EXPECT_TRUE(candidates_.alone());
+  candidates_.Add(Named("a"));
+  EXPECT_FALSE(candidates_.alone());  // it has not been tried
+  ASSERT_EQ(Next(), "origin:1");
+  ASSERT_EQ(Next(), "a:1");
+  EXPECT_FALSE(candidates_.alone());  // it may answer yet
+  candidates_.OnFailed(last_, absl::UnavailableError("refused"), now_);
+  EXPECT_TRUE(candidates_.alone());
+}
+
 TEST_F(FetchCandidatesTest, Liar_IsBannedAndForGoodAfterThreeTimes) {
   candidates_.Add(Named("a"));
   for (int i = 0; i < 3; ++i) {

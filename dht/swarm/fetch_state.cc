@@ -202,7 +202,10 @@ void SwarmFetch::State::Discover() {
   {
     MutexLock lock(&mutex_);
     const absl::Time now = clock_.Now();
-    if (discovering_ || now < next_discovery_ || !HasRoom()) return;
+    // Not later than when all that were named have failed.
+    const bool due =
+        now >= next_discovery_ || (!discovered_ && candidates_.alone());
+    if (discovering_ || !due || !HasRoom()) return;
     discovering_ = true;
     next_discovery_ = now + options_.rediscover;
   }
@@ -267,6 +270,7 @@ void SwarmFetch::State::AskAll() {
     MutexLock lock(&mutex_);
     const absl::Time now = clock_.Now();
     TellOrigin(now, /*at_once=*/false, &requests);
+    picker_.SetAlone(discovered_ && candidates_.alone());
     for (const auto& [number, source] : sources_) {
       if (!source->opened) continue;
       has_layer_ ? Ask(source, now, &requests)

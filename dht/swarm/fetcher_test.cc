@@ -328,6 +328,32 @@ INSTANTIATE_TEST_SUITE_P(Lies, SwarmFetchFromLiarTest,
                                          Liar::How::kOrder,
                                          Liar::How::kUnasked));
 
+// The origin believes that two who have left have it all, and they are gone.
+TEST_F(SwarmFetchTest, NamedPeersThatAreGone_AreNotWaitedForLong) {
+  const auto origin = NewOrigin();
+  std::vector<Contact> gone;
+  for (const char* name : {"a", "b"}) {
+    const auto worker = NewWorker(name);
+    SwarmFetch::Options options = OptionsFor(*worker);
+    options.origin = origin->host.self();
+    options.peers = gone;
+    ASSERT_THAT(worker->Fetch(options), IsOk());
+    gone.push_back(worker->host.self());
+    worker->host.StopServing();
+  }
+  const auto late = NewWorker("late");
+  SwarmFetch::Options options = OptionsFor(*late);
+  options.origin = origin->host.self();
+  options.peers = gone;
+  // Its last resort would come after four of these, if it waited for peers; and
+  // nothing having come for so long as two would end the fetch.
+  options.picker.last_resort_patience = absl::Seconds(5);
+  options.patience = absl::Seconds(10);
+  EXPECT_THAT(late->Fetch(options), IsOk());
+  ExpectWhole(*late);
+  EXPECT_GT(origin->host.seeder()->counts().last_resort, 0);
+}
+
 TEST_F(SwarmFetchTest, PeerThatTalksAndGivesNothing_LosesItsPlace) {
   TestHost talker({.name = "talker", .serve_instead = [this]() -> Reactor* {
                      return new Liar(&test_, Liar::How::kChatter);

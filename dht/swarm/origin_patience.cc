@@ -11,9 +11,10 @@ constexpr int kLongestWait = 8;
 }  // namespace
 
 OriginPatience::Step OriginPatience::Next(absl::Time now, bool starving,
-                                          bool unavailable) {
+                                          bool unavailable, bool alone) {
   if (lonely_ > 0) return Step::kCertain;
-  if (now - stepped_ < wait_ || !(starving || unavailable)) return Step::kWait;
+  if (now - stepped_ < Wait(alone) || !(starving || unavailable))
+    return Step::kWait;
   stepped_ = now;
   if (probed_ && starving) return Step::kCertain;
   probed_ = true;

@@ -27,11 +27,17 @@ class OriginPatience {
   };
   // Of an origin that is dry, and of which no any is under way. `starving`:
   // nothing is on its way from anybody, and nothing came for the patience.
-  // `unavailable`: there is a piece that no peer has.
-  Step Next(absl::Time now, bool starving, bool unavailable);
+  // `unavailable`: there is a piece that no peer has. `alone`: nobody else can
+  // be reached at all; then waits are shorter.
+  Step Next(absl::Time now, bool starving, bool unavailable,
+            bool alone = false);
   size_t certain() const { return lonely_ > 0 ? lonely_ : 1; }
   // When Next may say something else.
-  absl::Time deadline() const { return stepped_ + wait_; }
+  absl::Time deadline(bool alone = false) const {
+    return stepped_ + Wait(alone);
+  }
+  // The patience of one who is alone.
+  static absl::Duration Alone(absl::Duration patience) { return patience / 4; }
 
   void OnNone(absl::Time now, bool starving);
   void OnRefused(absl::Time now);
@@ -42,6 +48,10 @@ class OriginPatience {
   void OnPeerGave();
 
  private:
+  absl::Duration Wait(bool alone) const {
+    return alone ? Alone(patience_) : wait_;
+  }
+
   absl::Duration patience_;
   bool dry_ = false;
   bool probed_ = false;  // for any, since a peer gave something

@@ -37,6 +37,16 @@ TEST(OriginPatienceTest, Next_Starving_AnyThenCertain) {
   EXPECT_EQ(origin.certain(), 1u);
 }
 
+TEST(OriginPatienceTest, Next_Alone_WaitsLess) {
+  OriginPatience origin = Dry();
+  const absl::Time soon = At(0) + OriginPatience::Alone(absl::Seconds(2));
+  EXPECT_LT(soon, At(1));
+  EXPECT_EQ(origin.deadline(/*alone=*/true), soon);
+  EXPECT_EQ(origin.Next(soon, true, true), Step::kWait);
+  EXPECT_EQ(origin.Next(soon, true, true, /*alone=*/true), Step::kAny);
+  EXPECT_EQ(origin.Next(soon, true, true, /*alone=*/true), Step::kWait);
+}
+
 TEST(OriginPatienceTest, OnLastResort_MoreAndMoreUntilAPeerGives) {
   OriginPatience origin = Dry();
   for (const size_t certain : {1, 2, 3, 3}) {

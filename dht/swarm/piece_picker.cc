@@ -229,8 +229,8 @@ struct PiecePicker::State {
       return;
     }
     if (source->any > 0) return;
-    switch (
-        source->patience.Next(now, Starving(now), rarity.AnyUnavailable())) {
+    switch (source->patience.Next(now, Starving(now), rarity.AnyUnavailable(),
+                                  alone)) {
       case OriginPatience::Step::kWait:
         return;
       case OriginPatience::Step::kAny:
@@ -248,7 +248,11 @@ struct PiecePicker::State {
 
   // Nothing is on its way.
   bool Starving(absl::Time now) const {
-    return on_time == 0 && now - last_progress >= options.last_resort_patience;
+    return on_time == 0 && now - last_progress >= LastResortPatience();
+  }
+  absl::Duration LastResortPatience() const {
+    return alone ? OriginPatience::Alone(options.last_resort_patience)
+                 : options.last_resort_patience;
   }
 
   // A piece came; from an origin, or from a peer.
@@ -307,6 +311,7 @@ struct PiecePicker::State {
   absl::Duration late_after = options.piece_patience;
   absl::Duration slow_after = options.piece_patience;
   absl::Time last_progress;
+  bool alone = false;
 };
 
 PiecePicker::PiecePicker(Options options, Bitmap have, absl::Time now)
@@ -343,6 +348,8 @@ void PiecePicker::OnHave(Source id, uint32_t piece) {
   State::SourceState* source = state_->Find(id);
   if (source != nullptr) state_->Gains(id, source, piece);
 }
+
+void PiecePicker::SetAlone(bool alone) { state_->alone = alone; }
 
 PiecePicker::Wants PiecePicker::Next(Source id, absl::Time now) {
   Wants wants;
@@ -462,8 +469,8 @@ absl::Time PiecePicker::next_deadline(absl::Time now) const {
   if (!s.watches.empty()) at(s.watches.front().asked + s.late_after);
   for (const auto& [id, source] : s.sources) {
     if (!source.origin || !source.patience.dry()) continue;
-    at(source.patience.deadline());
-    at(s.last_progress + s.options.last_resort_patience);
+    at(source.patience.deadline(s.alone));
+    at(s.last_progress + s.LastResortPatience());
   }
   for (const auto& [id, record] : s.records) at(record.until);
   return next;

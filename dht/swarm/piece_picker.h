@@ -61,6 +61,11 @@ class PiecePicker {
   void OnHave(Source source, const Bitmap& have);
   void OnHave(Source source, uint32_t piece);
 
+  // Whether nobody but origins can be reached, as far as is known: connections
+  // are refused, and nobody else is known. An origin that gives out no more is
+  // asked again sooner then.
+  void SetAlone(bool alone);
+
   // What to ask of `source` now; counted as asked. Empty: nothing.
   struct Wants {
     std::vector<uint32_t> pieces;  // rarest first

@@ -339,6 +339,19 @@ TEST(PiecePickerOriginTest, OnNoneForYou_IsAskedAgainByWhoGetsNothing) {
   EXPECT_LE(picker.Next(kOrigin, At(16)).pieces.size(), 2u);
 }
 
+TEST(PiecePickerOriginTest, SetAlone_IsAskedAgainSooner) {
+  for (const bool alone : {false, true}) {
+    PiecePicker picker = WithOrigin({.pieces = 4});
+    picker.SetAlone(alone);
+    ASSERT_GT(picker.Next(kOrigin, At(0)).any, 0u);
+    picker.OnNoneForYou(kOrigin, At(0));
+    const absl::Time deadline = picker.next_deadline(At(0));
+    const PiecePicker::Wants wants = picker.Next(kOrigin, At(0.5));
+    EXPECT_EQ(wants.any, alone ? 1u : 0u);
+    EXPECT_EQ(deadline, At(alone ? 0.5 : 2));
+  }
+}
+
 TEST(PiecePickerOriginTest, OnNoneForYou_WhileThingsCome_IsNotAsked) {
   PiecePicker picker = WithOrigin({.pieces = 99, .in_flight_per_source = 1});
   picker.AddSource(1, false);
