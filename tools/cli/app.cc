@@ -18,6 +18,8 @@ constexpr char kFooter[] =
     "  koinon certs certs --workers 8         keys for a federation\n"
     "  koinon submit digits.txtpb --watch     train, and see it happen\n"
     "  koinon pull digits -o digits.safetensors\n"
+    "  koinon train digits.txtpb --help       one machine alone, without a "
+    "federation\n"
     "  koinon aggregate --help                rules on files, by hand\n"
     "\n"
     "Which coordinator: --coordinator HOST:PORT or KOINON_COORDINATOR.\n"
@@ -39,6 +41,7 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddNodesCommand(&app, &exit_code);
   AddModelsCommand(&app, &exit_code);
   AddPullCommand(&app, &exit_code);
+  AddTrainCommand(&app, &exit_code);
   AddEvaluateCommand(&app, &exit_code);
   AddAggregateCommand(&app, &exit_code);
   AddDhtCommand(&app, &exit_code);

@@ -19,6 +19,7 @@ void AddJobCommands(CLI::App* app,
 void AddNodesCommand(CLI::App* app, ExitCode* exit_code);
 void AddModelsCommand(CLI::App* app, ExitCode* exit_code);
 void AddPullCommand(CLI::App* app, ExitCode* exit_code);
+void AddTrainCommand(CLI::App* app, ExitCode* exit_code);
 void AddEvaluateCommand(CLI::App* app, ExitCode* exit_code);
 void AddAggregateCommand(CLI::App* app, ExitCode* exit_code);
 void AddDhtCommand(CLI::App* app, ExitCode* exit_code);     // status, get, ...

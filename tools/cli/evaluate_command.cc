@@ -1,5 +1,6 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -18,8 +19,7 @@ struct Options {
   std::string model;
   std::string job;
   std::string dataset;
-  int threads = 1;
-  uint64_t max_model_bytes = uint64_t{16} << 30;
+  EvaluateOptions evaluate;
   double min_accuracy = 0;
   bool json = false;
 };
@@ -30,8 +30,8 @@ absl::StatusOr<v1::Metrics> Evaluate(const Options& options) {
   worker::DatasetConfig dataset;
   ABSL_RETURN_IF_ERROR(
       ParseTextArgument(RealEnv(), "--dataset", options.dataset, &dataset));
-  return EvaluateModel(RealEnv(), options.model, job, dataset, options.threads,
-                       options.max_model_bytes);
+  return EvaluateModel(RealEnv(), options.model, job, dataset,
+                       options.evaluate);
 }
 
 ExitCode RunEvaluate(const Options& options) {
@@ -73,11 +73,19 @@ void AddEvaluateCommand(CLI::App* app, ExitCode* exit_code) {
                    "The examples: a DatasetConfig in protobuf text "
                    "(docs/data.md)")
       ->required();
-  command->add_option("--threads", options->threads, "Threads to compute with")
+  command->add_flag("--held-out", options->evaluate.held_out,
+                    "Only what the dataset holds out, in place of all");
+  command
+      ->add_option("--max-examples", options->evaluate.max_examples,
+                   "At most so many examples, spread over the data. Zero: all")
+      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
+  command
+      ->add_option("--threads", options->evaluate.threads,
+                   "Threads to compute with")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   command
-      ->add_option("--max-model-bytes", options->max_model_bytes,
+      ->add_option("--max-model-bytes", options->evaluate.max_model_bytes,
                    "Refuse a model larger than this")
       ->capture_default_str();
   command
@@ -89,7 +97,10 @@ void AddEvaluateCommand(CLI::App* app, ExitCode* exit_code) {
       "Example:\n"
       "  koinon evaluate digits.safetensors --job digits.txtpb --dataset \\\n"
       "    'name: \"test\" source { csv { path: \"test.csv\" label: \"label\" "
-      "} }'");
+      "} }'\n"
+      "  koinon evaluate gpt.safetensors --job gpt.txtpb --dataset "
+      "@text.txtpb \\\n"
+      "    --held-out --threads 2");
   command->callback(
       [options, exit_code] { *exit_code = RunEvaluate(*options); });
 }

@@ -17,8 +17,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr uint64_t kNoBound = uint64_t{1} << 40;
-
 // Two features, two classes: a model that says class 1 if the first feature is
 // positive, and a table of five rows of which it gets four right.
 class EvaluateModelTest : public ::testing::Test {
@@ -45,12 +43,13 @@ class EvaluateModelTest : public ::testing::Test {
     csv->set_label("y");
   }
   absl::StatusOr<v1::Metrics> Evaluate() {
-    return EvaluateModel(RealEnv(), model_path_, job_, dataset_, 1, kNoBound);
+    return EvaluateModel(RealEnv(), model_path_, job_, dataset_, options_);
   }
 
   v1::JobSpec job_;
   worker::DatasetConfig dataset_;
   std::string model_path_;
+  EvaluateOptions options_;
 };
 
 TEST_F(EvaluateModelTest, EveryExample_IsCounted) {
@@ -64,6 +63,29 @@ TEST_F(EvaluateModelTest, HeldOutFraction_IsNotSetAside) {
   dataset_.set_held_out_fraction(0.5);
   ASSERT_OK_AND_ASSIGN(const v1::Metrics metrics, Evaluate());
   EXPECT_EQ(metrics.examples(), 5);
+}
+
+TEST_F(EvaluateModelTest, HeldOutPart_CanBeMeasuredAlone) {
+  dataset_.set_held_out_fraction(0.4);
+  options_.held_out = true;
+  ASSERT_OK_AND_ASSIGN(const v1::Metrics metrics, Evaluate());
+  EXPECT_EQ(metrics.examples(), 2);
+  dataset_.set_held_out_fraction(0);
+  EXPECT_THAT(Evaluate(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                   HasSubstr("no held-out part")));
+}
+
+TEST_F(EvaluateModelTest, MaxExamples_BoundsThem) {
+  options_.max_examples = 2;
+  ASSERT_OK_AND_ASSIGN(const v1::Metrics metrics, Evaluate());
+  EXPECT_EQ(metrics.examples(), 2);
+  EXPECT_EQ(metrics.steps(), 1);
+}
+
+TEST_F(EvaluateModelTest, LossOfTheJob_MustFitTheData) {
+  job_.mutable_training()->set_loss(v1::TrainingSpec::MEAN_SQUARED_ERROR);
+  EXPECT_THAT(Evaluate(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                   HasSubstr("MEAN_SQUARED_ERROR")));
 }
 
 TEST_F(EvaluateModelTest, ControlVariatesAfterTheModel_AreLeftAside) {
@@ -86,13 +108,15 @@ TEST_F(EvaluateModelTest, ModelOfAnotherJob_IsRefused) {
 
 TEST_F(EvaluateModelTest, DataOfAnotherShape_AreRefused) {
   WriteTable("a,b,c,y\n3,0,0,1\n");
-  EXPECT_THAT(Evaluate(), StatusIs(absl::StatusCode::kInvalidArgument,
-                                   HasSubstr("the model takes [2]")));
+  EXPECT_THAT(Evaluate(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("expected examples of shape [2], as the "
+                                 "model has it, found [3]")));
 }
 
 TEST_F(EvaluateModelTest, ModelOverTheBound_IsRefused) {
-  EXPECT_THAT(EvaluateModel(RealEnv(), model_path_, job_, dataset_, 1, 4),
-              StatusIs(absl::StatusCode::kResourceExhausted));
+  options_.max_model_bytes = 4;
+  EXPECT_THAT(Evaluate(), StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
 }  // namespace

@@ -156,10 +156,11 @@ TEST_P(ShippedExamples, Parse_AndAreWhatACoordinatorTakes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ShippedExamples,
-                         ::testing::Values("digits-cnn", "digits-fedprox",
-                                           "digits-mlp", "digits-logistic",
-                                           "digits-buffered", "digits-scaffold",
-                                           "digits-external", "mnist-cnn"));
+                         ::testing::Values("char-gpt", "digits-cnn",
+                                           "digits-fedprox", "digits-mlp",
+                                           "digits-logistic", "digits-buffered",
+                                           "digits-scaffold", "digits-external",
+                                           "mnist-cnn"));
 
 }  // namespace
 }  // namespace koinon::cli

@@ -27,13 +27,6 @@ absl::Status CheckLoss(double loss, int64_t step) {
 
 absl::Status Stopped() { return absl::CancelledError("training was stopped"); }
 
-void AddUp(const TrainingTotals& more, TrainingTotals* sum) {
-  sum->loss += more.loss;
-  sum->correct += more.correct;
-  sum->labels += more.labels;
-  sum->examples += more.examples;
-}
-
 }  // namespace
 
 absl::Status CheckTrainingTerms(const v1::TrainingSpec& spec) {
@@ -192,8 +185,8 @@ absl::StatusOr<TrainingTotals> TrainingRun::Finish(
   TrainingTotals measured, since_report;
   while (!done()) {
     ABSL_ASSIGN_OR_RETURN(const TrainingTotals totals, Step(stop));
-    if (step_ > first_measured) AddUp(totals, &measured);
-    AddUp(totals, &since_report);
+    if (step_ > first_measured) measured.Add(totals);
+    since_report.Add(totals);
     if (step_ % report_every == 0 && progress) {
       progress(static_cast<double>(step_) / static_cast<double>(plan.steps),
                since_report.MeanLoss());

@@ -23,6 +23,12 @@ struct TrainingTotals {
     labels += static_cast<int64_t>(size) * positions;
     examples += static_cast<int64_t>(size);
   }
+  void Add(const TrainingTotals& more) {
+    loss += more.loss;
+    correct += more.correct;
+    labels += more.labels;
+    examples += more.examples;
+  }
   // Zero of nothing.
   double MeanLoss() const {
     return examples == 0 ? 0 : loss / static_cast<double>(examples);
