@@ -253,6 +253,145 @@ TEST_P(NetworkContract, BadOptions_AreNamed) {
   refuses(options, "found 99");
 }
 
+ModelGraph SmallGpt() {
+  return ParseGraph(
+      "input_shape: 6 gpt { vocabulary: 11 layers: 2 heads: 2 width: 8 }");
+}
+
+TEST_P(NetworkContract, Sequences_HaveOutputsAtEachPosition) {
+  const ModelGraph graph = SmallGpt();
+  auto network = Make(graph, Sized(3));
+  const Examples examples(graph, 3, 1);
+  // All zero: uniform at each position.
+  ASSERT_OK_AND_ASSIGN(BatchMetrics metrics,
+                       network->Evaluate(examples.First(2, kCrossEntropy)));
+  EXPECT_NEAR(metrics.loss, std::log(11.0), 1e-6);
+  EXPECT_THAT(network->outputs(), SizeIs(2 * 6 * 11));
+  DrawParameters(graph, 2, network->parameters());
+  ASSERT_OK(network->ForwardBackward(examples.First(3, kCrossEntropy), 1));
+  EXPECT_THAT(network->outputs(), SizeIs(3 * 6 * 11));
+}
+
+TEST_P(NetworkContract, LaterTokens_DoNotChangeEarlierOutputs) {
+  const ModelGraph graph = SmallGpt();
+  auto network = Make(graph, Sized(1));
+  DrawParameters(graph, 2, network->parameters());
+  std::vector<float> tokens = {1, 2, 3, 4, 5, 6};
+  const std::vector<int32_t> labels(6, 0);
+  Batch batch;
+  batch.size = 1;
+  batch.inputs = tokens;
+  batch.labels = labels;
+  ASSERT_OK(network->Evaluate(batch));
+  const std::vector<float> before = Copy(network->outputs());
+  tokens[4] = 9;
+  ASSERT_OK(network->Evaluate(batch));
+  for (size_t i = 0; i < before.size(); ++i) {
+    if (i < 4 * 11) {
+      EXPECT_EQ(network->outputs()[i], before[i]) << i;
+    } else {
+      EXPECT_NE(network->outputs()[i], before[i]) << i;
+    }
+  }
+}
+
+TEST_P(NetworkContract, FirstLossOfGpt_IsThatOfKnowingNothing) {
+  const ModelGraph graph = ParseGraph(
+      "input_shape: 16 gpt { vocabulary: 300 layers: 3 heads: 4 width: 32 }");
+  auto network = Make(graph, Sized(16));
+  graph.InitializeParameters(1, 0, network->parameters());
+  const Examples examples(graph, 16, 1);
+  ASSERT_OK_AND_ASSIGN(BatchMetrics metrics,
+                       network->Evaluate(examples.First(16, kCrossEntropy)));
+  // Logits have a variance of 32 * 0.02^2, half of which the loss has more.
+  EXPECT_NEAR(metrics.loss, std::log(300.0), 0.01 * std::log(300.0));
+}
+
+TEST_P(NetworkContract, BadTokens_AreNamedByExampleAndPosition) {
+  const ModelGraph graph = SmallGpt();
+  auto network = Make(graph, Sized(2));
+  const Examples examples(graph, 2, 1);
+  Batch batch = examples.First(2, kCrossEntropy);
+  std::vector<float> tokens(batch.inputs.begin(), batch.inputs.end());
+  std::vector<int32_t> labels(batch.labels.begin(), batch.labels.end());
+  const auto refuses = [&](const std::string& message) {
+    batch.inputs = tokens;
+    batch.labels = labels;
+    EXPECT_THAT(
+        network->Evaluate(batch),
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(message)));
+  };
+  for (float bad : {11.0f, -1.0f, 2.5f, std::nanf(""), 1e30f}) {
+    tokens[8] = bad;
+    refuses(
+        "example 1, position 2: expected a token, a whole number from 0 to 10");
+  }
+  tokens[8] = 10;
+  labels[7] = 11;
+  refuses("example 1, position 1: expected a label from 0 to 10, found 11");
+  labels.pop_back();
+  refuses("expected 12 labels, found 11");
+}
+
+TEST_P(NetworkContract, SquaredErrorOfSequences_IsRefused) {
+  Network::Options options = Sized(2);
+  options.loss = kSquaredError;
+  EXPECT_THAT(GetParam().make(SmallGpt(), options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("outputs at 6 positions")));
+}
+
+// Every gradient once, and with the value that it keeps.
+TEST_P(NetworkContract, GradientsReady_TellsOfEachOnce) {
+  for (const NamedModel& model : TestModels()) {
+    SCOPED_TRACE(model.name);
+    Network::Options options = Sized(4);
+    options.loss = model.loss;
+    auto network = Make(model.graph, options);
+    DrawParameters(model.graph, 2, network->parameters());
+    const Examples examples(model.graph, 4, 1);
+    std::vector<int> told(network->gradients().size());
+    std::vector<float> values(told.size());
+    ASSERT_OK(network->ForwardBackward(examples.First(4, model.loss), 1,
+                                       [&](size_t begin, size_t end) {
+                                         ASSERT_LE(end, told.size());
+                                         for (size_t i = begin; i < end; ++i) {
+                                           ++told[i];
+                                           values[i] = network->gradients()[i];
+                                         }
+                                       }));
+    EXPECT_THAT(told, Each(1));
+    EXPECT_EQ(values, Copy(network->gradients()));
+  }
+}
+
+TEST_P(NetworkContract, BatchNorm_LearnsMomentsAndEvaluatesByThem) {
+  const ModelGraph graph = ParseGraph(
+      "input_shape: 2 layers { layers { batch_norm { momentum: 0.5 } }"
+      " layers { dense { units: 2 } } }");
+  auto network = Make(graph, Sized(4));
+  graph.InitializeParameters(1, 0, network->parameters());
+  const std::vector<float> inputs = {1, 10, 2, 10, 3, 10, 100, 100};
+  const std::vector<int32_t> labels = {0, 1, 0, 1};
+  Batch batch;
+  batch.size = 3;  // the fourth has no part in it
+  batch.inputs = absl::MakeConstSpan(inputs).subspan(0, 6);
+  batch.labels = absl::MakeConstSpan(labels).subspan(0, 3);
+  ASSERT_OK(network->Evaluate(batch));
+  const std::vector<float> fresh = Copy(network->outputs());
+  ASSERT_OK(network->ForwardBackward(batch, 1));
+  EXPECT_NE(Copy(network->outputs()), fresh);
+  // Scale, shift, running mean, running variance.
+  const std::vector<float> parameters = Copy(network->parameters());
+  EXPECT_THAT(absl::MakeConstSpan(parameters).subspan(0, 8),
+              testing::ElementsAre(1, 1, 0, 0, 1, 5, 1, 0.5));
+  const std::vector<float> gradients = Copy(network->gradients());
+  EXPECT_THAT(absl::MakeConstSpan(gradients).subspan(4, 4), Each(0.0f));
+  ASSERT_OK(network->Evaluate(batch));
+  EXPECT_EQ(Copy(network->parameters()), parameters);
+  EXPECT_NE(Copy(network->outputs()), fresh);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Networks, NetworkContract,
     testing::Values(Implementation{"Reference", NewReferenceNetwork},
