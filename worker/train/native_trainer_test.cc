@@ -9,6 +9,7 @@
 
 #include "base/safetensors.h"
 #include "base/status_matchers.h"
+#include "kernels/bfloat16.h"
 #include "worker/data/testdata.h"
 #include "worker/train/testtask.h"
 
@@ -181,6 +182,60 @@ TEST_F(NativeTrainerTest, Regression_IsLearned) {
   ASSERT_OK_AND_ASSIGN(const v1::Metrics after, Evaluate(Publish()));
   EXPECT_FALSE(after.has_accuracy());
   EXPECT_LT(after.loss(), 1e-3);
+}
+
+// A text that repeats itself every five tokens, and a small GPT on it.
+TEST_F(NativeTrainerTest, SequencesOfTokens_AreLearned) {
+  std::vector<uint16_t> text;
+  for (int i = 0; i < 600; ++i) text.push_back(static_cast<uint16_t>(i % 5));
+  Dataset data;
+  data.name = "blobs";
+  data.shape = {8};
+  data.windows.tokens = MakeTokens(std::move(text));
+  data.windows.end = 600;
+  data.windows.context = 8;
+  data.windows.stride = 3;
+  data.windows.vocabulary = 5;
+  datasets_["blobs"].train = datasets_["blobs"].held_out = data;
+  auto* model = offer_.mutable_model();
+  model->set_input_shape(0, 8);
+  model->mutable_gpt()->set_vocabulary(5);
+  model->mutable_gpt()->set_layers(1);
+  model->mutable_gpt()->set_heads(2);
+  model->mutable_gpt()->set_width(8);
+  offer_.mutable_training()
+      ->mutable_optimizer()
+      ->mutable_adamw()
+      ->set_learning_rate(0.02);
+  base_path_ = testtask::WriteBase(&offer_);
+  ASSERT_OK_AND_ASSIGN(const v1::Metrics before, Evaluate(base_path_));
+  // Knowing nothing; weights start small, so that logits are next to zero.
+  EXPECT_NEAR(before.loss(), std::log(5.0), 0.05);
+  ASSERT_OK(Train());
+  ASSERT_OK_AND_ASSIGN(const v1::Metrics after, Evaluate(Publish()));
+  EXPECT_EQ(after.examples(), 198);
+  EXPECT_GT(after.accuracy(), 0.95);
+  EXPECT_LT(after.loss(), 0.5);
+}
+
+TEST_F(NativeTrainerTest, Bfloat16_IsUsedOrRefusedByTheProcessor) {
+  offer_.mutable_training()->set_precision(
+      v1::TrainingSpec::BFLOAT16_OR_FLOAT32);
+  ASSERT_OK_AND_ASSIGN(const v1::Metrics either, Train());
+  EXPECT_EQ(either.bfloat16(), kernels::HasBfloat16());
+  EXPECT_GT(either.accuracy(), 0.95);
+  offer_.mutable_training()->set_precision(v1::TrainingSpec::BFLOAT16);
+  if (kernels::HasBfloat16()) {
+    EXPECT_OK(TrainFailure());
+  } else {
+    EXPECT_THAT(TrainFailure(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                         HasSubstr("avx512_bf16")));
+  }
+  offer_.mutable_training()->set_precision(v1::TrainingSpec::FLOAT32);
+  ASSERT_OK_AND_ASSIGN(const v1::Metrics single, Train());
+  EXPECT_FALSE(single.bfloat16());
+  // Products with 8 bits of mantissa, over 65 steps.
+  EXPECT_NEAR(single.loss(), either.loss(), 0.02);
 }
 
 TEST_F(NativeTrainerTest, UnknownDataset_ListsTheKnown) {
