@@ -156,6 +156,17 @@ dnnl::primitive_attr FusedActivation::Attributes(const Builder& builder) const {
   return attributes;
 }
 
+void FusedActivation::AddForward(const std::string& name, const memory& value,
+                                 Builder* builder) const {
+  const PrimitiveDesc description(
+      {builder->forward_kind(), AlgorithmByResult(kind), value.get_desc(), 0,
+       0},
+      builder->attributes(), builder->engine());
+  builder->Add<dnnl::eltwise_forward>(
+      name, description, {{DNNL_ARG_SRC, value}, {DNNL_ARG_DST, value}},
+      &builder->forward());
+}
+
 void FusedActivation::AddBackward(const std::string& name, const memory& output,
                                   const memory& gradient,
                                   Builder* builder) const {

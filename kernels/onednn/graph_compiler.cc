@@ -44,7 +44,7 @@ std::unique_ptr<LayerNode> GraphCompiler::NewNode(size_t i,
     case v1::Layer::kDropout:
       return NewDropoutNode(layer, i);
     case v1::Layer::kGroupNorm:
-      return NewNormNode(layer);
+      return NewGroupNormNode(layer, fused);
     case v1::Layer::kLayerNorm:
       return layer.input_shape.size() == 2 ? NewSequenceNormNode(layer)
                                            : NewNormNode(layer);
@@ -71,15 +71,18 @@ std::unique_ptr<LayerNode> GraphCompiler::NewNode(size_t i,
   return NewFlattenNode(layer);
 }
 
-// The activation behind a product can be applied to it at once if nobody else
-// reads the product.
+// The activation behind a product, and a ReLU behind a group norm, can be
+// applied at once if nobody else reads what comes before it.
 FusedActivation GraphCompiler::FusedInto(size_t i) const {
   const auto& layers = graph_.layers();
   FusedActivation fused;
-  if ((layers[i].spec.has_dense() || layers[i].spec.has_conv2d()) &&
+  const bool is_product =
+      layers[i].spec.has_dense() || layers[i].spec.has_conv2d();
+  if ((is_product || layers[i].spec.has_group_norm()) &&
       i + 1 < layers.size() && readers_[i + 1] == 1 &&
       layers[i + 1].input == static_cast<int>(i) + 1 &&
-      FusedActivation::CanFuse(layers[i + 1].spec)) {
+      FusedActivation::CanFuse(layers[i + 1].spec) &&
+      (is_product || layers[i + 1].spec.activation() == v1::Layer::RELU)) {
     fused.kind = layers[i + 1].spec.activation();
   }
   return fused;

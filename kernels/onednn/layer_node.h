@@ -47,6 +47,9 @@ struct FusedActivation {
   static bool CanFuse(const v1::Layer& layer);
   // The attributes of a forward primitive that applies it.
   dnnl::primitive_attr Attributes(const Builder& builder) const;
+  // Adds value = activation(value), in place.
+  void AddForward(const std::string& name, const dnnl::memory& value,
+                  Builder* builder) const;
   // Adds gradient *= slope, in place; `output` is the layer's result. Both in
   // `output`'s format.
   void AddBackward(const std::string& name, const dnnl::memory& output,
@@ -63,6 +66,8 @@ std::unique_ptr<LayerNode> NewActivationNode(const ModelGraph::Layer& layer);
 std::unique_ptr<LayerNode> NewDropoutNode(const ModelGraph::Layer& layer,
                                           size_t place);
 std::unique_ptr<LayerNode> NewNormNode(const ModelGraph::Layer& layer);
+std::unique_ptr<LayerNode> NewGroupNormNode(const ModelGraph::Layer& layer,
+                                            FusedActivation fused);
 std::unique_ptr<LayerNode> NewFlattenNode(const ModelGraph::Layer& layer);
 std::unique_ptr<LayerNode> NewBatchNormNode(const ModelGraph::Layer& layer);
 // `adds`: the weight's gradient has the unembedding's part in it already.
