@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/absl_mutexes.h"
 #include "base/clock.h"
+#include "base/descriptor_limit.h"
 #include "base/env.h"
 #include "base/log.h"
 #include "base/version.h"
@@ -226,6 +227,7 @@ int main(int argc, char** argv) {
   using namespace koinon::coordinator;  // NOLINT
   TuneMalloc();
   StopSearchForDeadlocks();
+  RaiseDescriptorLimit();
   CLI::App app(
       "The coordinator of a Koinon federation: registers workers, runs rounds, "
       "publishes model versions.");

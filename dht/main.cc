@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/absl_mutexes.h"
 #include "base/clock.h"
+#include "base/descriptor_limit.h"
 #include "base/env.h"
 #include "base/log.h"
 #include "base/state_lock.h"
@@ -185,6 +186,7 @@ int main(int argc, char** argv) {
   using namespace koinon;       // NOLINT
   using namespace koinon::dht;  // NOLINT
   StopSearchForDeadlocks();
+  RaiseDescriptorLimit();
   CLI::App app(
       "A stand-alone node of a Koinon federation's DHT: keeps records, and is "
       "where others find their first node.");

@@ -20,6 +20,8 @@ constexpr size_t kMaxLost = 64;
 constexpr absl::Duration kLostInterval = absl::Seconds(5);
 constexpr absl::Duration kLookInterval = absl::Seconds(10);
 constexpr size_t kViews = 3;
+// So many of those that a node names may fail before its word is doubted.
+constexpr size_t kFailuresOnTrust = 8;
 
 v1::AskRequest PingQuestion() {
   v1::AskRequest question;
@@ -186,11 +188,7 @@ void Membership::RefreshNext() {
 void Membership::ViewTables() {
   if (!core_->table().full()) return;
   const absl::Time now = core_->Now();
-  if (viewing_ && core_->pings_waiting() == 0) {
-    viewing_ = false;
-    core_->MarkViewed();
-  }
-  if (now < next_view_) return;
+  if (now < next_view_ || !views_.empty()) return;
   next_view_ = now + view_interval_;
   view_interval_ =
       std::min(2 * view_interval_, core_->options().routing.refresh);
@@ -207,9 +205,41 @@ void Membership::ViewTables() {
                 .max_closer = core_->options().routing.full_table},
                [this](const auto& reply, const auto& closer) {
                  if (!reply.ok()) return;
-                 for (const Contact& found : closer) core_->Check(found);
-                 viewing_ = true;
+                 views_.push_back({.named = closer});
+                 if (views_.size() == 1) CheckViews();
                });
+  }
+}
+
+// Whoever is named is asked whether it is there, a few at a time. A node's word
+// is taken for as long as about half of those that it names are: a liar can
+// invent thousands.
+void Membership::CheckViews() {
+  while (!views_.empty()) {
+    View& view = views_.front();
+    while (view.next < view.named.size() &&
+           view.out < core_->options().pings_at_once &&
+           view.failed <= view.answered + kFailuresOnTrust) {
+      const Contact& named = view.named[view.next++];
+      if (core_->table().Contains(named.id)) {
+        ++view.answered;
+        continue;
+      }
+      ++view.out;
+      core_->Ask(named, PingQuestion(), [this](const auto& reply, const auto&) {
+        View& asked = views_.front();  // until all have answered
+        --asked.out;
+        ++(reply.ok() ? asked.answered : asked.failed);
+        CheckViews();
+      });
+    }
+    if (view.out > 0) return;
+    if (view.next == view.named.size()) {
+      core_->MarkViewed();
+    } else {
+      core_->Count("views_distrusted");
+    }
+    views_.pop_front();
   }
 }
 

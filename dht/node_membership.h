@@ -52,6 +52,7 @@ class Membership {
   void RefreshBuckets(std::function<void()> done);
   void RefreshNext();
   void ViewTables();
+  void CheckViews();
   void AskBootstraps();
   void AskALostOne();
 
@@ -76,7 +77,15 @@ class Membership {
   bool look_around_ = false;  // somebody has come back
   absl::Time next_look_ = absl::InfinitePast();
 
-  bool viewing_ = false;
+  // What another named of its table, and what became of those so far.
+  struct View {
+    std::vector<Contact> named;
+    size_t next = 0;  // to be asked
+    size_t out = 0;
+    size_t answered = 0;
+    size_t failed = 0;
+  };
+  std::deque<View> views_;  // the first is gone through
   absl::Time next_view_ = absl::InfinitePast();
   absl::Duration view_interval_ = absl::Seconds(5);
 };

@@ -39,10 +39,7 @@ Walk::Walk(NodeCore* core, Plan plan)
       lookup_(plan_.target, core->self(), plan_.seeds, LookupOptions(plan_),
               core->Now()),
       max_questions_(plan_.options.max_questions * plan_.options.paths) {
-  for (const Contact& seed : plan_.seeds) {
-    known_.insert(seed.id);
-    HearOf(seed);
-  }
+  for (const Contact& seed : plan_.seeds) HearOf(seed)->seed = true;
 }
 
 void Walk::Proceed() {
@@ -62,9 +59,10 @@ void Walk::Proceed() {
 }
 
 void Walk::AskOrHold(const Contact& next) {
-  switch (TrustIn(next.id)) {
+  Seen* const node = &seen_.at(next.id);
+  switch (TrustIn(*node)) {
     case Trust::kAsk:
-      Send(next);
+      Send(node);
       break;
     case Trust::kHold:
       held_.push_back(next);
@@ -75,98 +73,98 @@ void Walk::AskOrHold(const Contact& next) {
   }
 }
 
-Walk::Trust Walk::TrustIn(const Key& id) const {
-  const auto named = named_.find(id);
-  if (named == named_.end()) return Trust::kAsk;
+Walk::Trust Walk::TrustIn(const Seen& node) {
+  if (node.seed || node.by.empty()) return Trust::kAsk;
   Trust trust = Trust::kDrop;
-  for (const Key& by : named->second.by) {
-    const Word& word = words_.at(by);
-    if (word.good || word.waiting + word.failed < kOnTrust) return Trust::kAsk;
-    if (word.waiting > 0) trust = Trust::kHold;
+  for (const Seen* by : node.by) {
+    if (by->good || by->waiting + by->failed < kOnTrust) return Trust::kAsk;
+    if (by->waiting > 0) trust = Trust::kHold;
   }
   return trust;
 }
 
-void Walk::Send(const Contact& next) {
-  if (asked_.size() >= max_questions_) {
+void Walk::Send(Seen* next) {
+  if (asked_ >= max_questions_) {
     capped_ = true;
     lookup_.Stop();
     return;
   }
-  asked_.insert(next.id);
-  patience_[next.id] = core_->Now() + core_->times().timeout();
-  if (const auto named = named_.find(next.id); named != named_.end()) {
-    named->second.charged = named->second.by.size();
-    for (const Key& by : named->second.by) ++words_[by].waiting;
-  }
-  Place& place = places_[next.id];
-  if (core_->table().Contains(next.id)) {
-    const std::string address = core_->table().AddressOf(next.id);
-    std::erase(place.addresses, address);
-    place.addresses.insert(place.addresses.begin(), address);
+  ++asked_;
+  next->asked = true;
+  next->patience = core_->Now() + core_->times().timeout();
+  waited_.push_back(next);
+  next->charged = next->by.size();
+  for (Seen* by : next->by) ++by->waiting;
+  const Key& id = next->contact.id;
+  if (core_->table().Contains(id)) {
+    auto& addresses = next->addresses;
+    const std::string address = core_->table().AddressOf(id);
+    const auto named = std::find(addresses.begin(), addresses.end(), address);
+    if (named != addresses.end()) addresses.erase(named);
+    addresses.insert(addresses.begin(), address);
   }
   AskAtNext(next);
 }
 
-void Walk::HearOf(const Contact& contact) {
-  std::vector<std::string>& addresses = places_[contact.id].addresses;
-  if (addresses.size() >= kMaxAddresses) return;
-  if (std::find(addresses.begin(), addresses.end(), contact.address) ==
-      addresses.end()) {
-    addresses.push_back(contact.address);
+Walk::Seen* Walk::HearOf(const Contact& contact) {
+  Seen& node = seen_[contact.id];
+  if (node.addresses.empty()) {
+    node.contact = contact;
+    node.addresses.push_back(contact.address);
+  } else if (node.addresses.size() < kMaxAddresses &&
+             std::find(node.addresses.begin(), node.addresses.end(),
+                       contact.address) == node.addresses.end()) {
+    node.addresses.push_back(contact.address);
   }
+  return &node;
 }
 
-void Walk::AskAtNext(const Contact& node) {
-  Place& place = places_.at(node.id);
-  Contact at = node;
-  at.address = place.addresses[place.tried++];
-  ++place.out;
-  core_->Ask(
-      at, plan_.question,
-      {.patience = core_->options().times.max_timeout,
-       .max_closer = core_->options().k,
-       .hear = false},
-      [walk = shared_from_this(), at](const auto& reply, const auto& closer) {
-        walk->OnReply(at, reply, closer);
-      });
+void Walk::AskAtNext(Seen* node) {
+  const Contact at = {node->contact.id, node->addresses[node->tried++],
+                      node->contact.site};
+  ++node->out;
+  core_->Ask(at, plan_.question,
+             {.patience = core_->options().times.max_timeout,
+              .max_closer = core_->options().k,
+              .hear = false},
+             [walk = shared_from_this(), node, address = at.address](
+                 const auto& reply, const auto& closer) {
+               walk->OnReply(node, address, reply, closer);
+             });
 }
 
-bool Walk::TryElsewhere(const Key& id) {
-  const Place& place = places_.at(id);
-  if (!place.answered.empty() || place.tried >= place.addresses.size() ||
+bool Walk::TryElsewhere(Seen* node) {
+  if (!node->answered.empty() || node->tried >= node->addresses.size() ||
       asked_elsewhere_ >= max_questions_) {
     return false;
   }
   ++asked_elsewhere_;
-  if (const auto waited = patience_.find(id); waited != patience_.end()) {
-    waited->second = core_->Now() + core_->times().timeout();
+  if (node->patience < absl::InfiniteFuture()) {
+    node->patience = core_->Now() + core_->times().timeout();
   }
-  AskAtNext({id, "", ""});
+  AskAtNext(node);
   return true;
 }
 
 // Where they answered, and not where somebody said that they are.
 void Walk::SayWhere(std::vector<Contact>* contacts) const {
   for (Contact& contact : *contacts) {
-    const auto place = places_.find(contact.id);
-    if (place != places_.end() && !place->second.answered.empty()) {
-      contact.address = place->second.answered;
-    }
+    const Seen& node = seen_.at(contact.id);
+    if (!node.answered.empty()) contact.address = node.answered;
   }
 }
 
-void Walk::Settle(const Key& id, bool answered) {
+void Walk::Settle(Seen* node, bool answered) {
   // It may have been given up before.
-  const bool waited = patience_.erase(id) > 0;
-  const auto named = named_.find(id);
-  if (named == named_.end()) return;
-  for (size_t i = 0; i < named->second.by.size(); ++i) {
-    Word& word = words_[named->second.by[i]];
-    if (answered) word.good = true;
-    if (!waited || i >= named->second.charged) continue;
-    --word.waiting;
-    if (!answered) ++word.failed;
+  const bool waited = node->patience < absl::InfiniteFuture();
+  node->patience = absl::InfiniteFuture();
+  if (waited) std::erase(waited_, node);
+  for (size_t i = 0; i < node->by.size(); ++i) {
+    Seen* const by = node->by[i];
+    if (answered) by->good = true;
+    if (!waited || i >= node->charged) continue;
+    --by->waiting;
+    if (!answered) ++by->failed;
   }
 }
 
@@ -177,52 +175,56 @@ void Walk::ReviewHeld() {
 }
 
 // It has failed, or is too slow to be waited for.
-void Walk::GiveUp(const Key& id) {
-  Settle(id, /*answered=*/false);
-  lookup_.OnFailure(id, core_->Now());
+void Walk::GiveUp(Seen* node) {
+  Settle(node, /*answered=*/false);
+  lookup_.OnFailure(node->contact.id, core_->Now());
 }
 
-void Walk::Learn(const Key& from, std::vector<Contact> closer) {
-  std::erase_if(closer, [&](const Contact& contact) {
-    return plan_.exclude.contains(contact.id);
-  });
-  words_.try_emplace(from);
-  std::set<Key> heard;  // one address of each
+void Walk::Learn(Seen* from, const std::vector<Contact>& closer) {
+  ++answers_;
+  const auto excluded = [&](const Contact& contact) {
+    return !plan_.exclude.empty() && plan_.exclude.contains(contact.id);
+  };
   for (const Contact& contact : closer) {
-    if (!heard.insert(contact.id).second) continue;
-    HearOf(contact);
-    const bool has_failed =
-        asked_.contains(contact.id) && places_.at(contact.id).out == 0;
-    if (has_failed) TryElsewhere(contact.id);
-    if (known_.contains(contact.id)) continue;
-    Named& named = named_[contact.id];
-    named.contact = contact;
-    named.by.push_back(from);
+    if (excluded(contact)) continue;
+    Seen* const node = HearOf(contact);
+    if (node->heard_in == answers_) continue;  // one address of each
+    node->heard_in = answers_;
+    if (node->asked && node->out == 0) TryElsewhere(node);
+    if (!node->seed) node->by.push_back(from);
   }
-  lookup_.OnAnswer(from, closer, core_->Now());
+  if (plan_.exclude.empty()) {
+    lookup_.OnAnswer(from->contact.id, closer, core_->Now());
+  } else {
+    std::vector<Contact> others = closer;
+    std::erase_if(others, excluded);
+    lookup_.OnAnswer(from->contact.id, others, core_->Now());
+  }
 }
 
-void Walk::OnReply(const Contact& from,
+void Walk::OnReply(Seen* from, const std::string& address,
                    const absl::StatusOr<v1::AskReply>& reply,
                    const std::vector<Contact>& closer) {
   if (finished_) return;
-  Place& place = places_.at(from.id);
-  --place.out;
-  if (!place.answered.empty()) return;  // elsewhere
+  --from->out;
+  if (!from->answered.empty()) return;  // elsewhere
   Verdict verdict = Verdict::kGoOn;
   if (!reply.ok()) {
-    if (place.out > 0 || TryElsewhere(from.id)) return;
+    if (from->out > 0 || TryElsewhere(from)) return;
     verdict = Verdict::kDistrust;
   } else {
-    place.answered = from.address;
-    if (plan_.on_answer) verdict = plan_.on_answer(from, *reply);
+    from->answered = address;
+    if (plan_.on_answer) {
+      verdict = plan_.on_answer({from->contact.id, address, from->contact.site},
+                                *reply);
+    }
   }
   if (core_->stopped()) return;
   if (verdict == Verdict::kDistrust) {
-    GiveUp(from.id);
+    GiveUp(from);
   } else {
-    Settle(from.id, /*answered=*/true);
-    Learn(from.id, closer);
+    Settle(from, /*answered=*/true);
+    Learn(from, closer);
   }
   if (verdict == Verdict::kStop) lookup_.Stop();
   Proceed();
@@ -232,7 +234,7 @@ void Walk::OnReply(const Contact& from,
 // harm.
 void Walk::SetTimer() {
   absl::Time next = lookup_.next_deadline();
-  for (const auto& [id, until] : patience_) next = std::min(next, until);
+  for (const Seen* node : waited_) next = std::min(next, node->patience);
   if (next >= timer_) return;
   timer_ = next;
   core_->After(std::max(next - core_->Now(), kShortestWait),
@@ -243,12 +245,12 @@ void Walk::OnTimer() {
   if (finished_) return;
   const absl::Time now = core_->Now();
   if (now >= timer_) timer_ = absl::InfiniteFuture();
-  std::vector<Key> overdue;
-  for (const auto& [id, until] : patience_) {
-    if (until <= now) overdue.push_back(id);
+  std::vector<Seen*> overdue;
+  for (Seen* node : waited_) {
+    if (node->patience <= now) overdue.push_back(node);
   }
-  for (const Key& id : overdue) {
-    if (!TryElsewhere(id)) GiveUp(id);
+  for (Seen* node : overdue) {
+    if (!TryElsewhere(node)) GiveUp(node);
   }
   Proceed();
 }
@@ -262,7 +264,7 @@ void Walk::Finish() {
   SayWhere(&outcome.closest);
   SayWhere(&outcome.heard);
   for (const Lookup::Step& step : lookup_.steps()) {
-    if (asked_.contains(step.contact.id)) outcome.path.push_back(step);
+    if (seen_.at(step.contact.id).asked) outcome.path.push_back(step);
   }
   outcome.depth = lookup_.depth();
   outcome.caps = lookup_.caps() | (capped_ ? Lookup::kQuestions : 0);
@@ -271,9 +273,9 @@ void Walk::Finish() {
   if (outcome.caps & Lookup::kDeadline) core_->Count("lookup_cap_deadline");
   // Those that were asked are known by their answers; the others are heard of
   // now, unless nobody vouches for them.
-  for (const auto& [id, named] : named_) {
-    if (!asked_.contains(id) && TrustIn(id) != Trust::kDrop) {
-      outcome.unasked.push_back(named.contact);
+  for (const auto& [id, node] : seen_) {
+    if (!node.seed && !node.asked && TrustIn(node) != Trust::kDrop) {
+      outcome.unasked.push_back(node.contact);
     }
   }
   for (const Contact& contact : outcome.unasked) core_->Heard(contact);

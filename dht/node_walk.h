@@ -2,6 +2,7 @@
 #define KOINON_DHT_NODE_WALK_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/time/time.h"
 #include "dht/key.h"
 #include "dht/node_core.h"
@@ -63,36 +65,46 @@ class Walk : public std::enable_shared_from_this<Walk> {
   Walk(NodeCore* core, Plan plan);
 
  private:
-  // What became of those that a node named.
-  struct Word {
+  // Somebody that the walk has heard of.
+  struct Seen {
+    Contact contact;  // as it was named first
+    // Where it is said to be, in the order of hearing.
+    absl::InlinedVector<std::string, 1> addresses;
+    size_t tried = 0;  // the first so many
+    size_t out = 0;    // questions that wait for an answer
+    std::string answered;
+    bool asked = false;
+    absl::Time patience =
+        absl::InfiniteFuture();  // until when it is waited for
+    // Those that named it; none of a seed. The first so many of them wait for
+    // its answer.
+    bool seed = false;
+    absl::InlinedVector<Seen*, 2> by;
+    size_t charged = 0;
+    // What became of those that it named.
     size_t waiting = 0;
     size_t failed = 0;
-    bool good = false;  // one has answered
+    bool good = false;      // one has answered
+    uint64_t heard_in = 0;  // the last answer that named it
   };
   enum class Trust { kAsk, kHold, kDrop };
 
   void Proceed();
   void AskOrHold(const Contact& next);
-  void Send(const Contact& next);
-  // Where a node is said to be, in the order of hearing.
-  struct Place {
-    std::vector<std::string> addresses;
-    size_t tried = 0;  // the first so many
-    size_t out = 0;    // questions that wait for an answer
-    std::string answered;
-  };
-  void HearOf(const Contact& contact);
-  void AskAtNext(const Contact& node);
+  void Send(Seen* next);
+  Seen* HearOf(const Contact& contact);
+  void AskAtNext(Seen* node);
   // Whether there was another address to ask it at.
-  bool TryElsewhere(const Key& id);
+  bool TryElsewhere(Seen* node);
   void SayWhere(std::vector<Contact>* contacts) const;
-  void GiveUp(const Key& id);
-  void Settle(const Key& id, bool answered);
+  void GiveUp(Seen* node);
+  void Settle(Seen* node, bool answered);
   // What the words of those that named it are worth together.
-  Trust TrustIn(const Key& id) const;
-  void Learn(const Key& from, std::vector<Contact> closer);
+  static Trust TrustIn(const Seen& node);
+  void Learn(Seen* from, const std::vector<Contact>& closer);
   void ReviewHeld();
-  void OnReply(const Contact& from, const absl::StatusOr<v1::AskReply>& reply,
+  void OnReply(Seen* from, const std::string& address,
+               const absl::StatusOr<v1::AskReply>& reply,
                const std::vector<Contact>& closer);
   void SetTimer();
   void OnTimer();
@@ -101,18 +113,11 @@ class Walk : public std::enable_shared_from_this<Walk> {
   NodeCore* const core_;
   Plan plan_;
   Lookup lookup_;
-  std::map<Key, absl::Time> patience_;  // until when each is waited for
-  std::map<Key, Word> words_;           // by who named
-  struct Named {
-    Contact contact;
-    std::vector<Key> by;
-    size_t charged = 0;  // the first so many of `by` wait for its answer
-  };
-  std::map<Key, Named> named_;  // those that nobody but others know
-  std::set<Key> known_;         // the seeds
-  std::set<Key> asked_;
-  std::map<Key, Place> places_;
+  std::map<Key, Seen> seen_;
+  std::vector<Seen*> waited_;  // those with patience, in the order of asking
+  size_t asked_ = 0;
   size_t asked_elsewhere_ = 0;
+  uint64_t answers_ = 0;
   std::vector<Contact> held_;
   const size_t max_questions_;
   bool capped_ = false;

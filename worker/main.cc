@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/absl_mutexes.h"
 #include "base/clock.h"
+#include "base/descriptor_limit.h"
 #include "base/env.h"
 #include "base/log.h"
 #include "base/state_lock.h"
@@ -327,6 +328,7 @@ int main(int argc, char** argv) {
   using namespace koinon;          // NOLINT
   using namespace koinon::worker;  // NOLINT
   StopSearchForDeadlocks();
+  RaiseDescriptorLimit();
   CLI::App app(
       "A worker of a Koinon federation: trains on data that stays here.");
   Flags flags;

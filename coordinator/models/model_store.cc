@@ -24,6 +24,8 @@ constexpr char kSuffix[] = ".safetensors";
 constexpr char kLeavesSuffix[] = ".leaves";
 constexpr char kDeltaSuffix[] = ".delta";
 constexpr char kDeltaLeavesSuffix[] = ".delta.leaves";
+// As distribution/recovery names a version that it fetches.
+constexpr char kRecoveringSuffix[] = ".safetensors.recovering";
 
 absl::Status CheckVersion(const JobId& job, int64_t version) {
   ABSL_RETURN_IF_ERROR(ValidateId("job name", job));
@@ -54,8 +56,9 @@ std::map<std::string, std::string> MetadataOf(const JobId& job,
           {"koinon.version", absl::StrCat(version)}};
 }
 
-// "17.momentum.safetensors", "17.leaves", "17.delta", "17.delta.leaves", and
-// any writer's temporary file.
+// "17.momentum.safetensors", "17.leaves", "17.delta", "17.delta.leaves", what a
+// recovery that was given up has left ("17.safetensors.recovering" and the
+// fetch's files beside it), and any writer's temporary file.
 bool IsOurs(absl::string_view file) {
   const bool temporary = absl::ConsumeSuffix(&file, ".tmp");
   const size_t digits =
@@ -65,6 +68,10 @@ bool IsOurs(absl::string_view file) {
   if (file == kLeavesSuffix || file == kDeltaSuffix ||
       file == kDeltaLeavesSuffix) {
     return true;
+  }
+  absl::string_view after = file;
+  if (absl::ConsumePrefix(&after, kRecoveringSuffix)) {
+    return after.empty() || after == ".pieces" || after == ".leaves";
   }
   if (!absl::ConsumeSuffix(&file, kSuffix)) return false;
   if (file.empty()) return temporary;

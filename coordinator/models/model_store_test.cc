@@ -430,7 +430,9 @@ TEST(ModelStoreTest, StrayState_IsRemovedAndNothingElse) {
        {"5.safetensors.tmp", "5.momentum.safetensors.tmp", "notes.txt",
         "5.momentum.txt", "x.momentum.safetensors", "4.Mine.safetensors",
         ".safetensors", "4.delta", "4.delta.leaves", "3.delta",
-        "3.delta.leaves", "4.delta.tmp", "2.leaves", "leaves", "x.leaves"}) {
+        "3.delta.leaves", "4.delta.tmp", "2.leaves", "leaves", "x.leaves",
+        "2.safetensors.recovering", "2.safetensors.recovering.pieces",
+        "2.safetensors.recovering.leaves", "2.safetensors.recovering.txt"}) {
     ASSERT_OK(
         WriteFileAtomically(&env, absl::StrCat(kRoot, "/digits/", name), "x"));
   }
@@ -440,13 +442,16 @@ TEST(ModelStoreTest, StrayState_IsRemovedAndNothingElse) {
               testing::UnorderedElementsAre(
                   "3.momentum.safetensors", "4.second_moment.safetensors",
                   "5.safetensors.tmp", "5.momentum.safetensors.tmp", "3.delta",
-                  "3.delta.leaves", "4.delta.tmp", "2.leaves"));
+                  "3.delta.leaves", "4.delta.tmp", "2.leaves",
+                  "2.safetensors.recovering", "2.safetensors.recovering.pieces",
+                  "2.safetensors.recovering.leaves"));
   EXPECT_THAT(Files(&env),
               testing::UnorderedElementsAre(
                   "3.safetensors", "3.leaves", "4.safetensors", "4.leaves",
                   "4.momentum.safetensors", "4.delta", "4.delta.leaves",
                   "notes.txt", "5.momentum.txt", "x.momentum.safetensors",
-                  "4.Mine.safetensors", ".safetensors", "leaves", "x.leaves"));
+                  "4.Mine.safetensors", ".safetensors", "leaves", "x.leaves",
+                  "2.safetensors.recovering.txt"));
   EXPECT_THAT(store.RemoveStrayState("no-such-job", {}),
               IsOkAndHolds(IsEmpty()));
 }

@@ -9,7 +9,10 @@ namespace {
 constexpr uint64_t kSeed = 1;
 
 TEST(Churn, TenthOfTheNodesEachMinuteForAnHour_LosesNothing) {
-  const ChurnFigures f = ChurnScenario(kSeed, 200, 0.1, absl::Minutes(60), 100);
+  const auto fleet = StartedFleet(kSeed, 200);
+  ASSERT_NE(fleet, nullptr);
+  const ChurnFigures f =
+      ChurnScenario(fleet.get(), 0.1, absl::Minutes(60), 100);
   std::cerr << "seed " << kSeed << ": stored " << f.stored << ", found "
             << f.found << " of " << f.gets << ", lost " << f.lost
             << ", found after expiry " << f.outlived << " of " << f.expired_gets

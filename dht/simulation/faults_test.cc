@@ -9,7 +9,9 @@ namespace {
 constexpr uint64_t kSeed = 1;
 
 TEST(Faults, HalfOfTheNodesDieAtOnce_EveryGetSucceeds) {
-  const GetFigures f = HalfDeadScenario(kSeed, 500, 50, 2'000);
+  const auto fleet = StartedFleet(kSeed, 500);
+  ASSERT_NE(fleet, nullptr);
+  const GetFigures f = HalfDeadScenario(fleet.get(), 50, 2'000);
   std::cerr << "seed " << kSeed << ": found " << f.found << " of " << f.gets
             << ", ms p50/p95 " << f.milliseconds.p50 << "/"
             << f.milliseconds.p95 << "\n";
@@ -19,7 +21,9 @@ TEST(Faults, HalfOfTheNodesDieAtOnce_EveryGetSucceeds) {
 }
 
 TEST(Faults, HoldersDieOneByOne_TheValueIsNeverLost) {
-  const HolderFigures f = KilledHoldersScenario(kSeed, 300, 60);
+  const auto fleet = StartedFleet(kSeed, 300);
+  ASSERT_NE(fleet, nullptr);
+  const HolderFigures f = KilledHoldersScenario(fleet.get(), 60);
   std::cerr << "seed " << kSeed << ": killed " << f.killed << ", found "
             << f.found << " of " << f.gets << ", fewest holders "
             << f.fewest_holders << ", at the end " << f.holders_at_the_end
@@ -32,7 +36,9 @@ TEST(Faults, HoldersDieOneByOne_TheValueIsNeverLost) {
 }
 
 TEST(Faults, SplitForTenMinutesAndHealed_IsOneNetworkAgain) {
-  const SplitFigures f = SplitScenario(kSeed, 200, absl::Minutes(10));
+  const auto fleet = StartedFleet(kSeed, 200);
+  ASSERT_NE(fleet, nullptr);
+  const SplitFigures f = SplitScenario(fleet.get(), absl::Minutes(10));
   std::cerr << "seed " << kSeed << ": recall apart " << f.recall_apart
             << ", one again after " << absl::FormatDuration(f.until_one_again)
             << ", found " << f.found << " of " << f.gets << "\n";

@@ -30,9 +30,7 @@ SimulatedFleet::SimulatedFleet(Options options)
 SimulatedFleet::~SimulatedFleet() = default;
 
 bool SimulatedFleet::Start() {
-  for (size_t i = 0; i < options_.nodes; ++i) {
-    AddMember(i > 0 && random_.NextDouble() < options_.liars);
-  }
+  for (size_t i = 0; i < options_.nodes; ++i) AddMember();
   for (size_t i = 0; i < options_.nodes; ++i) {
     network_.After(static_cast<double>(i) * options_.between_joins,
                    [this, i] { Join(i); });
@@ -47,7 +45,16 @@ bool SimulatedFleet::Start() {
   return all;
 }
 
-size_t SimulatedFleet::AddMember(bool lies) {
+void SimulatedFleet::StartLying(double share, Lie lie) {
+  for (size_t i = 1; i < size(); ++i) {
+    if (!alive(i) || random_.NextDouble() >= share) continue;
+    members_[i]->lie =
+        lie == Lie::kMixed ? static_cast<Lie>(random_.NextBelow(3)) : lie;
+    colluders_.Add(contact(i));
+  }
+}
+
+size_t SimulatedFleet::AddMember() {
   const size_t i = members_.size();
   Contact self;
   self.id = Sha256Of(absl::StrCat("node ", options_.seed, "/", i));
@@ -55,12 +62,6 @@ size_t SimulatedFleet::AddMember(bool lies) {
   members_.push_back(std::make_unique<Member>());
   Member& member = *members_.back();
   member.host = network_.AddHost(self);
-  if (lies) {
-    member.lie = options_.lie == Lie::kMixed
-                     ? static_cast<Lie>(random_.NextBelow(3))
-                     : options_.lie;
-    colluders_.Add(self);
-  }
   RecordTrust trust;
   trust.federation = kFederation;
   auto store =
@@ -83,7 +84,7 @@ SimulatedNetwork::Answer SimulatedFleet::AnswerOf(size_t i) {
   return [this, member](
              const Contact& from,
              const v1::AskRequest& question) -> absl::StatusOr<v1::AskReply> {
-    if (lying_ && member->lie.has_value() && !question.has_ping()) {
+    if (member->lie.has_value() && !question.has_ping()) {
       return AnswerFalsely(*member->lie, colluders_, question, &random_);
     }
     return member->node->Answer(from, question);
@@ -109,7 +110,7 @@ const Contact& SimulatedFleet::contact(size_t i) const {
 }
 
 size_t SimulatedFleet::Add() {
-  const size_t i = AddMember(random_.NextDouble() < options_.liars);
+  const size_t i = AddMember();
   Join(i);
   return i;
 }
@@ -163,6 +164,19 @@ std::vector<size_t> SimulatedFleet::Holders(const Key& key) const {
     }
   }
   return holders;
+}
+
+void SimulatedFleet::InTurns(
+    size_t count, size_t at_once,
+    const std::function<void(size_t i, std::function<void()> done)>& start) {
+  size_t out = 0;
+  for (size_t i = 0; i < count; ++i) {
+    KOINON_CHECK(
+        network_.RunUntilTrue([&] { return out < at_once; }, kPatience));
+    ++out;
+    start(i, [&out] { --out; });
+  }
+  KOINON_CHECK(network_.RunUntilTrue([&] { return out == 0; }, kPatience));
 }
 
 template <typename Result>

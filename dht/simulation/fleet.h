@@ -37,10 +37,6 @@ class SimulatedFleet {
   struct Options {
     uint64_t seed = 1;
     size_t nodes = 100;
-    // Share of the nodes that lie when asked, [0, 1), from StartLying on; they
-    // join as the others do, and answer pings. The first node is honest.
-    double liars = 0;
-    Lie lie = Lie::kMixed;
     // The seed is filled in.
     SimulatedNetwork::Options network = {};
     // self, seed and trust are filled in.
@@ -59,10 +55,13 @@ class SimulatedFleet {
 
   SimulatedNetwork& network() { return network_; }
   Random& random() { return random_; }
+  uint64_t seed() const { return options_.seed; }
   static constexpr char kFederation[] = "simulation";
 
-  // Until now the liars have answered as the others do.
-  void StartLying() { lying_ = true; }
+  // From now on a share of the nodes, [0, 1), lie when asked: all in the same
+  // way, or a third of them in each. Until now they have joined and answered as
+  // the others do, and they go on to answer pings. The first node is honest.
+  void StartLying(double share, Lie lie);
 
   // Ever added.
   size_t size() const { return members_.size(); }
@@ -85,6 +84,12 @@ class SimulatedFleet {
   // The alive honest nodes that hold the record.
   std::vector<size_t> Holders(const Key& key) const;
 
+  // Starts `count` things, `at_once` of them at a time, and returns when all
+  // have called what they were given: each must, within minutes.
+  void InTurns(
+      size_t count, size_t at_once,
+      const std::function<void(size_t i, std::function<void()> done)>& start);
+
   // What a node does, and the network runs until it is done.
   absl::StatusOr<Node::PutResult> Put(size_t i, const Key& key,
                                       v1::Record record);
@@ -102,7 +107,7 @@ class SimulatedFleet {
     std::unique_ptr<Node> node;  // null: dead
     bool joined = false;
   };
-  size_t AddMember(bool lies);
+  size_t AddMember();
   void Join(size_t i);
   SimulatedNetwork::Answer AnswerOf(size_t i);
   template <typename Result>
@@ -114,7 +119,6 @@ class SimulatedFleet {
   Random random_;
   SimulatedNetwork network_;
   Colluders colluders_;
-  bool lying_ = false;
   std::vector<std::unique_ptr<Member>> members_;
 };
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <memory>
 #include <set>
 #include <string>
 #include <utility>
@@ -26,6 +27,9 @@ LocalNode Signer() {
   signer.id = NodeIdOf(signer.federation, signer.identity);
   return signer;
 }
+
+// Longer than a get takes.
+constexpr absl::Duration kLastGets = absl::Seconds(30);
 
 struct Shelved {
   Key key;
@@ -64,111 +68,125 @@ std::vector<Shelved> PutOfBothKinds(SimulatedFleet* fleet, uint64_t seed,
   return shelf;
 }
 
-void GetOne(SimulatedFleet* fleet, const Shelved& shelved,
-            ChurnFigures* figures) {
+// A get that somebody has begun.
+struct Begun {
+  size_t asker = 0;
+  bool done = false;
+};
+
+std::shared_ptr<Begun> GetOne(SimulatedFleet* fleet, const Shelved& shelved,
+                              ChurnFigures* figures) {
+  auto begun = std::make_shared<Begun>();  // and the callback
+  begun->asker = fleet->Any();
   const bool expired = fleet->network().Now() >= shelved.expires;
-  const auto result = fleet->Get(fleet->Any(), shelved.key);
-  // What expires while it is looked for may be found or not.
-  if (!expired && fleet->network().Now() >= shelved.expires) return;
-  if (expired) {
-    ++figures->expired_gets;
-    figures->outlived += result.ok();
-  } else {
-    ++figures->gets;
-    figures->found += result.ok();
-  }
+  fleet->node(begun->asker)
+      .Get(shelved.key, {}, [=](const absl::StatusOr<Node::GetResult>& result) {
+        begun->done = true;
+        // What expires while it is looked for may be found or not.
+        if (!expired && fleet->network().Now() >= shelved.expires) return;
+        if (expired) {
+          ++figures->expired_gets;
+          figures->outlived += result.ok();
+        } else {
+          ++figures->gets;
+          figures->found += result.ok();
+        }
+      });
+  return begun;
 }
 
 }  // namespace
 
-ChurnFigures ChurnScenario(uint64_t seed, size_t nodes, double share,
+ChurnFigures ChurnScenario(SimulatedFleet* fleet, double share,
                            absl::Duration duration, size_t records) {
-  SimulatedFleet fleet(LargeNetwork(seed, nodes));
-  fleet.Start();
-  const absl::Time end = fleet.network().Now() + duration;
+  const auto nodes = static_cast<double>(fleet->AliveHonest().size());
+  SimulatedNetwork& network = fleet->network();
+  const absl::Time end = network.Now() + duration;
   const std::vector<Shelved> shelf =
-      PutOfBothKinds(&fleet, seed, records, end - duration / 2);
+      PutOfBothKinds(fleet, fleet->seed(), records, end - duration / 2);
   ChurnFigures figures;
   figures.stored = shelf.size();
-  const absl::Duration between =
-      absl::Minutes(1) / (share * static_cast<double>(nodes));
-  while (fleet.network().Now() < end) {
-    fleet.Kill(fleet.Any());
-    fleet.Add();
+  const absl::Duration between = absl::Minutes(1) / (share * nodes);
+  std::vector<std::shared_ptr<Begun>> begun;
+  while (network.Now() < end) {
+    fleet->Kill(fleet->Any());
+    fleet->Add();
     ++figures.replaced_nodes;
-    const absl::Time next = fleet.network().Now() + between;
-    GetOne(&fleet, shelf[fleet.random().NextBelow(shelf.size())], &figures);
-    fleet.network().RunUntil(std::max(next, fleet.network().Now()));
+    begun.push_back(GetOne(
+        fleet, shelf[fleet->random().NextBelow(shelf.size())], &figures));
+    network.RunFor(between);
+  }
+  network.RunFor(kLastGets);
+  // Whoever has died meanwhile need not be answered.
+  for (const std::shared_ptr<Begun>& get : begun) {
+    if (!get->done && fleet->alive(get->asker)) ++figures.gets;
   }
   for (const Shelved& shelved : shelf) {
-    if (shelved.expires < fleet.network().Now()) continue;
-    figures.lost += !fleet.Get(fleet.Any(), shelved.key).ok();
+    if (shelved.expires < network.Now()) continue;
+    figures.lost += !fleet->Get(fleet->Any(), shelved.key).ok();
   }
   return figures;
 }
 
-HolderFigures KilledHoldersScenario(uint64_t seed, size_t nodes, size_t kills) {
-  SimulatedFleet fleet(LargeNetwork(seed, nodes));
-  fleet.Start();
-  Library library(&fleet, seed);
+HolderFigures KilledHoldersScenario(SimulatedFleet* fleet, size_t kills) {
+  Library library(fleet, fleet->seed());
   library.Put(1);
-  fleet.network().RunFor(absl::Seconds(5));
+  fleet->network().RunFor(absl::Seconds(5));
   const Key key = library.keys()[0];
   HolderFigures figures;
-  std::vector<size_t> holders = fleet.Holders(key);
+  std::vector<size_t> holders = fleet->Holders(key);
   const std::set<size_t> first(holders.begin(), holders.end());
   figures.fewest_holders = holders.size();
   for (size_t i = 0; i < kills && !holders.empty(); ++i) {
-    fleet.Kill(*std::min_element(
+    fleet->Kill(*std::min_element(
         holders.begin(), holders.end(), [&](size_t a, size_t b) {
-          return Closer(key, fleet.contact(a).id, fleet.contact(b).id);
+          return Closer(key, fleet->contact(a).id, fleet->contact(b).id);
         }));
     ++figures.killed;
-    fleet.network().RunFor(absl::Seconds(10));
+    fleet->network().RunFor(absl::Seconds(10));
     ++figures.gets;
-    figures.found += fleet.Get(fleet.Any(), key).ok();
-    holders = fleet.Holders(key);
+    figures.found += fleet->Get(fleet->Any(), key).ok();
+    holders = fleet->Holders(key);
     figures.fewest_holders = std::min(figures.fewest_holders, holders.size());
   }
   figures.holders_at_the_end = holders.size();
-  for (const size_t i : first) figures.first_holders_left += fleet.alive(i);
+  for (const size_t i : first) figures.first_holders_left += fleet->alive(i);
   return figures;
 }
 
-SplitFigures SplitScenario(uint64_t seed, size_t nodes, absl::Duration apart) {
-  SimulatedFleet fleet(LargeNetwork(seed, nodes));
-  fleet.Start();
+SplitFigures SplitScenario(SimulatedFleet* fleet, absl::Duration apart) {
+  const size_t nodes = fleet->size();
   const auto half_of = [](size_t i) { return static_cast<int>(i % 2); };
-  for (size_t i = 0; i < nodes; ++i) fleet.SetGroup(i, half_of(i));
-  fleet.network().RunFor(apart / 2);
+  for (size_t i = 0; i < nodes; ++i) fleet->SetGroup(i, half_of(i));
+  fleet->network().RunFor(apart / 2);
   std::vector<Key> stored;
   for (size_t i = 0; i < 20; ++i) {
-    v1::Record record = SimulatedRecord(seed, i, 500);
+    v1::Record record = SimulatedRecord(fleet->seed(), i, 500);
     const Key key = ImmutableKey(record.immutable());
     stored.push_back(key);
-    size_t by = fleet.Any();
-    while (half_of(by) != half_of(i)) by = fleet.Any();
-    (void)fleet.Put(by, key, std::move(record));
+    size_t by = fleet->Any();
+    while (half_of(by) != half_of(i)) by = fleet->Any();
+    (void)fleet->Put(by, key, std::move(record));
   }
-  fleet.network().RunFor(apart / 2);
+  fleet->network().RunFor(apart / 2);
   SplitFigures figures;
-  figures.recall_apart = LookUpAtRandom(&fleet, 50).recall;
+  figures.recall_apart = LookUpAtRandom(fleet, 50).recall;
 
-  for (size_t i = 0; i < nodes; ++i) fleet.SetGroup(i, 0);
-  const absl::Time healed = fleet.network().Now();
+  for (size_t i = 0; i < nodes; ++i) fleet->SetGroup(i, 0);
+  const absl::Time healed = fleet->network().Now();
   figures.until_one_again = absl::InfiniteDuration();
-  while (fleet.network().Now() < healed + absl::Minutes(20)) {
-    if (LookUpAtRandom(&fleet, 100).recall >= 0.999) {
-      figures.until_one_again = fleet.network().Now() - healed;
+  while (fleet->network().Now() < healed + absl::Minutes(20)) {
+    if (LookUpAtRandom(fleet, 100).recall >= 0.999) {
+      figures.until_one_again = fleet->network().Now() - healed;
       break;
     }
-    fleet.network().RunFor(absl::Seconds(15));
+    fleet->network().RunFor(absl::Seconds(15));
   }
   for (size_t i = 0; i < stored.size(); ++i) {
-    size_t by = fleet.Any();
-    while (half_of(by) == half_of(i)) by = fleet.Any();
+    size_t by = fleet->Any();
+    while (half_of(by) == half_of(i)) by = fleet->Any();
     ++figures.gets;
-    figures.found += fleet.Get(by, stored[i]).ok();
+    figures.found += fleet->Get(by, stored[i]).ok();
   }
   return figures;
 }

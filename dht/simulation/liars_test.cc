@@ -18,8 +18,9 @@ void Print(const char* what, const GetFigures& f) {
 }
 
 TEST(Liars, FifthOfTheNodes_NothingIsMissedAndNothingForgedIsBelieved) {
-  const LiarFigures f =
-      LiarScenario(kSeed, kNodes, 0.2, Lie::kMixed, 50, kGets);
+  const auto fleet = StartedFleet(kSeed, kNodes);
+  ASSERT_NE(fleet, nullptr);
+  const LiarFigures f = LiarScenario(fleet.get(), 0.2, Lie::kMixed, 50, kGets);
   Print("stored before", f.stored);
   Print("stored while they lie", f.while_lying);
   for (const GetFigures& gets : {f.stored, f.while_lying}) {
@@ -31,8 +32,9 @@ TEST(Liars, FifthOfTheNodes_NothingIsMissedAndNothingForgedIsBelieved) {
 }
 
 TEST(Liars, HalfOfTheNodes_WhatWasStoredIsFoundAfterEscalation) {
-  const LiarFigures f =
-      LiarScenario(kSeed, kNodes, 0.5, Lie::kMixed, 50, kGets);
+  const auto fleet = StartedFleet(kSeed, kNodes);
+  ASSERT_NE(fleet, nullptr);
+  const LiarFigures f = LiarScenario(fleet.get(), 0.5, Lie::kMixed, 50, kGets);
   Print("stored before", f.stored);
   Print("stored while they lie", f.while_lying);
   EXPECT_GE(f.stored.found, kGets * 999 / 1'000);
@@ -40,8 +42,10 @@ TEST(Liars, HalfOfTheNodes_WhatWasStoredIsFoundAfterEscalation) {
 }
 
 TEST(Liars, HalfOfTheNodesCollude_WhatWasStoredIsFoundAfterEscalation) {
+  const auto fleet = StartedFleet(kSeed, kNodes);
+  ASSERT_NE(fleet, nullptr);
   const LiarFigures f =
-      LiarScenario(kSeed, kNodes, 0.5, Lie::kCollude, 50, kGets);
+      LiarScenario(fleet.get(), 0.5, Lie::kCollude, 50, kGets);
   Print("colluders, stored before", f.stored);
   Print("colluders, stored while they lie", f.while_lying);
   EXPECT_GE(f.stored.found, kGets * 999 / 1'000);

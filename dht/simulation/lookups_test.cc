@@ -11,7 +11,9 @@ namespace {
 constexpr uint64_t kSeed = 1;
 
 TEST(Lookups, ThousandNodes_FindTheTrueClosestInFewStepsAndQuestions) {
-  const LookupFigures f = LookupScenario(kSeed, 1'000, 1'000);
+  const auto fleet = StartedFleet(kSeed, 1'000);
+  ASSERT_NE(fleet, nullptr);
+  const LookupFigures f = LookUpAtRandom(fleet.get(), 1'000);
   std::cerr << "seed " << kSeed << ": nearest " << f.closest_found << " of "
             << f.lookups << ", recall " << f.recall << ", depth p50/p95 "
             << f.depth.p50 << "/" << f.depth.p95 << ", questions "

@@ -27,6 +27,13 @@ size_t Recalled(const SimulatedFleet& fleet, size_t asker, const Key& target,
   return recalled;
 }
 
+// So many ask at the same time that they hardly meet, and simulated time, in
+// which all the others go on with their upkeep, is not spent on each of them
+// alone.
+size_t AtOnce(const SimulatedFleet& fleet) {
+  return std::max<size_t>(1, fleet.size() / 100);
+}
+
 }  // namespace
 
 Quantiles QuantilesOf(std::vector<double> values) {
@@ -41,21 +48,26 @@ LookupFigures LookUpAtRandom(SimulatedFleet* fleet, size_t lookups) {
   LookupFigures figures;
   std::vector<double> depth, questions, milliseconds;
   size_t recalled = 0;
-  for (size_t i = 0; i < lookups; ++i) {
+  fleet->InTurns(lookups, AtOnce(*fleet), [&](size_t i, auto done) {
     const size_t asker = fleet->Any();
     const Key target = Sha256Of(absl::StrCat("place ", i));
     const absl::Time start = fleet->network().Now();
-    const auto closest = fleet->FindClosest(asker, target);
     ++figures.lookups;
-    if (!closest.ok()) continue;
-    bool nearest = false;
-    recalled += Recalled(*fleet, asker, target, closest->nodes, k, &nearest);
-    figures.closest_found += nearest;
-    depth.push_back(closest->depth);
-    questions.push_back(closest->path.size());
-    milliseconds.push_back(
-        absl::ToDoubleMilliseconds(fleet->network().Now() - start));
-  }
+    fleet->node(asker).FindClosest(
+        target, [=, &figures, &recalled, &depth, &questions,
+                 &milliseconds](const auto& closest) {
+          done();
+          if (!closest.ok()) return;
+          bool nearest = false;
+          recalled +=
+              Recalled(*fleet, asker, target, closest->nodes, k, &nearest);
+          figures.closest_found += nearest;
+          depth.push_back(closest->depth);
+          questions.push_back(closest->path.size());
+          milliseconds.push_back(
+              absl::ToDoubleMilliseconds(fleet->network().Now() - start));
+        });
+  });
   figures.recall = static_cast<double>(recalled) / (lookups * k);
   figures.depth = QuantilesOf(depth);
   figures.questions = QuantilesOf(questions);
@@ -70,36 +82,51 @@ LookupFigures LookUpAtRandom(SimulatedFleet* fleet, size_t lookups) {
 
 size_t Library::Put(size_t records, size_t size_bytes) {
   size_t stored = 0;
-  for (size_t i = 0; i < records; ++i) {
+  fleet_->InTurns(records, AtOnce(*fleet_), [&](size_t, auto done) {
     v1::Record record = SimulatedRecord(seed_, keys_.size(), size_bytes);
     keys_.push_back(ImmutableKey(record.immutable()));
-    stored += fleet_->Put(fleet_->Any(), keys_.back(), std::move(record)).ok();
-  }
+    fleet_->node(fleet_->Any())
+        .Put(keys_.back(), std::move(record),
+             [done, &stored](const auto& result) {
+               done();
+               stored += result.ok();
+             });
+  });
   return stored;
 }
 
 GetFigures Library::Get(size_t gets) {
   GetFigures figures;
   std::vector<double> milliseconds, questions;
-  for (size_t i = 0; i < gets; ++i) {
-    const Key& key = keys_[fleet_->random().NextBelow(keys_.size())];
+  fleet_->InTurns(gets, AtOnce(*fleet_), [&](size_t, auto done) {
+    const Key key = keys_[fleet_->random().NextBelow(keys_.size())];
     const absl::Time start = fleet_->network().Now();
-    const auto result = fleet_->Get(fleet_->Any(), key);
     ++figures.gets;
-    milliseconds.push_back(
-        absl::ToDoubleMilliseconds(fleet_->network().Now() - start));
-    if (!result.ok()) continue;
-    ++figures.found;
-    figures.on_first_path += result->paths == 1;
-    figures.wrong += ImmutableKey(result->opened.value) != key;
-    for (const auto& [reason, count] : result->rejections) {
-      figures.refused += count;
-    }
-    questions.push_back(result->path.size());
-  }
+    fleet_->node(fleet_->Any())
+        .Get(key, {},
+             [=, this, &figures, &milliseconds,
+              &questions](const absl::StatusOr<Node::GetResult>& result) {
+               done();
+               milliseconds.push_back(
+                   absl::ToDoubleMilliseconds(fleet_->network().Now() - start));
+               if (!result.ok()) return;
+               Count(key, *result, &figures);
+               questions.push_back(result->path.size());
+             });
+  });
   figures.milliseconds = QuantilesOf(milliseconds);
   figures.questions = QuantilesOf(questions);
   return figures;
+}
+
+void Library::Count(const Key& key, const Node::GetResult& result,
+                    GetFigures* figures) {
+  ++figures->found;
+  figures->on_first_path += result.paths == 1;
+  figures->wrong += ImmutableKey(result.opened.value) != key;
+  for (const auto& [reason, count] : result.rejections) {
+    figures->refused += count;
+  }
 }
 
 SimulatedFleet::Options LargeNetwork(uint64_t seed, size_t nodes) {
@@ -110,37 +137,29 @@ SimulatedFleet::Options LargeNetwork(uint64_t seed, size_t nodes) {
   return options;
 }
 
-LookupFigures LookupScenario(uint64_t seed, size_t nodes, size_t lookups) {
-  SimulatedFleet fleet(LargeNetwork(seed, nodes));
-  fleet.Start();
-  return LookUpAtRandom(&fleet, lookups);
+std::unique_ptr<SimulatedFleet> StartedFleet(uint64_t seed, size_t nodes) {
+  auto fleet = std::make_unique<SimulatedFleet>(LargeNetwork(seed, nodes));
+  return fleet->Start() ? std::move(fleet) : nullptr;
 }
 
-GetFigures HalfDeadScenario(uint64_t seed, size_t nodes, size_t records,
+GetFigures HalfDeadScenario(SimulatedFleet* fleet, size_t records,
                             size_t gets) {
-  SimulatedFleet fleet(LargeNetwork(seed, nodes));
-  fleet.Start();
-  Library library(&fleet, seed);
+  Library library(fleet, fleet->seed());
   library.Put(records);
-  std::vector<size_t> alive = fleet.AliveHonest();
-  fleet.random().Shuffle(&alive);
-  for (size_t i = 0; i < alive.size() / 2; ++i) fleet.Kill(alive[i]);
+  std::vector<size_t> alive = fleet->AliveHonest();
+  fleet->random().Shuffle(&alive);
+  for (size_t i = 0; i < alive.size() / 2; ++i) fleet->Kill(alive[i]);
   return library.Get(gets);
 }
 
-LiarFigures LiarScenario(uint64_t seed, size_t nodes, double liars, Lie lie,
+LiarFigures LiarScenario(SimulatedFleet* fleet, double liars, Lie lie,
                          size_t records, size_t gets) {
-  SimulatedFleet::Options options = LargeNetwork(seed, nodes);
-  options.liars = liars;
-  options.lie = lie;
-  SimulatedFleet fleet(options);
-  fleet.Start();
-  Library before(&fleet, seed);
+  Library before(fleet, fleet->seed());
   before.Put(records);
-  fleet.StartLying();
+  fleet->StartLying(liars, lie);
   LiarFigures figures;
   figures.stored = before.Get(gets);
-  Library after(&fleet, ~seed);
+  Library after(fleet, ~fleet->seed());
   after.Put(records);
   figures.while_lying = after.Get(gets);
   return figures;
@@ -221,11 +240,10 @@ FloodFigures FloodScenario(uint64_t seed, size_t nodes) {
 
 std::string LogOfABusyFleet(uint64_t seed, size_t nodes) {
   SimulatedFleet::Options options = LargeNetwork(seed, nodes);
-  options.liars = 0.1;
   options.network.loss = 0.01;
   SimulatedFleet fleet(options);
   fleet.Start();
-  fleet.StartLying();
+  fleet.StartLying(0.1, Lie::kMixed);
   Library library(&fleet, seed);
   library.Put(5);
   fleet.Kill(fleet.Any());

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,11 +12,11 @@
 
 namespace koinon::dht {
 
-// What a DHT has to bear, each on a fleet of its own: small ones in tests,
-// larger ones from the command line. The same seed gives the same figures.
-// Tables are filled by joining. Nodes walk as in a large network (no full
-// tables) unless it says otherwise; a message takes 5 ms and 20 ms more on
-// average.
+// What a DHT has to bear: small fleets in tests, larger ones from the command
+// line. The same seed gives the same figures. Tables are filled by joining.
+// Nodes walk as in a large network (no full tables) unless it says otherwise; a
+// message takes 5 ms and 20 ms more on average. A scenario's fleet has been
+// started (StartedFleet), and is of no use afterwards.
 
 struct Quantiles {
   double p50 = 0;
@@ -24,7 +25,7 @@ struct Quantiles {
 // Zeros of nothing.
 Quantiles QuantilesOf(std::vector<double> values);
 
-// Walks to random places, against who is closest indeed.
+// Walks to random places, a few at a time, against who is closest indeed.
 struct LookupFigures {
   size_t lookups = 0;
   size_t closest_found = 0;  // whose nearest is the true one
@@ -58,19 +59,21 @@ class Library {
   const std::vector<Key>& keys() const { return keys_; }
 
  private:
+  static void Count(const Key& key, const Node::GetResult& result,
+                    GetFigures* figures);
+
   SimulatedFleet* const fleet_;
   const uint64_t seed_;
   std::vector<Key> keys_;
 };
 
 SimulatedFleet::Options LargeNetwork(uint64_t seed, size_t nodes);
-
-LookupFigures LookupScenario(uint64_t seed, size_t nodes, size_t lookups);
+// Of a large network. Null if not all nodes could join.
+std::unique_ptr<SimulatedFleet> StartedFleet(uint64_t seed, size_t nodes);
 
 // Half of the nodes die at the same moment; then everything is looked for at
 // once, before anything is repaired.
-GetFigures HalfDeadScenario(uint64_t seed, size_t nodes, size_t records,
-                            size_t gets);
+GetFigures HalfDeadScenario(SimulatedFleet* fleet, size_t records, size_t gets);
 
 // A share of the nodes begins to lie: all in the same way, or a third of them
 // in each. `stored`: what was stored before. `while_lying`: what was stored
@@ -79,7 +82,7 @@ struct LiarFigures {
   GetFigures stored;
   GetFigures while_lying;
 };
-LiarFigures LiarScenario(uint64_t seed, size_t nodes, double liars, Lie lie,
+LiarFigures LiarScenario(SimulatedFleet* fleet, double liars, Lie lie,
                          size_t records, size_t gets);
 
 // Nodes come and go.
@@ -92,9 +95,10 @@ struct ChurnFigures {
   size_t expired_gets = 0;
   size_t replaced_nodes = 0;
 };
-// Each minute `share` of the nodes are replaced, spread over the minute. Every
-// tenth record is a signed one that expires half-way.
-ChurnFigures ChurnScenario(uint64_t seed, size_t nodes, double share,
+// Each minute `share` of the nodes are replaced, spread over the minute; with
+// each of them somebody gets a record. Every tenth record is a signed one that
+// expires half-way.
+ChurnFigures ChurnScenario(SimulatedFleet* fleet, double share,
                            absl::Duration duration, size_t records);
 
 // The holder of a value that is nearest to it dies, one every 10 s.
@@ -106,7 +110,7 @@ struct HolderFigures {
   size_t fewest_holders = 0;
   size_t holders_at_the_end = 0;
 };
-HolderFigures KilledHoldersScenario(uint64_t seed, size_t nodes, size_t kills);
+HolderFigures KilledHoldersScenario(SimulatedFleet* fleet, size_t kills);
 
 // Two halves hear nothing of each other for a while.
 struct SplitFigures {
@@ -115,7 +119,7 @@ struct SplitFigures {
   size_t gets = 0;  // by each half, of what was stored in the other
   size_t found = 0;
 };
-SplitFigures SplitScenario(uint64_t seed, size_t nodes, absl::Duration apart);
+SplitFigures SplitScenario(SimulatedFleet* fleet, absl::Duration apart);
 
 // One writer stores ten times its quota while others go on.
 struct FloodFigures {

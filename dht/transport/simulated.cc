@@ -47,7 +47,10 @@ class EventLog {
     block_.clear();
   }
   Digest DigestSoFar() const {
-    return Sha256Of(absl::StrCat(so_far_.ToBytes(), block_));
+    Sha256 hash;
+    hash.Update(so_far_.ToBytes());
+    hash.Update(block_);
+    return hash.Finish();
   }
 
  private:

@@ -1,13 +1,12 @@
 #include "tools/bench/dht_fleet.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/absl_mutexes.h"
+#include "base/descriptor_limit.h"
 #include "base/env.h"
 #include "base/local_node.h"
 #include "base/status_macros.h"
@@ -25,14 +24,6 @@ constexpr size_t kMaxStreams = 1'000;
 
 dht::Peer::Options OptionsOf(LocalNode local) {
   return {.local = std::move(local)};
-}
-
-// Both ends of every connection are ours.
-void RaiseDescriptorLimit() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 }  // namespace
@@ -125,7 +116,7 @@ absl::Status DhtFleet::Run(size_t i, int port) {
 
 absl::StatusOr<std::unique_ptr<DhtFleet>> DhtFleet::Start(
     Options options, absl::Duration patience) {
-  RaiseDescriptorLimit();
+  RaiseDescriptorLimit();  // both ends of every connection are ours
   StopSearchForDeadlocks();
   std::unique_ptr<DhtFleet> fleet(new DhtFleet(std::move(options)));
   ABSL_RETURN_IF_ERROR(fleet->MakeAuthority());

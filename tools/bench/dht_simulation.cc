@@ -4,12 +4,19 @@
 
 #include <algorithm>
 #include <ctime>
+#include <memory>
+#include <thread>
 #include <utility>
 
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "dht/simulation/scenarios.h"
+#include "tools/bench/apart.h"
 #include "tools/bench/json_string.h"
 
 namespace koinon::tools {
@@ -37,48 +44,104 @@ bool AtLeast(size_t part, size_t whole, size_t per_thousand) {
   return whole > 0 && 1'000 * part >= per_thousand * whole;
 }
 
+constexpr size_t kFloodNodes = 100;
+constexpr char kBetweenFields = '\0';
+
+// Each scenario's process may come to as much memory as the fleet takes.
+constexpr size_t kMostAtOnce = 4;
+
+double PeakRssMib(int who) {
+  struct rusage usage = {};
+  getrusage(who, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
 class Simulation {
  public:
   Simulation(const DhtSimulationOptions& options,
              const std::function<void(const DhtSimulationRow&)>& progress)
-      : options_(options), progress_(progress) {
-    report_.options = options;
-  }
+      : options_(options), progress_(progress) {}
 
   DhtSimulationReport Run() {
-    Lookups();
-    SmallFleet();
-    HalfDead();
-    Liars(0.2, Lie::kMixed, "drop, collude or forge");
-    Liars(0.5, Lie::kMixed, "drop, collude or forge");
-    Liars(0.5, Lie::kCollude, "collude");
-    Churn();
-    Holders();
-    Split();
-    Flood();
-    Determinism();
-    struct rusage usage = {};
-    getrusage(RUSAGE_SELF, &usage);
-    report_.peak_rss_mib = static_cast<double>(usage.ru_maxrss) / 1024;
-    return std::move(report_);
+    DhtSimulationReport report;
+    report.options = options_;
+    Join();
+    Tell(row_);
+    report.rows.push_back(row_);
+    if (fleet_ != nullptr) {
+      for (DhtSimulationRow& row : RunScenarios()) {
+        report.rows.push_back(std::move(row));
+      }
+    }
+    report.peak_rss_mib =
+        std::max(PeakRssMib(RUSAGE_SELF), PeakRssMib(RUSAGE_CHILDREN));
+    return report;
   }
 
  private:
-  size_t lasting() const {
-    return std::min(options_.nodes, options_.lasting_nodes);
+  using Scenario = void (Simulation::*)();
+
+  void Tell(const DhtSimulationRow& row) {
+    if (progress_) progress_(row);
   }
-  void Begin() { began_ = CpuSeconds(); }
+
+  // All from the same fleet, as it is once all have joined.
+  std::vector<DhtSimulationRow> RunScenarios() {
+    // Those that take longest first.
+    const std::vector<Scenario> scenarios = {
+        &Simulation::Churn,      &Simulation::Split,
+        &Simulation::Holders,    &Simulation::Lookups,
+        &Simulation::HalfDead,   &Simulation::FewLiars,
+        &Simulation::HalfLiars,  &Simulation::HalfCollude,
+        &Simulation::SmallFleet, &Simulation::Flood,
+        &Simulation::Determinism};
+    std::vector<std::function<std::string()>> tasks;
+    for (const Scenario scenario : scenarios) {
+      tasks.push_back([this, scenario] {
+        began_ = CpuSeconds();
+        (this->*scenario)();
+        return EncodeDhtSimulationRow(row_);
+      });
+    }
+    std::vector<DhtSimulationRow> rows(tasks.size());
+    const size_t processors = std::thread::hardware_concurrency();
+    RunApart(tasks, std::clamp<size_t>(processors, 1, kMostAtOnce),
+             [&](size_t i, const absl::StatusOr<std::string>& result) {
+               auto row = result.ok() ? DecodeDhtSimulationRow(*result)
+                                      : result.status();
+               if (row.ok()) {
+                 rows[i] = *std::move(row);
+               } else {
+                 rows[i].condition = absl::StrCat("scenario ", i + 1);
+                 rows[i].figure = std::string(row.status().message());
+                 rows[i].met = false;
+               }
+               Tell(rows[i]);
+             });
+    return rows;
+  }
+
   void Add(std::string condition, size_t nodes, std::string figure,
            std::string target, bool met) {
-    report_.rows.push_back({std::move(condition), nodes, std::move(figure),
-                            std::move(target), met, CpuSeconds() - began_});
-    if (progress_) progress_(report_.rows.back());
-    Begin();
+    row_ = {std::move(condition), nodes, std::move(figure),
+            std::move(target),    met,   CpuSeconds() - began_};
+  }
+
+  void Join() {
+    began_ = CpuSeconds();
+    fleet_ = dht::StartedFleet(options_.seed, options_.nodes);
+    const auto nodes = static_cast<double>(options_.nodes);
+    Add("nodes join, one after the other", options_.nodes,
+        fleet_ == nullptr
+            ? "not all could"
+            : absl::StrFormat(
+                  "all; messages of each %.0f",
+                  static_cast<double>(fleet_->network().messages()) / nodes),
+        "all", fleet_ != nullptr);
   }
 
   void Lookups() {
-    Begin();
-    const auto f = dht::LookupScenario(options_.seed, options_.nodes, kLookups);
+    const auto f = dht::LookUpAtRandom(fleet_.get(), kLookups);
     Add("walks to the 20 closest", options_.nodes,
         absl::StrFormat("nearest %.2f %%, recall %.3f %%, depth p95 %g, "
                         "questions p95 %g, p50/p95 %.0f/%.0f ms",
@@ -105,8 +168,7 @@ class Simulation {
   }
 
   void HalfDead() {
-    const GetFigures f =
-        dht::HalfDeadScenario(options_.seed, options_.nodes, kRecords, kGets);
+    const GetFigures f = dht::HalfDeadScenario(fleet_.get(), kRecords, kGets);
     Add("half of the nodes die at once", options_.nodes,
         absl::StrFormat("gets %.2f %%, p50/p95 %.0f/%.0f ms",
                         Percent(f.found, f.gets), f.milliseconds.p50,
@@ -115,9 +177,12 @@ class Simulation {
         f.found == f.gets && f.wrong == 0 && f.milliseconds.p95 <= 300);
   }
 
+  void FewLiars() { Liars(0.2, Lie::kMixed, "drop, collude or forge"); }
+  void HalfLiars() { Liars(0.5, Lie::kMixed, "drop, collude or forge"); }
+  void HalfCollude() { Liars(0.5, Lie::kCollude, "collude"); }
   void Liars(double share, Lie lie, const char* how) {
-    const dht::LiarFigures f = dht::LiarScenario(options_.seed, options_.nodes,
-                                                 share, lie, kRecords, kGets);
+    const dht::LiarFigures f =
+        dht::LiarScenario(fleet_.get(), share, lie, kRecords, kGets);
     const bool few = share < 0.5;
     Add(absl::StrFormat("%.0f %% %s", 100 * share, how), options_.nodes,
         absl::StrFormat(
@@ -135,9 +200,9 @@ class Simulation {
   }
 
   void Churn() {
-    const auto f = dht::ChurnScenario(options_.seed, lasting(), 0.1,
-                                      absl::Minutes(60), kRecords);
-    Add("10 % replaced each minute, an hour", lasting(),
+    const auto f =
+        dht::ChurnScenario(fleet_.get(), 0.1, absl::Minutes(60), kRecords);
+    Add("10 % replaced each minute, an hour", options_.nodes,
         absl::StrFormat("gets %.2f %% of %d, lost %d of %d, found after "
                         "expiry %d of %d",
                         Percent(f.found, f.gets), f.gets, f.lost, f.stored,
@@ -147,8 +212,8 @@ class Simulation {
   }
 
   void Holders() {
-    const auto f = dht::KilledHoldersScenario(options_.seed, lasting(), 60);
-    Add("a holder dies every 10 s", lasting(),
+    const auto f = dht::KilledHoldersScenario(fleet_.get(), 60);
+    Add("a holder dies every 10 s", options_.nodes,
         absl::StrFormat("killed %d, of the first holders %d left; gets %d/%d; "
                         "fewest holders %d",
                         f.killed, f.first_holders_left, f.found, f.gets,
@@ -157,9 +222,8 @@ class Simulation {
   }
 
   void Split() {
-    const auto f =
-        dht::SplitScenario(options_.seed, lasting(), absl::Minutes(10));
-    Add("split for 10 minutes, healed", lasting(),
+    const auto f = dht::SplitScenario(fleet_.get(), absl::Minutes(10));
+    Add("split for 10 minutes, healed", options_.nodes,
         absl::StrFormat("one again after %s; gets across %d/%d",
                         absl::FormatDuration(
                             absl::Trunc(f.until_one_again, absl::Seconds(1))),
@@ -169,9 +233,8 @@ class Simulation {
   }
 
   void Flood() {
-    const size_t nodes = std::min<size_t>(lasting(), 100);
-    const auto f = dht::FloodScenario(options_.seed, nodes);
-    Add("one writer stores 10 x its quota", nodes,
+    const auto f = dht::FloodScenario(options_.seed, kFloodNodes);
+    Add("one writer stores 10 x its quota", kFloodNodes,
         absl::StrFormat("refused %d; others: puts %d/%d, gets %d/%d; most in "
                         "one store %d of %d B",
                         f.refused, f.stored, f.puts, f.found, f.gets,
@@ -193,11 +256,36 @@ class Simulation {
 
   const DhtSimulationOptions options_;
   const std::function<void(const DhtSimulationRow&)>& progress_;
-  DhtSimulationReport report_;
+  std::unique_ptr<dht::SimulatedFleet> fleet_;
+  DhtSimulationRow row_;  // of the scenario that this process has run
   double began_ = 0;
 };
 
 }  // namespace
+
+std::string EncodeDhtSimulationRow(const DhtSimulationRow& row) {
+  return absl::StrJoin(
+      {row.condition, absl::StrCat(row.nodes), row.figure, row.target,
+       std::string(row.met ? "1" : "0"), absl::StrCat(row.cpu_seconds)},
+      absl::string_view(&kBetweenFields, 1));
+}
+
+absl::StatusOr<DhtSimulationRow> DecodeDhtSimulationRow(
+    const std::string& text) {
+  const std::vector<std::string> fields =
+      absl::StrSplit(text, absl::ByChar(kBetweenFields));
+  DhtSimulationRow row;
+  if (fields.size() != 6 || !absl::SimpleAtoi(fields[1], &row.nodes) ||
+      (fields[4] != "0" && fields[4] != "1") ||
+      !absl::SimpleAtod(fields[5], &row.cpu_seconds)) {
+    return absl::DataLossError("expected the six fields of a figure");
+  }
+  row.condition = fields[0];
+  row.figure = fields[2];
+  row.target = fields[3];
+  row.met = fields[4] == "1";
+  return row;
+}
 
 DhtSimulationReport RunDhtSimulation(
     const DhtSimulationOptions& options,

@@ -1,5 +1,6 @@
 #include "tools/bench/dht_simulation.h"
 
+#include "base/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -20,6 +21,27 @@ TEST(DhtSimulation, Line_SaysWhatWasMissed) {
   EXPECT_THAT(DhtSimulationLine(row), HasSubstr("MISSED gets 99 % (100 %)"));
   row.met = true;
   EXPECT_THAT(DhtSimulationLine(row), HasSubstr(" ok "));
+}
+
+TEST(DhtSimulation, Row_SurvivesItsWayBetweenProcesses) {
+  const DhtSimulationRow row{.condition = "10 % replaced",
+                             .nodes = 10'000,
+                             .figure = "lost 0, \"all\"",
+                             .target = "",
+                             .met = true,
+                             .cpu_seconds = 12.5};
+  ASSERT_OK_AND_ASSIGN(const DhtSimulationRow decoded,
+                       DecodeDhtSimulationRow(EncodeDhtSimulationRow(row)));
+  EXPECT_EQ(DhtSimulationLine(decoded), DhtSimulationLine(row));
+  for (const std::string& bad :
+       {std::string(), std::string("a\0b", 3), std::string(5, '\0'),
+        std::string("c\0x\0f\0t\0"
+                    "1\0"
+                    "2",
+                    11)}) {
+    EXPECT_THAT(DecodeDhtSimulationRow(bad),
+                StatusIs(absl::StatusCode::kDataLoss));
+  }
 }
 
 TEST(DhtSimulation, Json_QuotesWhatItSays) {

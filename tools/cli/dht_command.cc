@@ -164,17 +164,13 @@ absl::Status Put(const Options& options, Peer* peer) {
   ABSL_ASSIGN_OR_RETURN(auto record, NewRecord(options, peer));
   ABSL_ASSIGN_OR_RETURN(const Node::PutResult result,
                         peer->PutNow(record.first, std::move(record.second)));
-  const std::string key = record.first.ToHex();
   if (options.json) {
-    std::printf(R"({"key":"%s","kept":%zu,"asked":%zu,"path":%s})"
-                "\n",
-                key.c_str(), result.kept, result.asked,
-                PathJson(result.path).c_str());
+    std::printf("%s\n", PutJson(record.first, result).c_str());
     return absl::OkStatus();
   }
   std::printf("%s\nkey   %s\nkept  by %zu of %zu nodes that were asked\n",
-              PathText(result.path).c_str(), key.c_str(), result.kept,
-              result.asked);
+              PathText(result.path).c_str(), record.first.ToHex().c_str(),
+              result.kept, result.asked);
   for (const auto& [reason, count] : result.rejections) {
     std::printf("refused by %zu: %s\n", count, Printable(reason).c_str());
   }
@@ -183,7 +179,8 @@ absl::Status Put(const Options& options, Peer* peer) {
 
 absl::Status ShowProviders(const Options& options, Peer* peer) {
   constexpr size_t kMost = 64;
-  ABSL_ASSIGN_OR_RETURN(const dht::Key key, KeyOf(options, peer));
+  // A file has no name that somebody owns.
+  ABSL_ASSIGN_OR_RETURN(const dht::Key key, dht::Key::FromHex(options.key));
   ABSL_ASSIGN_OR_RETURN(const std::vector<dht::Contact> providers,
                         peer->FindProvidersNow(key, kMost));
   if (options.json) {
@@ -286,9 +283,10 @@ void AddDhtCommand(CLI::App* app, ExitCode* exit_code) {
   AddPutOptions(AddAction(group, "put", "Stores a record, and shows the way",
                           options, Put, exit_code),
                 options.get());
-  AddKey(AddAction(group, "providers", "Who serves a version's file", options,
-                   ShowProviders, exit_code),
-         options.get(), "SHA-256 of the file, in hexadecimal");
+  AddAction(group, "providers", "Who serves a version's file", options,
+            ShowProviders, exit_code)
+      ->add_option("key", options->key, "SHA-256 of the file, in hexadecimal")
+      ->required();
 }
 
 }  // namespace koinon::cli

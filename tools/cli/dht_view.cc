@@ -75,6 +75,14 @@ std::vector<std::pair<std::string, std::string>> ContentOf(
   return lines;
 }
 
+std::string RejectionsJson(const std::map<std::string, size_t>& rejections) {
+  std::vector<std::string> members;
+  for (const auto& [reason, count] : rejections) {
+    members.push_back(absl::StrCat(JsonString(reason), ":", count));
+  }
+  return absl::StrCat("{", absl::StrJoin(members, ","), "}");
+}
+
 }  // namespace
 
 absl::StatusOr<dht::Key> ParseDhtKey(absl::string_view text,
@@ -181,12 +189,15 @@ std::string RecordJson(const dht::Key& key,
                     opened.epoch, R"(,"sequence":)", opened.sequence,
                     R"(,"expires_ms":)", absl::ToUnixMillis(opened.expires));
   }
-  std::vector<std::string> rejections;
-  for (const auto& [reason, count] : result.rejections) {
-    rejections.push_back(absl::StrCat(JsonString(reason), ":", count));
-  }
-  return absl::StrCat(json, R"(,"rejections":{)",
-                      absl::StrJoin(rejections, ","), R"(},"path":)",
+  return absl::StrCat(json, R"(,"rejections":)",
+                      RejectionsJson(result.rejections), R"(,"path":)",
+                      PathJson(result.path), "}");
+}
+
+std::string PutJson(const dht::Key& key, const dht::Node::PutResult& result) {
+  return absl::StrCat(R"({"key":")", key.ToHex(), R"(","kept":)", result.kept,
+                      R"(,"asked":)", result.asked, R"(,"rejections":)",
+                      RejectionsJson(result.rejections), R"(,"path":)",
                       PathJson(result.path), "}");
 }
 

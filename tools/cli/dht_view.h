@@ -34,6 +34,8 @@ std::string ContactsJson(const std::vector<dht::Contact>& contacts);
 // writes: a version's manifest, a job's head.
 std::string RecordText(const dht::Key& key, const dht::Node::GetResult& result);
 std::string RecordJson(const dht::Key& key, const dht::Node::GetResult& result);
+// What became of a put.
+std::string PutJson(const dht::Key& key, const dht::Node::PutResult& result);
 
 std::string NodeStatusText(const v1::NodeStatus& status);
 

@@ -76,6 +76,19 @@ TEST(DhtViewTest, Head_ShowsItsVersionAndManifest) {
               HasSubstr(R"("name":"head/digits","epoch":0,"sequence":7)"));
 }
 
+TEST(DhtViewTest, PutJson_SaysWhoRefused) {
+  dht::Node::PutResult result;
+  result.kept = 11;
+  result.asked = 20;
+  result.rejections = {{"quota", 3}, {"rolled_back", 1}};
+  EXPECT_THAT(
+      PutJson(Sha256Of("k"), result),
+      HasSubstr(R"("kept":11,"asked":20,)"
+                R"("rejections":{"quota":3,"rolled_back":1},"path":[])"));
+  result.rejections.clear();
+  EXPECT_THAT(PutJson(Sha256Of("k"), result), HasSubstr(R"("rejections":{})"));
+}
+
 TEST(DhtViewTest, WhatPeersSay_CannotMoveTheCursor) {
   v1::NodeStatus status;
   status.mutable_self()->set_site("\x1b[2J");
