@@ -90,7 +90,7 @@ Seeder::Options SeederOf(const Peer::Options& options) {
   seeder.max_streams = options.max_upload_streams;
   // The fewer, the sooner whole pieces are passed on. A peer has pieces for
   // many at a time, and whoever waits for it asks another as well.
-  seeder.slots.slots = options.is_origin ? 4 : 8;
+  seeder.slots.slots = options.is_origin ? 8 : 16;
   return seeder;
 }
 

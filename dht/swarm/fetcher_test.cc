@@ -346,9 +346,9 @@ TEST_F(SwarmFetchTest, NamedPeersThatAreGone_AreNotWaitedForLong) {
   options.origin = origin->host.self();
   options.peers = gone;
   // Its last resort would come after four of these, if it waited for peers; and
-  // nothing having come for so long as two would end the fetch.
-  options.picker.last_resort_patience = absl::Seconds(5);
-  options.patience = absl::Seconds(10);
+  // then the fetch would have ended.
+  options.picker.last_resort_patience = absl::Seconds(3);
+  options.patience = absl::Seconds(9);
   EXPECT_THAT(late->Fetch(options), IsOk());
   ExpectWhole(*late);
   EXPECT_GT(origin->host.seeder()->counts().last_resort, 0);

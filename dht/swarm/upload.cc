@@ -17,9 +17,6 @@ constexpr size_t kMaxOthers = 50;
 // to send it.
 constexpr uint32_t kAny = 0xffffffff;  // no piece: there are 2^31 at most
 
-// A stream that has pieces to send hears of new ones every so many times.
-constexpr int kHeldBack = 5;
-
 void AddOthers(const std::function<std::vector<Contact>()>& others,
                google::protobuf::RepeatedPtrField<v1::Contact>* out) {
   if (!others) return;
@@ -189,14 +186,9 @@ bool Upload::CatchUp() {
   return any;
 }
 
-bool Upload::FlushHaves() {
+void Upload::FlushHaves() {
   MutexLock lock(&mutex_);
-  if (haves_.empty()) return false;
-  const bool busy = current_.has_value() || !wants_.empty();
-  if (busy && ++held_back_ < kHeldBack) return true;
-  held_back_ = 0;
-  haves_due_ = true;
-  return false;
+  haves_due_ = !haves_.empty();
 }
 
 bool Upload::TakeControl(v1::FetchReply* reply) {

@@ -56,9 +56,7 @@ class Upload {
   bool OnPiece(uint32_t piece);
   // As OnPiece of all that came since the construction.
   bool CatchUp();
-  // Lets the news out; while there are pieces to send, which the caller has
-  // asked for already, only every few times. True: it is still to come.
-  bool FlushHaves();
+  void FlushHaves();
 
   // Fills in what to send next; false: nothing now. Without `may_begin` no
   // piece is begun, and no choice made.
@@ -115,7 +113,6 @@ class Upload {
   Bitmap told_ ABSL_GUARDED_BY(mutex_);  // what the caller has heard of
   std::vector<uint32_t> haves_ ABSL_GUARDED_BY(mutex_);
   bool haves_due_ ABSL_GUARDED_BY(mutex_) = false;
-  int held_back_ ABSL_GUARDED_BY(mutex_) = 0;
   Counts counts_ ABSL_GUARDED_BY(mutex_);
 };
 

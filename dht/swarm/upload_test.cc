@@ -229,29 +229,6 @@ TEST_F(UploadTest, NewPieces_AreToldTogetherAndOnlyOfUse) {
   EXPECT_THAT(replies[0].have().pieces(), ElementsAre(1, 2));
 }
 
-TEST_F(UploadTest, News_ForWhoeverHasPiecesToCome_IsHeldBack) {
-  const auto file = Growing();
-  Put(file.get(), 1);
-  const auto upload = NewUpload(file);
-  Opened(upload.get());
-  ASSERT_THAT(upload->OnRequest(Want({1})), IsOk());
-  Put(file.get(), 2);
-  EXPECT_TRUE(upload->OnPiece(2));
-  v1::FetchReply reply;
-  ASSERT_TRUE(upload->NextReply(&reply));  // the piece begins
-  int held_back = 0;
-  while (upload->FlushHaves()) ++held_back;
-  EXPECT_GT(held_back, 0);
-  EXPECT_THAT(Words(Drain(upload.get())),
-              ElementsAre("have", "block 1 0", "block 1 32768"));
-  Put(file.get(), 3);
-  EXPECT_TRUE(upload->OnPiece(3));
-  EXPECT_FALSE(upload->FlushHaves());  // nothing else is to come
-  EXPECT_THAT(Words(Drain(upload.get())), ElementsAre("have"));
-  EXPECT_FALSE(upload->FlushHaves());
-  EXPECT_THAT(Drain(upload.get()), testing::IsEmpty());
-}
-
 TEST_F(UploadTest, NextReply_MayNotBegin_OnlyFinishesWhatIsUnderWay) {
   const auto upload = NewUpload(Whole());
   Opened(upload.get());
