@@ -85,6 +85,11 @@ absl::Status WorkerConfig::Validate() const {
   ABSL_RETURN_IF_ERROR(CheckTls(*this));
   ABSL_RETURN_IF_ERROR(peering.Validate());
   ABSL_RETURN_IF_ERROR(AtLeast(0, "--threads", threads));
+  if (mpi != "auto" && mpi != "on" && mpi != "off") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--mpi: expected auto, on or off, found ", mpi));
+  }
+  ABSL_RETURN_IF_ERROR(AtLeast(1.0, "--mpi-timeout", mpi_timeout_seconds));
   ABSL_RETURN_IF_ERROR(
       AtLeast<int64_t>(1, "--max-model-bytes", max_model_bytes));
   ABSL_RETURN_IF_ERROR(

@@ -28,7 +28,14 @@ struct WorkerConfig {
   // ExternalTrainerConfig in text (worker/train/external_trainer.proto).
   std::vector<std::string> external_trainers;
   double external_trainer_timeout_seconds = 3600;
-  int threads = 0;  // 0: every processor that the process may use
+  // 0: every processor that the process may use, divided among the ranks of
+  // this node.
+  int threads = 0;
+  // Whether this process is one rank of a site: "on", "off", or "auto": if it
+  // was started by mpirun or the like.
+  std::string mpi = "auto";
+  // Without progress of a rank, until the site ends.
+  double mpi_timeout_seconds = 60;
   TlsFiles tls;
   bool insecure = false;
   PeeringSpec peering;

@@ -1,15 +1,19 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <iostream>
+#include <memory>
 #include <random>
 #include <string>
 #include <thread>
 #include <utility>
 
 #include "CLI/CLI.hpp"
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/absl_mutexes.h"
 #include "base/clock.h"
 #include "base/descriptor_limit.h"
@@ -21,9 +25,11 @@
 #include "base/version.h"
 #include "worker/capabilities.h"
 #include "worker/client/grpc_client.h"
+#include "worker/collective/site_trainer.h"
 #include "worker/config.h"
 #include "worker/models/peer_models.h"
 #include "worker/server.h"
+#include "worker/site.h"
 #include "worker/store/control_store.h"
 #include "worker/train/trainer_set.h"
 
@@ -38,6 +44,9 @@ enum ExitCode {
   kExitStateInUse = 3,    // another worker runs with this state directory
   kExitSecondSignal = 4,  // asked to end at once
 };
+
+// Between a rank's finding that another is gone and its ending the site.
+constexpr absl::Duration kLastWords = absl::Seconds(3);
 
 struct Flags {
   WorkerConfig config;
@@ -123,7 +132,16 @@ void AddFlags(CLI::App* app, Flags* flags) {
                   "Seconds for one task of an external trainer")
       ->capture_default_str();
   app->add_option("--threads", config.threads,
-                  "To train with; 0: every processor available")
+                  "To train with; 0: every processor available, divided among "
+                  "the ranks of this node")
+      ->capture_default_str();
+  app->add_option("--mpi", config.mpi,
+                  "Whether this is one rank of a site: on, off, or auto: if it "
+                  "was started by mpirun")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
+  app->add_option("--mpi-timeout", config.mpi_timeout_seconds,
+                  "Seconds without progress of a rank until the site ends")
       ->capture_default_str();
   app->add_option("--tls-cert", config.tls.certificate,
                   "This worker's certificate chain, PEM");
@@ -220,25 +238,38 @@ absl::StatusOr<std::unique_ptr<ControlStore>> OpenControls(
       RealEnv(), absl::StrCat(config.state_dir, "/controls"), options);
 }
 
+NativeTrainer::Options NativeOptions(const WorkerConfig& config, int threads,
+                                     const Site& site) {
+  NativeTrainer::Options options;
+  options.threads = threads;
+  options.max_model_bytes = static_cast<uint64_t>(config.max_model_bytes);
+  options.site = site.communicator();
+  return options;
+}
+
 TrainerSet::Options TrainerOptions(const WorkerConfig& config,
                                    std::vector<ExternalTrainerConfig> external,
-                                   ControlStore* controls) {
+                                   ControlStore* controls, int threads,
+                                   const Site& site) {
   TrainerSet::Options options;
+  options.native = NativeOptions(config, threads, site);
   options.native.controls = controls;
-  options.native.threads =
-      config.threads > 0 ? config.threads : AvailableCores();
-  options.native.max_model_bytes =
-      static_cast<uint64_t>(config.max_model_bytes);
   options.external = std::move(external);
   options.scratch_dir = absl::StrCat(config.state_dir, "/scratch");
   return options;
 }
 
-// Waits for a signal; a second one ends the process at once.
-void WaitForSignal(const sigset_t& signals) {
+// Whether the end has begun, by a signal or by a site that broke.
+std::atomic<bool> stopping{false};
+
+// Waits for a signal; a second one ends the process at once, except that mpirun
+// has its own way to end ranks.
+void WaitForSignal(const sigset_t& signals, const Site& site) {
   int signal_number = 0;
   sigwait(&signals, &signal_number);
+  stopping = true;
   LogInfo("stopping", {{"signal", signal_number}});
+  if (site.communicator() != nullptr) return;
   std::thread([signals] {
     int again = 0;
     sigwait(&signals, &again);
@@ -246,24 +277,52 @@ void WaitForSignal(const sigset_t& signals) {
   }).detach();
 }
 
-// Runs until a signal comes.
-absl::Status Serve(const WorkerConfig& config, const sigset_t& signals) {
-  static const RealClock clock;  // lives as long as the thread above may
+absl::StatusOr<LocalDatasets> LoadData(const WorkerConfig& config) {
   ABSL_ASSIGN_OR_RETURN(const auto configs, DatasetConfigs(RealEnv(), config));
-  ABSL_ASSIGN_OR_RETURN(const auto external,
-                        ExternalTrainerConfigs(RealEnv(), config));
-  ABSL_ASSIGN_OR_RETURN(const LocalDatasets datasets,
-                        LoadLocalDatasets(RealEnv(), configs));
+  return LoadLocalDatasets(RealEnv(), configs);
+}
+
+// The life of a rank other than the first.
+absl::Status Follow(const WorkerConfig& config, const Clock& clock,
+                    const LocalDatasets& datasets, int threads,
+                    const Site& site) {
+  NativeTrainer trainer(RealEnv(), &clock, &datasets,
+                        NativeOptions(config, threads, site));
+  const absl::Status status = FollowSite(&trainer, site.communicator());
+  if (status.ok()) return status;
+  // Rank 0 ends the site after it has told the coordinator; if it still can.
+  absl::SleepFor(kLastWords);
+  site.communicator()->Abort(status.message());
+}
+
+// Runs until a signal comes.
+absl::Status Lead(const WorkerConfig& config, const Clock& clock,
+                  const LocalDatasets& datasets, int threads,
+                  const sigset_t& signals, Site* site) {
+  const auto send_home = absl::MakeCleanup([site] {
+    if (site->communicator() != nullptr) SendHome(site->communicator());
+  });
   for (const auto& [name, data] : datasets) {
     LogInfo("dataset ready", {{"dataset", name},
                               {"examples", data.examples()},
                               {"held_out", data.held_out_examples()}});
   }
+  ABSL_ASSIGN_OR_RETURN(const auto external,
+                        ExternalTrainerConfigs(RealEnv(), config));
   ABSL_ASSIGN_OR_RETURN(const auto controls, OpenControls(config));
   ABSL_ASSIGN_OR_RETURN(
       const auto trainer,
-      TrainerSet::Create(RealEnv(), &clock, &datasets,
-                         TrainerOptions(config, external, controls.get())));
+      TrainerSet::Create(
+          RealEnv(), &clock, &datasets,
+          TrainerOptions(config, external, controls.get(), threads, *site)));
+  std::unique_ptr<SiteTrainer> site_trainer;
+  if (site->communicator() != nullptr) {
+    site_trainer = std::make_unique<SiteTrainer>(
+        trainer.get(), site->communicator(), [site](const absl::Status& why) {
+          site->Break(why);
+          if (!stopping.exchange(true)) kill(getpid(), SIGTERM);
+        });
+  }
   ABSL_ASSIGN_OR_RETURN(
       const auto models,
       PeerModels::Start(ModelsSpecOf(config), RealEnv(), &clock));
@@ -275,6 +334,7 @@ absl::Status Serve(const WorkerConfig& config, const sigset_t& signals) {
   options.env = RealEnv();
   options.clock = &clock;
   options.trainer = trainer.get();
+  if (site_trainer != nullptr) options.trainer = site_trainer.get();
   options.controls = controls.get();
   options.seed = std::random_device()();
   options.check_offer = [&datasets](const v1::OfferTask& offer) {
@@ -284,10 +344,42 @@ absl::Status Serve(const WorkerConfig& config, const sigset_t& signals) {
   LogInfo("working", {{"worker", config.name},
                       {"coordinator", config.coordinator},
                       {"version", std::string(kSoftwareVersion)}});
-  WaitForSignal(signals);
-  worker->Stop("stopped by its operator");
+  WaitForSignal(signals, *site);
+  worker->Stop(site->EndReason("stopped by its operator"));
+  site->AbortIfBroken();
   LogInfo("stopped");
   return absl::OkStatus();
+}
+
+absl::Status Serve(const WorkerConfig& config, const Clock& clock,
+                   const sigset_t& signals, Site* site) {
+  const absl::StatusOr<LocalDatasets> datasets = LoadData(config);
+  ABSL_RETURN_IF_ERROR(site->Agree(datasets.status()));
+  ABSL_RETURN_IF_ERROR(site->AgreeOnData(*datasets));
+  ABSL_ASSIGN_OR_RETURN(const int threads, site->Threads(config.threads));
+  return site->leads() ? Lead(config, clock, *datasets, threads, signals, site)
+                       : Follow(config, clock, *datasets, threads, *site);
+}
+
+// The state directory is rank 0's.
+absl::StatusOr<std::unique_ptr<StateLock>> OpenState(const WorkerConfig& config,
+                                                     const Site& site) {
+  if (!site.leads()) return nullptr;
+  ABSL_RETURN_IF_ERROR(RealEnv()->MakeDirs(config.state_dir));
+  return StateLock::Acquire(config.state_dir);
+}
+
+int RunAsPartOf(Site* site, const WorkerConfig& config, const Clock& clock,
+                const sigset_t& signals) {
+  const auto lock = OpenState(config, *site);
+  if (absl::Status opened = site->Agree(lock.status()); !opened.ok()) {
+    LogError("cannot start", {{"error", opened}});
+    return absl::IsFailedPrecondition(opened) ? kExitStateInUse : kExitFailed;
+  }
+  const absl::Status served = Serve(config, clock, signals, site);
+  if (served.ok()) return kExitOk;
+  LogError("cannot start", {{"error", served}});
+  return ExitCodeFor(served);
 }
 
 int Run(const WorkerConfig& config) {
@@ -304,21 +396,13 @@ int Run(const WorkerConfig& config) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
-  const absl::Status made = RealEnv()->MakeDirs(config.state_dir);
-  if (!made.ok()) {
-    LogError("cannot start", {{"error", made}});
+  static const RealClock clock;  // lives as long as detached threads may
+  const auto site = Site::Join(config, &clock);
+  if (!site.ok()) {
+    LogError("cannot start", {{"error", site.status()}});
     return kExitFailed;
   }
-  const auto lock = StateLock::Acquire(config.state_dir);
-  if (!lock.ok()) {
-    LogError("cannot start", {{"error", lock.status()}});
-    return absl::IsFailedPrecondition(lock.status()) ? kExitStateInUse
-                                                     : kExitFailed;
-  }
-  const absl::Status served = Serve(config, signals);
-  if (served.ok()) return kExitOk;
-  LogError("cannot start", {{"error", served}});
-  return ExitCodeFor(served);
+  return RunAsPartOf(site->get(), config, clock, signals);
 }
 
 }  // namespace

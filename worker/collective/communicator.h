@@ -78,6 +78,9 @@ class Communicator {
 
   // Whether a call failed because of another rank: only Abort is left.
   virtual bool broken() const = 0;
+  // Ranks of this node whose processes are gone, as far as can be seen. Any
+  // thread, at any time.
+  virtual std::vector<int> DeadRanks() const { return {}; }
 
   // Ends all ranks of the site, this one included, as failed.
   [[noreturn]] virtual void Abort(absl::string_view reason) = 0;

@@ -43,6 +43,10 @@ struct Neighbour {
   char host[MPI_MAX_PROCESSOR_NAME] = {};
 };
 
+bool IsAlive(const Neighbour& neighbour) {
+  return kill(neighbour.pid, 0) == 0 || errno != ESRCH;
+}
+
 const absl::Status& StatusOf(const absl::Status& status) { return status; }
 template <typename T>
 const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
@@ -192,7 +196,7 @@ absl::Status MpiCommunicator::Ranks::MeetNeighbours() {
   }
   // Ranks in containers of their own do not see each other's processes.
   for (const Neighbour& neighbour : neighbours_) {
-    if (kill(neighbour.pid, 0) != 0 && errno == ESRCH) pids_visible_ = false;
+    pids_visible_ = pids_visible_ && IsAlive(neighbour);
   }
   return absl::OkStatus();
 }
@@ -237,8 +241,7 @@ absl::Status MpiCommunicator::Ranks::OpenWindow() {
   };
   if (pids_visible_) {
     waiting.alive = [this](int node_rank) {
-      const pid_t pid = neighbours_[static_cast<size_t>(node_rank)].pid;
-      return kill(pid, 0) == 0 || errno != ESRCH;
+      return IsAlive(neighbours_[static_cast<size_t>(node_rank)]);
     };
   }
   const bool leads = several && leaders_ != MPI_COMM_NULL;
@@ -442,6 +445,16 @@ absl::StatusOr<std::string> MpiCommunicator::AwaitAnnouncement() {
 Communicator::Totals MpiCommunicator::totals() const { return ranks_->totals_; }
 
 bool MpiCommunicator::broken() const { return ranks_->failed_; }
+
+std::vector<int> MpiCommunicator::DeadRanks() const {
+  std::vector<int> dead;
+  for (const Neighbour& neighbour : ranks_->neighbours_) {
+    if (ranks_->pids_visible_ && !IsAlive(neighbour)) {
+      dead.push_back(neighbour.rank);
+    }
+  }
+  return dead;
+}
 
 void MpiCommunicator::Abort(absl::string_view reason) {
   LogError("the site ends",

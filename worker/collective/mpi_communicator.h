@@ -45,6 +45,7 @@ class MpiCommunicator final : public Communicator {
   absl::StatusOr<std::string> AwaitAnnouncement() override;
   Totals totals() const override;
   bool broken() const override;
+  std::vector<int> DeadRanks() const override;
   [[noreturn]] void Abort(absl::string_view reason) override;
 
  private:

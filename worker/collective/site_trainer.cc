@@ -26,14 +26,6 @@ SiteTrainer::SiteTrainer(Trainer* trainer, Communicator* communicator,
       communicator_(communicator),
       on_broken_(std::move(on_broken)) {}
 
-SiteTrainer::~SiteTrainer() {
-  if (communicator_->broken()) return;
-  const absl::Status status = communicator_->Announce(std::string(1, kEnd));
-  if (!status.ok()) {
-    LogWarning("ranks were not sent home", {{"reason", status}});
-  }
-}
-
 absl::StatusOr<v1::Metrics> SiteTrainer::TrainTogether(
     const v1::OfferTask& offer, const std::string& base_path,
     const std::string& update_path, const ProgressCallback& progress,
@@ -82,6 +74,9 @@ absl::Status FollowSite(Trainer* trainer, Communicator* communicator) {
       // understood.
       return absl::UnavailableError("rank 0 said what this one cannot read");
     }
+    LogInfo("training", {{"rank", communicator->place().rank},
+                         {"job", offer.task().job()},
+                         {"round", offer.task().round()}});
     const absl::StatusOr<v1::Metrics> metrics =
         trainer->Train(offer, none, none, nullptr, never);
     if (communicator->broken()) return metrics.status();
@@ -89,6 +84,14 @@ absl::Status FollowSite(Trainer* trainer, Communicator* communicator) {
       LogWarning("task failed", {{"rank", communicator->place().rank},
                                  {"reason", metrics.status()}});
     }
+  }
+}
+
+void SendHome(Communicator* communicator) {
+  if (communicator->broken()) return;
+  const absl::Status status = communicator->Announce(std::string(1, kEnd));
+  if (!status.ok()) {
+    LogWarning("ranks were not sent home", {{"reason", status}});
   }
 }
 

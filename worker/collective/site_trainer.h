@@ -15,7 +15,7 @@ namespace koinon::worker {
 // trains its own part. Tasks for external trainers, and evaluations, it does
 // alone.
 //
-// The other ranks run FollowSite until this is destroyed.
+// The other ranks run FollowSite until SendHome.
 class SiteTrainer final : public Trainer {
  public:
   // trainer: trains as a rank of `communicator`; both must outlive this.
@@ -23,8 +23,6 @@ class SiteTrainer final : public Trainer {
   // ranks cannot go on together; what follows is Communicator::Abort.
   SiteTrainer(Trainer* trainer, Communicator* communicator,
               std::function<void(const absl::Status&)> on_broken);
-  // Sends the other ranks home.
-  ~SiteTrainer() override;
 
   // UNAVAILABLE if the ranks cannot go on together; otherwise as the trainer.
   absl::StatusOr<v1::Metrics> Train(const v1::OfferTask& offer,
@@ -54,6 +52,10 @@ class SiteTrainer final : public Trainer {
 // A task that fails for reasons of its own fails on every rank and is no reason
 // to end.
 absl::Status FollowSite(Trainer* trainer, Communicator* communicator);
+
+// Rank 0's last word to the others: FollowSite ends. Nothing if the ranks
+// cannot go on together.
+void SendHome(Communicator* communicator);
 
 }  // namespace koinon::worker
 

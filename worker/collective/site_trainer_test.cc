@@ -72,6 +72,7 @@ TEST(SiteTrainerTest, Train_SeveralTasks_ReachEveryRankInOrder) {
     EXPECT_OK(trainer.Train(OfferOf(1), "base", "update", nullptr, stop));
     EXPECT_OK(trainer.Train(OfferOf(2), "base", "update", nullptr, stop));
     EXPECT_THAT(own.paths, ElementsAre("base,update", "base,update"));
+    SendHome(site);
   });
 }
 
@@ -91,6 +92,7 @@ TEST(SiteTrainerTest, Train_OneRankFails_TaskFailsAndTheNextGoesWell) {
         trainer.Train(OfferOf(1), "", "", nullptr, stop).status(),
         StatusIs(absl::StatusCode::kNotFound, HasSubstr("rank 2 (thread)")));
     EXPECT_OK(trainer.Train(OfferOf(2), "", "", nullptr, stop));
+    SendHome(site);
   });
 }
 
@@ -111,6 +113,7 @@ TEST(SiteTrainerTest, ExternalTasksAndEvaluations_AreDoneByFirstRankAlone) {
     EXPECT_OK(trainer.Train(offer, "", "", nullptr, stop));
     EXPECT_OK(trainer.Evaluate(OfferOf(1), "", stop));
     EXPECT_EQ(own.evaluations, 1);
+    SendHome(site);
   });
 }
 

@@ -1,0 +1,86 @@
+#include "worker/site.h"
+
+#include <unistd.h>
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "worker/capabilities.h"
+#include "worker/collective/core_share.h"
+#include "worker/collective/data_fingerprint.h"
+#include "worker/collective/mpi_communicator.h"
+
+namespace koinon::worker {
+
+absl::StatusOr<std::unique_ptr<Site>> Site::Join(const WorkerConfig& config,
+                                                 const Clock* clock) {
+  std::unique_ptr<Site> site(new Site);
+  if (config.mpi == "off" || (config.mpi == "auto" && !StartedByMpi())) {
+    return site;
+  }
+  ABSL_ASSIGN_OR_RETURN(site->session_, MpiSession::Start());
+  MpiCommunicator::Options options;
+  options.clock = clock;
+  options.patience = absl::Seconds(config.mpi_timeout_seconds);
+  ABSL_ASSIGN_OR_RETURN(site->communicator_, MpiCommunicator::Create(options));
+  const Communicator::Place& place = site->communicator_->place();
+  LogInfo("rank ready", {{"rank", place.rank},
+                         {"ranks", place.size},
+                         {"node", place.node},
+                         {"nodes", place.nodes},
+                         {"pid", static_cast<int64_t>(getpid())}});
+  return site;
+}
+
+bool Site::leads() const {
+  return communicator_ == nullptr || communicator_->place().rank == 0;
+}
+
+absl::Status Site::Agree(const absl::Status& own) const {
+  return communicator_ == nullptr ? own
+                                  : AgreeOnStatus(communicator_.get(), own);
+}
+
+absl::Status Site::AgreeOnData(const LocalDatasets& datasets) const {
+  if (communicator_ == nullptr) return absl::OkStatus();
+  return AgreeOnDigest(communicator_.get(),
+                       "--dataset: the data that this rank has read",
+                       DataFingerprint(datasets));
+}
+
+absl::StatusOr<int> Site::Threads(int threads) const {
+  if (communicator_ == nullptr) {
+    return threads > 0 ? threads : AvailableCores();
+  }
+  ABSL_ASSIGN_OR_RETURN(const int share, AgreeOnCores(communicator_.get()));
+  return threads > 0 ? threads : share;
+}
+
+void Site::Break(const absl::Status& status) {
+  MutexLock lock(&mutex_);
+  if (broken_.empty()) broken_ = std::string(status.message());
+}
+
+std::string Site::EndReason(const std::string& otherwise) const {
+  {
+    MutexLock lock(&mutex_);
+    if (!broken_.empty()) return broken_;
+  }
+  if (communicator_ == nullptr) return otherwise;
+  // mpirun ends the others when one dies, before they may have noticed.
+  const std::vector<int> dead = communicator_->DeadRanks();
+  return dead.empty() ? otherwise
+                      : absl::StrCat(communicator_->NameOf(dead[0]), " died");
+}
+
+void Site::AbortIfBroken() const {
+  if (communicator_ == nullptr) return;
+  if (communicator_->broken() || !communicator_->DeadRanks().empty()) {
+    communicator_->Abort(EndReason("the ranks cannot go on together"));
+  }
+}
+
+}  // namespace koinon::worker
