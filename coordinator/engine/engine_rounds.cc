@@ -292,6 +292,10 @@ v1::RoundReport Engine::MakeReport(const Job& job,
     const auto accepted = job.accepted.find(worker);
     if (accepted != job.accepted.end()) {
       metrics[worker] = accepted->second.metrics;
+      if (metrics[worker].has_communication()) {
+        (*report.mutable_communication())[worker] =
+            metrics[worker].communication();
+      }
     }
   }
   for (const auto& [worker, reason] : job.excluded) {
@@ -323,6 +327,7 @@ void Engine::KeepReport(const Job& job, const v1::RoundReport& report) {
   const auto old = reports.find(report.round() - kept);
   if (old != reports.end() && old->second.has_aggregation()) {
     old->second.mutable_aggregation()->clear_updates();
+    old->second.clear_communication();
   }
 }
 

@@ -115,6 +115,8 @@ TEST_F(EngineStateTest, OldRounds_KeepTheirReportButNotEachDecision) {
       EXPECT_EQ(report.aggregation().updates_size(),
                 report.round() <= 2 ? 0 : 2)
           << report.round();
+      EXPECT_EQ(report.communication_size(), report.round() <= 2 ? 0 : 2)
+          << report.round();
     }
   };
   check();

@@ -254,6 +254,11 @@ TEST_F(EngineTest, UpdateThatIsIn_LateFailureReport_StaysIn) {
   const auto rounds = Rounds(&process_, "job");
   ASSERT_EQ(rounds.size(), 1u);
   EXPECT_THAT(rounds[0].included(), ElementsAre("a", "b"));
+  // What the ranks of each site exchanged, as each measured it.
+  ASSERT_EQ(rounds[0].communication_size(), 2);
+  EXPECT_EQ(rounds[0].communication().at("a").bytes(), 1000 + 'a');
+  EXPECT_EQ(rounds[0].communication().at("b").bytes(), 1000 + 'b');
+  EXPECT_EQ(rounds[0].communication().at("b").waited_seconds(), 0.25);
 }
 
 TEST_F(EngineTest, WorkerThatLostItsUpdate_IsOfferedTheTaskAnew) {

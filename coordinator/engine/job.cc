@@ -17,6 +17,8 @@ namespace {
 constexpr int64_t kMaxExamples = int64_t{1} << 53;
 // More than any fp32 loss; its square, weighted and summed, stays finite.
 constexpr double kMaxLoss = 1e100;
+// Of one site.
+constexpr int64_t kMaxRanks = 1 << 24;
 // Of an announced header: names and digests, which are short.
 constexpr size_t kMaxHeaderBytes = 4096;
 
@@ -226,6 +228,7 @@ v1::JobStatus BriefStatusOf(const Job& job) {
   report->clear_cohort();
   report->clear_included();
   report->clear_excluded();
+  report->clear_communication();
   report->mutable_aggregation()->clear_updates();
   return status;
 }
@@ -247,6 +250,31 @@ v1::MetricsSummary Summarize(const std::map<WorkerId, v1::Metrics>& metrics) {
   return summary;
 }
 
+namespace {
+
+absl::Status CheckCommunication(const v1::SiteCommunication& site) {
+  if (site.ranks() < 1 || site.ranks() > kMaxRanks || site.nodes() < 1 ||
+      site.nodes() > site.ranks()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "metrics.communication: ", site.ranks(), " ranks on ", site.nodes(),
+        " nodes, expected 1 to ", kMaxRanks, " on at most as many nodes"));
+  }
+  for (const double seconds : {site.seconds(), site.waited_seconds()}) {
+    if (!(seconds >= 0) || !std::isfinite(seconds)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("metrics.communication: ", seconds,
+                       " seconds, expected a finite number >= 0"));
+    }
+  }
+  if (site.bytes() < 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "metrics.communication.bytes is ", site.bytes(), ", expected >= 0"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status CheckMetrics(const v1::Metrics& metrics) {
   if (metrics.examples() < 1 || metrics.examples() > kMaxExamples) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -265,7 +293,9 @@ absl::Status CheckMetrics(const v1::Metrics& metrics) {
     return absl::InvalidArgumentError(absl::StrCat(
         "metrics.accuracy is ", metrics.accuracy(), ", expected 0 to 1"));
   }
-  return absl::OkStatus();
+  return metrics.has_communication()
+             ? CheckCommunication(metrics.communication())
+             : absl::OkStatus();
 }
 
 absl::Status CheckUpdateHeader(const Job& job, const v1::ModelManifest& base,

@@ -81,7 +81,8 @@ v1::JobStatus BriefStatusOf(const Job& job);
 v1::MetricsSummary Summarize(const std::map<WorkerId, v1::Metrics>& metrics);
 
 // What a worker measured is only believed within its range: INVALID_ARGUMENT
-// unless examples are in [1, 2^53], loss is finite, accuracy is in [0, 1].
+// unless examples are in [1, 2^53], loss is finite, accuracy is in [0, 1], and
+// what a site's ranks exchanged took no negative time.
 absl::Status CheckMetrics(const v1::Metrics& metrics);
 
 // Whether an announced update fits the version that its task starts from and

@@ -63,6 +63,31 @@ TEST(CheckMetricsTest, OutOfRange_IsRefusedByName) {
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
+TEST(CheckMetricsTest, SiteThatCannotBe_IsRefusedByName) {
+  const auto refuse = [](auto change) {
+    v1::Metrics metrics = MetricsOf(1, 0, 1);
+    v1::SiteCommunication& site = *metrics.mutable_communication();
+    site.set_ranks(4);
+    site.set_nodes(2);
+    site.set_bytes(1 << 20);
+    site.set_seconds(0.5);
+    site.set_waited_seconds(0.25);
+    EXPECT_OK(CheckMetrics(metrics));
+    change(site);
+    EXPECT_THAT(CheckMetrics(metrics),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("metrics.communication")));
+  };
+  refuse([](auto& site) { site.set_ranks(0); });
+  refuse([](auto& site) { site.set_ranks(int64_t{1} << 40); });
+  refuse([](auto& site) { site.set_nodes(0); });
+  refuse([](auto& site) { site.set_nodes(5); });
+  refuse([](auto& site) { site.set_bytes(-1); });
+  refuse([](auto& site) { site.set_seconds(-0.5); });
+  refuse([](auto& site) { site.set_seconds(NAN); });
+  refuse([](auto& site) { site.set_waited_seconds(INFINITY); });
+}
+
 class JobTest : public ::testing::Test {
  protected:
   JobTest() : job_(MakeRow(), RoundMachine(MakeRow().spec, {})) {

@@ -164,6 +164,13 @@ inline v1::UpdateHeader HeaderFor(const std::string& worker,
   header.set_digest(Sha256Of(bytes).ToBytes());
   header.mutable_metrics()->set_examples(10 + worker[0]);
   header.mutable_metrics()->set_loss(0.5);
+  v1::SiteCommunication& site =
+      *header.mutable_metrics()->mutable_communication();
+  site.set_ranks(2);
+  site.set_nodes(1);
+  site.set_bytes(1000 + worker[0]);
+  site.set_seconds(0.5);
+  site.set_waited_seconds(0.25);
   header.set_worker(worker);
   return header;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -135,6 +136,48 @@ void AppendUpdates(const v1::AggregationReport& report, size_t max_rows,
   if (n > max_rows) lines->push_back(MoreLine(n - max_rows, "updates"));
 }
 
+std::string SiteLine(absl::string_view worker,
+                     const v1::SiteCommunication& site, double round_seconds) {
+  std::string line = absl::StrCat(
+      worker, ": ", site.ranks(),
+      site.ranks() == 1 ? " rank on " : " ranks on ", site.nodes(),
+      site.nodes() == 1 ? " node" : " nodes", ", ", FormatBytes(site.bytes()),
+      " in ", FormatSeconds(site.seconds()), " s");
+  if (site.seconds() > 0) {
+    absl::StrAppendFormat(
+        &line, " (%.3g GB/s)",
+        static_cast<double>(site.bytes()) / 1e9 / site.seconds());
+  }
+  absl::StrAppend(&line, "; waited for ", FormatSeconds(site.waited_seconds()),
+                  " s");
+  if (site.seconds() > 0) {
+    const double waited = std::min(1.0, site.waited_seconds() / site.seconds());
+    absl::StrAppend(&line, ", ", Percent(1 - waited), " hidden");
+  }
+  if (round_seconds > 0) {
+    absl::StrAppend(&line, ", ", Percent(site.waited_seconds() / round_seconds),
+                    " of the round");
+  }
+  return line;
+}
+
+// By name: a map of protobuf has no order of its own.
+void AppendSites(const v1::RoundReport& report, size_t max_rows,
+                 std::vector<std::string>* lines) {
+  const std::map<std::string, v1::SiteCommunication> sites(
+      report.communication().begin(), report.communication().end());
+  size_t shown = 0;
+  for (const auto& [worker, site] : sites) {
+    if (shown++ == max_rows) break;
+    lines->push_back(
+        absl::StrCat(kIndent, "ranks of ",
+                     Printable(SiteLine(worker, site, report.seconds()))));
+  }
+  if (sites.size() > max_rows) {
+    lines->push_back(MoreLine(sites.size() - max_rows, "sites"));
+  }
+}
+
 void AppendExcluded(const v1::RoundReport& report, size_t max_rows,
                     std::vector<std::string>* lines) {
   const size_t n = report.excluded_size();
@@ -171,6 +214,7 @@ std::vector<std::string> DetailLines(const v1::RoundReport& report,
     lines.push_back(absl::StrCat(
         kIndent, "base version: ", DescribeTraffic(report.distribution())));
   }
+  AppendSites(report, max_rows, &lines);
   AppendExcluded(report, max_rows, &lines);
   return lines;
 }
