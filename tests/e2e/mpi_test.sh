@@ -1,0 +1,133 @@
+#!/bin/bash
+# Four ranks under mpirun as one worker of a real coordinator; and what becomes
+# of them when one is killed, or hangs, in the midst of training.
+set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=mpi_lib.sh
+source "$TEST_SRCDIR/koinon/tests/e2e/mpi_lib.sh"
+
+# start_site LOG FLAG...: sets `site` (mpirun's process).
+start_site() {
+  local log="$1"
+  shift
+  mpirun -n 4 --oversubscribe --bind-to none --mca btl self,vader \
+    --mca oob_tcp_if_include lo "$worker" --name site --coordinator "$address" \
+    --state-dir site --dataset "$table" --insecure --threads 1 "$@" \
+    >"$log" 2>&1 </dev/null &
+  site=$!
+}
+
+# stop_site LOG: as its operator does.
+stop_site() {
+  kill -TERM "$site"
+  await_end "$site" 30 || fail "mpirun did not stop"
+  expect_text ' I stopped' "stop" "$1"
+}
+
+four_ranks_are_one_worker() {
+  start_site good.log
+  make_job plain 2 'epochs: 3' >plain.txtpb
+  make_job rare 1 'epochs: 3 site_steps: 4' >rare.txtpb
+  as_client submit plain.txtpb --watch >plain.out 2>&1 </dev/null ||
+    fail "submit plain"
+  expect_text 'plain: succeeded after 2 rounds' "plain" plain.out
+  as_client submit rare.txtpb --watch >rare.out 2>&1 </dev/null ||
+    fail "submit rare"
+  expect_text 'rare: succeeded after 1 round' "rare" rare.out
+  as_client nodes >nodes.out 2>&1
+  [[ "$(grep -c site nodes.out)" == 1 ]] || fail "nodes: not one worker"
+  as_client rounds plain --detail >rounds.out 2>&1
+  expect_text 'ranks of site: 4 ranks on 1 node, .* hidden' "detail" rounds.out
+  expect_text 'rank ready rank=3 ranks=4 node=0 nodes=1' "log" good.log
+  stop_site good.log
+}
+
+# fault NAME SIGNAL RANK PATTERN SECONDS FLAG...: a rank gets a signal in
+# mid-training; the site must end, saying why, and go on once it is started
+# again.
+fault() {
+  local name="$1" signal="$2" rank="$3" pattern="$4" seconds="$5"
+  shift 5
+  make_job "$name" 1 'steps: 6000' >"$name.txtpb"
+  start_site "$name.log" "$@"
+  await_text 'rank ready rank=3' "$name.log" "$site" || fail "$name: start"
+  as_client submit "$name.txtpb" >"$name.out" 2>&1 </dev/null ||
+    fail "submit $name"
+  await_text "training rank=$rank job=$name" "$name.log" "$site" ||
+    fail "$name: no training"
+  kill "-$signal" "$(pid_of "$rank" "$name.log")"
+  if ! await_end "$site" "$seconds"; then
+    fail "$name: mpirun still runs after $seconds s"
+    cat "$name.log" >&2
+    kill -KILL "$site"
+    return
+  fi
+  [[ "$code" != 0 ]] || fail "$name: exit code 0"
+  expect_text "$pattern" "$name" "$name.log"
+  # Its supervisor starts it again; the round was not lost.
+  start_site "$name-again.log" "$@"
+  as_client watch "$name" >"$name-watch.out" 2>&1 </dev/null ||
+    fail "watch $name"
+  expect_text "$name: succeeded after 1 round" "$name" "$name-watch.out"
+  stop_site "$name-again.log"
+}
+
+no_mpirun_no_mpi() {
+  "$worker" --name single --coordinator "$address" --state-dir single \
+    --dataset "$table" --insecure >single.log 2>&1 </dev/null &
+  local single=$!
+  await_text 'I connected' single.log "$single" || fail "single: no session"
+  grep -q libmpi "/proc/$single/maps" || fail "single: maps are not what we read"
+  if grep -Eq 'mca_|rank ready' "/proc/$single/maps" single.log; then
+    fail "a worker of its own has started MPI"
+  fi
+  kill -TERM "$single"
+  wait "$single" || fail "single: exit code $?"
+}
+
+ranks_with_other_data_do_not_start() {
+  make_table | tail -n +3 | (echo "x,y,label" && cat) >other.csv
+  local code=0
+  mpirun -n 1 "$worker" --name site --coordinator "$address" --state-dir site \
+    --dataset "$table" --insecure \
+    : -n 1 "$worker" --name site --coordinator "$address" --state-dir site \
+    --dataset "${table/table.csv/other.csv}" --insecure \
+    >other.log 2>&1 </dev/null || code=$?
+  [[ "$code" != 0 ]] || fail "ranks with other data: exit code 0"
+  expect_text 'the data that this rank has read: expected .* on rank 1' \
+    "other data" other.log
+}
+
+# Answers are compared in it; figures of a machine that does other things mean
+# nothing, but that they are there.
+benchmark_prints_what_it_measured() {
+  "$koinon" bench mpi --ranks 3 --megabytes 0.1,2 --models mlp --batch 4 \
+    --repetitions 1 --json >bench.json 2>bench.log </dev/null || {
+    fail "bench mpi"
+    cat bench.log >&2
+  }
+  python3 - bench.json <<'END' || fail "bench mpi: $(cat bench.json)"
+import json, sys
+figures = json.load(open(sys.argv[1]))
+assert figures["ranks"] == 3 and figures["nodes"] == 1
+assert [s["bytes"] for s in figures["sums"]] == [100000, 2000000]
+assert all(s["gb_per_second"] > 0 and s["times_mpi"] > 0 for s in figures["sums"])
+(site,) = figures["sites"]
+assert site["step_bytes"] == 4 * (784 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10)
+assert site["alone_per_second"] > 0 and site["together_per_second"] > 0
+assert 0 <= site["hidden"] <= 1 and 0 <= site["waiting"]
+END
+}
+
+make_table >table.csv
+benchmark_prints_what_it_measured
+start_coordinator 127.0.0.1 || exit 1
+four_ranks_are_one_worker
+fault killed KILL 2 'rank 2 \(host .*\) died|signal 9' 20
+expect_text 'worker left .*rank 2' "killed" coordinator.log
+fault hung STOP 1 'rank 1 \(host .*\) made no progress' 40 --mpi-timeout 2
+no_mpirun_no_mpi
+ranks_with_other_data_do_not_start
+kill -TERM "$leader"
+wait "$leader"
+[[ "$failures" == 0 ]] || exit 1
+echo "PASS"
