@@ -111,21 +111,46 @@ memory GraphCompiler::AddSum(const memory& input, const memory& other) {
 memory GraphCompiler::CompileForward(const memory& input, std::string* at) {
   const auto& layers = graph_.layers();
   values_[0] = input;
-  for (size_t i = 0; i < layers.size(); ++i) {
+  for (size_t i = 0; i < layers.size(); i += CompileStepForward(i)) {
     *at = layers[i].name;
-    const FusedActivation fused = FusedInto(i);
-    Step step;
-    step.layer = i;
-    step.output = static_cast<int>(fused ? i + 2 : i + 1);
-    step.node = NewNode(i, fused);
-    const memory& read = values_[layers[i].input];
-    values_[step.output] = step.node == nullptr
-                               ? AddSum(read, values_[layers[i].other])
-                               : step.node->Forward(read, builder_);
-    steps_.push_back(std::move(step));
-    if (fused) ++i;
   }
   return values_.back();
+}
+
+size_t GraphCompiler::CompileStepForward(size_t i) {
+  const ModelGraph::Layer& layer = graph_.layers()[i];
+  if (layer.spec.has_residual() && AddSumAndNorm(i)) return 2;
+  const FusedActivation fused = FusedInto(i);
+  const size_t count = fused ? 2 : 1;
+  Step step;
+  step.layer = i;
+  step.output = static_cast<int>(i + count);
+  step.node = NewNode(i, fused);
+  const memory& read = values_[layer.input];
+  values_[step.output] = step.node == nullptr
+                             ? AddSum(read, values_[layer.other])
+                             : step.node->Forward(read, builder_);
+  steps_.push_back(std::move(step));
+  return count;
+}
+
+bool GraphCompiler::AddSumAndNorm(size_t residual) {
+  const auto& layers = graph_.layers();
+  const size_t next = residual + 1;
+  const int value = static_cast<int>(next);  // the sum
+  if (next >= layers.size() || layers[next].input != value ||
+      !layers[next].spec.has_layer_norm()) {
+    return false;
+  }
+  std::unique_ptr<LayerNode> norm = NewNode(next, FusedActivation());
+  const memory output = norm->ForwardSum(values_[layers[residual].input],
+                                         values_[layers[residual].other],
+                                         &values_[value], builder_);
+  if (!output) return false;
+  values_[value + 1] = output;
+  steps_.push_back({residual, value, nullptr});
+  steps_.push_back({next, value + 1, std::move(norm)});
+  return true;
 }
 
 void GraphCompiler::CompileBackward(const memory& output_gradient,
@@ -200,20 +225,25 @@ void GraphCompiler::AddTo(int value, const memory& contribution) {
     slot = {contribution, std::make_shared<int>(1)};
     return;
   }
-  const memory::desc desc = slot.sum.get_desc();
+  // In single precision if either is.
+  const bool widens =
+      slot.sum.get_desc().data_type() != memory::data_type::f32 &&
+      contribution.get_desc().data_type() == memory::data_type::f32;
+  const memory::desc desc = (widens ? contribution : slot.sum).get_desc();
   Program* program = &builder_->backward();
-  const memory added = builder_->InFormat(contribution, desc, program);
   // In place, unless others still need what is there.
-  const memory sum = *slot.holders == 1 ? slot.sum : builder_->NewMemory(desc);
+  const memory sum =
+      *slot.holders == 1 && !widens ? slot.sum : builder_->NewMemory(desc);
   const dnnl::binary::primitive_desc description(
       {dnnl::algorithm::binary_add, desc, desc, desc}, builder_->attributes(),
       builder_->engine());
-  builder_->Add<dnnl::binary>("sum of gradients", description,
-                              {{DNNL_ARG_SRC_0, slot.sum},
-                               {DNNL_ARG_SRC_1, added},
-                               {DNNL_ARG_DST, sum}},
-                              program);
-  if (*slot.holders > 1) {
+  builder_->Add<dnnl::binary>(
+      "sum of gradients", description,
+      {{DNNL_ARG_SRC_0, builder_->InFormat(slot.sum, desc, program)},
+       {DNNL_ARG_SRC_1, builder_->InFormat(contribution, desc, program)},
+       {DNNL_ARG_DST, sum}},
+      program);
+  if (sum.get() != slot.sum.get()) {
     --*slot.holders;
     slot = {sum, std::make_shared<int>(1)};
   }

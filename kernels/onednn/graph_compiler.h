@@ -45,6 +45,10 @@ class GraphCompiler {
 
   std::unique_ptr<LayerNode> NewNode(size_t layer, FusedActivation fused) const;
   FusedActivation FusedInto(size_t layer) const;
+  // Adds the step of layer `i`; returns how many layers are done with it.
+  size_t CompileStepForward(size_t i);
+  // A residual's sum and the norm that reads it in one pass, if they can be.
+  bool AddSumAndNorm(size_t residual);
   dnnl::memory AddSum(const dnnl::memory& input, const dnnl::memory& other);
 
   void CompileStepBackward(const Step& step);

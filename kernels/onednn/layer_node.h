@@ -17,6 +17,14 @@ class LayerNode {
 
   // Adds what turns `input` into the returned output.
   virtual dnnl::memory Forward(const dnnl::memory& input, Builder* builder) = 0;
+  // For a layer that can add two values up on its way: as Forward, of
+  // input + other, which goes to `sum`. Empty, and nothing is added to the
+  // program, if it cannot.
+  virtual dnnl::memory ForwardSum(const dnnl::memory& /*input*/,
+                                  const dnnl::memory& /*other*/,
+                                  dnnl::memory* /*sum*/, Builder* /*builder*/) {
+    return dnnl::memory();
+  }
   // Adds what turns the output's gradient (which it may overwrite) into the
   // parameters' gradients and the returned input's gradient; returns empty
   // memory if that is not wanted. Called after Forward.

@@ -14,6 +14,7 @@
 #include "absl/strings/str_format.h"
 #include "base/random.h"
 #include "base/status_matchers.h"
+#include "kernels/bfloat16.h"
 #include "kernels/reference/reference_network.h"
 #include "kernels/test_models.h"
 
@@ -108,6 +109,50 @@ TEST_P(OneDnnModel, ForwardAndBackward_MatchTheReference) {
   ExpectLikeReference(GetParam(), {.threads = 2});
   ExpectLikeReference(GetParam(), {.batch_size = 1, .examples = 1});
   ExpectLikeReference(GetParam(), {.batch_size = 8, .examples = 5});
+}
+
+// |found - wanted| / |wanted|, in the Euclidean norm.
+double RelativeDistance(absl::Span<const float> found,
+                        absl::Span<const float> wanted) {
+  double distance = 0, norm = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const double difference = double{found[i]} - wanted[i];
+    distance += difference * difference;
+    norm += double{wanted[i]} * wanted[i];
+  }
+  return std::sqrt(distance / norm);
+}
+
+// Factors of products are rounded to 8 bits, half a unit of 2^-8 off at most,
+// and so are some values between layers. Each layer adds its share on the way
+// there and on the way back. Where that carries a value over a corner (of a
+// rectifier, or from one maximum of a pool to another), its gradient comes or
+// goes as a whole; so few values make these models that one is seen, and so
+// gradients are given three times as much.
+TEST_P(OneDnnModel, Bfloat16_StaysNearTheReference) {
+  if (!CheckBfloat16().ok()) GTEST_SKIP() << CheckBfloat16();
+  const ModelGraph& graph = GetParam().graph;
+  const double tolerance = 0x1p-9 * (2 + graph.layers().size());
+  for (int threads : {1, 2}) {
+    Network::Options options;
+    options.batch_size = 8;
+    options.threads = threads;
+    options.loss = GetParam().loss;
+    ASSERT_OK_AND_ASSIGN(auto truth, NewReferenceNetwork(graph, options));
+    options.bfloat16 = true;
+    ASSERT_OK_AND_ASSIGN(auto fast, NewOneDnnNetwork(graph, options));
+    DrawParameters(graph, 1, fast->parameters());
+    DrawParameters(graph, 1, truth->parameters());
+    const Examples examples(graph, 8, 101);
+    const Batch batch = examples.First(8, GetParam().loss);
+    ASSERT_OK_AND_ASSIGN(BatchMetrics found, fast->ForwardBackward(batch, 1));
+    ASSERT_OK_AND_ASSIGN(BatchMetrics wanted, truth->ForwardBackward(batch, 1));
+    EXPECT_NEAR(found.loss, wanted.loss,
+                tolerance * std::max(1.0, wanted.loss));
+    EXPECT_LE(RelativeDistance(fast->outputs(), truth->outputs()), tolerance);
+    EXPECT_LE(RelativeDistance(fast->gradients(), truth->gradients()),
+              3 * tolerance);
+  }
 }
 
 TEST_P(OneDnnModel, SameSeedAndThreads_SameBytes) {

@@ -100,24 +100,19 @@ class SequenceNormNode final : public LayerNode {
   bool OverwritesOutputGradient() const override { return false; }
 
   memory Forward(const memory& input, Builder* builder) override {
-    desc_ = PlainDesc(builder->batch(), layer_.input_shape);
-    shape_.rows = static_cast<size_t>(builder->batch() * layer_.input_shape[0]);
-    shape_.features = static_cast<size_t>(layer_.input_shape[1]);
-    shape_.epsilon = static_cast<float>(layer_.spec.layer_norm().epsilon());
+    Describe(builder);
     input_ = builder->InFormat(input, desc_, &builder->forward());
-    const memory::desc moments = PlainDesc({static_cast<int64_t>(shape_.rows)});
-    mean_ = builder->NewMemory(moments);
-    inverse_ = builder->NewMemory(moments);
-    memory output = builder->NewMemory(desc_);
-    builder->forward().AddKernel([shape = shape_, input = input_, output,
-                                  mean = mean_, inverse = inverse_,
-                                  scale = builder->ParameterData(layer_.weight),
-                                  shift = builder->ParameterData(layer_.bias)](
-                                     const StepContext& context) {
-      ForwardLayerNorm(shape, context.threads, Data(input), nullptr, nullptr,
-                       scale, shift, Data(output), Data(mean), Data(inverse));
-    });
-    return output;
+    return AddForward(input_, memory(), builder);
+  }
+
+  memory ForwardSum(const memory& input, const memory& other, memory* sum,
+                    Builder* builder) override {
+    Describe(builder);
+    input_ = builder->NewMemory(desc_);
+    *sum = input_;
+    return AddForward(builder->InFormat(input, desc_, &builder->forward()),
+                      builder->InFormat(other, desc_, &builder->forward()),
+                      builder);
   }
 
   memory Backward(const memory& output_gradient, bool wants_input_gradient,
@@ -136,6 +131,33 @@ class SequenceNormNode final : public LayerNode {
   }
 
  private:
+  void Describe(Builder* builder) {
+    desc_ = PlainDesc(builder->batch(), layer_.input_shape);
+    shape_.rows = static_cast<size_t>(builder->batch() * layer_.input_shape[0]);
+    shape_.features = static_cast<size_t>(layer_.input_shape[1]);
+    shape_.epsilon = static_cast<float>(layer_.spec.layer_norm().epsilon());
+    const memory::desc moments = PlainDesc({static_cast<int64_t>(shape_.rows)});
+    mean_ = builder->NewMemory(moments);
+    inverse_ = builder->NewMemory(moments);
+  }
+
+  // Of `first`, or of its sum with `second`, which goes to input_.
+  memory AddForward(const memory& first, const memory& second,
+                    Builder* builder) {
+    memory output = builder->NewMemory(desc_);
+    builder->forward().AddKernel(
+        [shape = shape_, first, second, sum = input_, output, mean = mean_,
+         inverse = inverse_, scale = builder->ParameterData(layer_.weight),
+         shift =
+             builder->ParameterData(layer_.bias)](const StepContext& context) {
+          ForwardLayerNorm(shape, context.threads, Data(first),
+                           second ? Data(second) : nullptr,
+                           second ? Data(sum) : nullptr, scale, shift,
+                           Data(output), Data(mean), Data(inverse));
+        });
+    return output;
+  }
+
   void AddBackward(const memory& output_gradient, bool adds,
                    const memory& input_gradient, Builder* builder) {
     const memory gradient =
