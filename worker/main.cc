@@ -293,6 +293,7 @@ absl::Status Follow(const WorkerConfig& config, const Clock& clock,
   // Rank 0 ends the site after it has told the coordinator; if it still can.
   absl::SleepFor(kLastWords);
   site.communicator()->Abort(status.message());
+  return status;  // not reached
 }
 
 // Runs until a signal comes.
