@@ -202,7 +202,8 @@ void Membership::ViewTables() {
         static_cast<int32_t>(core_->options().routing.full_table));
     core_->Ask(contact, std::move(question),
                {.patience = kFirstPatience,
-                .max_closer = core_->options().routing.full_table},
+                .max_closer = core_->options().routing.full_table,
+                .hear = false},
                [this](const auto& reply, const auto& closer) {
                  if (!reply.ok()) return;
                  views_.push_back({.named = closer});

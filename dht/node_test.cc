@@ -162,6 +162,7 @@ TEST_F(NodeTest, PutAndGet_FromAnyNode_FindTheSameBytes) {
     EXPECT_EQ(got.opened.value, "some bytes");
     EXPECT_EQ(got.paths, 1u);
   }
+  network_.RunFor(absl::Seconds(1));  // the last of them, after the quorum
   size_t holders = 0;
   for (size_t i = 0; i < 30; ++i) holders += store(i).All().size();
   EXPECT_EQ(holders, options_.k);
@@ -561,6 +562,44 @@ TEST_F(NodeTest, Destroyed_ByItsOwnCallback_IsFine) {
   });
   network_.RunFor(absl::Minutes(1));
   EXPECT_TRUE(ran);
+}
+
+TEST_F(NodeTest, SmallFleet_ViewOfInventedNodes_IsSoonDoubted) {
+  // The only one that it can join by names a thousand nodes that do not exist.
+  const Contact liar = ContactOf(0);
+  network_.AddHost(liar)->Serve(
+      [](const auto&,
+         const v1::AskRequest& question) -> absl::StatusOr<v1::AskReply> {
+        v1::AskReply reply;
+        if (question.find_node().count() <= 20) return reply;
+        for (int i = 0; i < 1'000; ++i) {
+          const Contact invented = {Sha256Of(absl::StrCat("invented ", i)),
+                                    absl::StrCat("x", i, ":1"), ""};
+          *reply.add_closer() = ContactToProto(invented);
+        }
+        return reply;
+      });
+  Member* const member = Add(ContactOf(1), {});
+  member->node->Join({liar.address}, [](const absl::Status&) {});
+  network_.RunFor(absl::Seconds(40));
+  const auto counters = member->node->status().counters;
+  ASSERT_TRUE(counters.contains("views_distrusted"));
+  // One view after the other, each longer after the one before.
+  const int64_t views = counters.at("views_distrusted");
+  EXPECT_LE(views, 5);
+  EXPECT_LE(counters.at("failed_questions"), 20 * views);
+  EXPECT_EQ(member->node->table().size(), 1u);
+}
+
+TEST_F(NodeTest, Get_AloneOfWhatIsHeldHere_IsFound) {
+  AddNodes(1);
+  const Key key = ImmutableKey("x");
+  ASSERT_OK(Put(0, key, ImmutableRecord("x")).status());
+  ASSERT_OK_AND_ASSIGN(const Node::GetResult any, Get(0, key));
+  EXPECT_EQ(any.opened.value, "x");
+  ASSERT_OK_AND_ASSIGN(const Node::GetResult newest,
+                       Get(0, key, {.newest = true}));
+  EXPECT_EQ(newest.opened.value, "x");
 }
 
 // ---- Walks ----
