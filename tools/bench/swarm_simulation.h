@@ -10,11 +10,11 @@
 
 namespace koinon::bench {
 
-// Spreads one content through a swarm without a network: the pickers and the
-// origin's policy are those of dht/swarm, and time goes by in slots, in each of
-// which a peer can send one piece and receive one (Mundinger, Weber and Weiss
-// 2008, section 2). Peers are the nodes of a random graph with symmetric links;
-// each has the origin as a source too.
+// Spreads one content through a swarm without a network: the pickers, the
+// origin's policy, and who is sent to first are those of dht/swarm, and time
+// goes by in slots, in each of which a peer can send one piece and receive one
+// (Mundinger, Weber and Weiss 2008, section 2). Peers are the nodes of a random
+// graph with symmetric links; each has the origin as a source too.
 struct SwarmSimulationOptions {
   size_t peers = 1000;
   size_t pieces = 256;
