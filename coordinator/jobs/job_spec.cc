@@ -221,12 +221,25 @@ absl::Status CheckInitialModel(const std::string& initial_model) {
   return absl::OkStatus();
 }
 
+absl::Status CheckModel(const v1::JobSpec& spec) {
+  const auto graph = kernels::ModelGraph::Build(spec.model());
+  ABSL_RETURN_IF_ERROR(InField("model", graph.status()));
+  if (graph->output_positions() > 1 &&
+      spec.training().loss() == v1::TrainingSpec::MEAN_SQUARED_ERROR) {
+    return FieldConflict(
+        "training.loss",
+        absl::StrCat("is MEAN_SQUARED_ERROR, but the model has outputs at ",
+                     graph->output_positions(),
+                     " positions; expected SOFTMAX_CROSS_ENTROPY"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<v1::JobSpec> ValidateJobSpec(v1::JobSpec spec) {
   ABSL_RETURN_IF_ERROR(InField("name", ValidateId("job name", spec.name())));
-  ABSL_RETURN_IF_ERROR(
-      InField("model", kernels::ModelGraph::Build(spec.model()).status()));
+  ABSL_RETURN_IF_ERROR(CheckModel(spec));
   ABSL_RETURN_IF_ERROR(
       InField("dataset", ValidateId("dataset name", spec.dataset())));
   ABSL_RETURN_IF_ERROR(CompleteTrainingSpec(spec.mutable_training()));

@@ -47,6 +47,7 @@ TEST(ValidateJobSpecTest, Minimal_GetsEveryDefault) {
       optimizer { sgd { learning_rate: 0.1 } }
       schedule { constant {} }
       loss: SOFTMAX_CROSS_ENTROPY
+      precision: FLOAT32
     }
     cohort { minimum: 1 over_selection: 1 deadline_seconds: 600 retries: 3 }
     aggregation { fedavg { arithmetic: DOUBLE } }
@@ -106,6 +107,8 @@ TEST(ValidateJobSpecTest, GoodSpecs_AreAcceptedAndStayAsTheyAre) {
       "training { schedule { per_round: true constant {} } }",
       "training { loss: MEAN_SQUARED_ERROR }",
       "training { proximal_mu: 0.01 clip_norm: 1 }",
+      "training { precision: BFLOAT16 site_steps: 8 }",
+      "training { precision: BFLOAT16_OR_FLOAT32 }",
       "training { external_trainer: \"numpy\" "
       "parameters { key: \"depth\" value: \"3\" } }",
       "cohort { target: 10 minimum: 10 over_selection: 1.3 }",
@@ -171,6 +174,9 @@ TEST(ValidateJobSpecTest, BadSpecs_AreRefusedByFieldValueAndRange) {
       {"training { clip_norm: inf }", "training.clip_norm", "inf", "0"},
       {"training { loss: 77 }", "training.loss", "77",
        "SOFTMAX_CROSS_ENTROPY, MEAN_SQUARED_ERROR"},
+      {"training { precision: 77 }", "training.precision", "77",
+       "FLOAT32, BFLOAT16, BFLOAT16_OR_FLOAT32"},
+      {"training { site_steps: -1 }", "training.site_steps", "-1", "0"},
       {"training { external_trainer: \"a/b\" }", "training.external_trainer",
        "", ""},
       {"training { parameters { key: \"a\" value: \"b\" } }",
@@ -268,6 +274,10 @@ TEST(ValidateJobSpecTest, BadSpecs_AreRefusedByFieldValueAndRange) {
       {"stop { metric: \"accuracy\" patience: 1 } "
        "training { loss: MEAN_SQUARED_ERROR }",
        "stop.metric", "accuracy", "loss"},
+
+      {"model { gpt { vocabulary: 5 layers: 1 heads: 1 width: 4 } } "
+       "training { loss: MEAN_SQUARED_ERROR }",
+       "training.loss", "outputs at 64 positions", "SOFTMAX_CROSS_ENTROPY"},
 
       {"initial_model: \"digits\"", "initial_model", "\"digits\"",
        "JOB@VERSION"},

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -50,7 +51,8 @@ void ForwardBatchNorm(const ModelGraph::Layer& layer, bool training,
   const BatchNormShape shape(layer, t.batch);
   const double momentum = layer.spec.batch_norm().momentum();
   for (size_t c = 0; c < shape.C; ++c) {
-    Moments moments = {t.weight2[c], t.bias2[c]};
+    // A running variance that came from outside may be anything.
+    Moments moments = {t.weight2[c], std::max(0.0, t.bias2[c])};
     if (training) {
       moments = MomentsOf(shape, c, t.input);
       // The running variance is that of what the batch was drawn from, if one
