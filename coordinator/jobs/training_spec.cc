@@ -138,6 +138,23 @@ absl::Status CompleteLoss(v1::TrainingSpec* training) {
   }
 }
 
+absl::Status CompletePrecision(v1::TrainingSpec* training) {
+  switch (training->precision()) {
+    case v1::TrainingSpec::PRECISION_UNSPECIFIED:  // the default
+      training->set_precision(v1::TrainingSpec::FLOAT32);
+      return absl::OkStatus();
+    case v1::TrainingSpec::FLOAT32:
+    case v1::TrainingSpec::BFLOAT16:
+    case v1::TrainingSpec::BFLOAT16_OR_FLOAT32:
+      return absl::OkStatus();
+    default:
+      return FieldError(
+          "training.precision",
+          absl::StrCat("number ", static_cast<int>(training->precision())),
+          "one of FLOAT32, BFLOAT16, BFLOAT16_OR_FLOAT32");
+  }
+}
+
 absl::Status CheckExternalTrainer(const v1::TrainingSpec& training) {
   if (training.external_trainer().empty()) {
     if (training.parameters().empty()) return absl::OkStatus();
@@ -177,6 +194,9 @@ absl::Status CompleteTrainingSpec(v1::TrainingSpec* training) {
   ABSL_RETURN_IF_ERROR(CompleteOptimizer(training->mutable_optimizer()));
   ABSL_RETURN_IF_ERROR(CompleteSchedule(training->mutable_schedule()));
   ABSL_RETURN_IF_ERROR(CompleteLoss(training));
+  ABSL_RETURN_IF_ERROR(CompletePrecision(training));
+  ABSL_RETURN_IF_ERROR(CheckInteger("training.site_steps",
+                                    training->site_steps(), 0, kMaxSteps));
   ABSL_RETURN_IF_ERROR(CheckNumber("training.proximal_mu",
                                    training->proximal_mu(), {0, kMaxWeight}));
   ABSL_RETURN_IF_ERROR(CheckNumber("training.clip_norm", training->clip_norm(),
