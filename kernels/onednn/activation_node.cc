@@ -146,6 +146,11 @@ bool FusedActivation::CanFuse(const v1::Layer& layer) {
          layer.activation() == v1::Layer::SIGMOID;
 }
 
+bool FusedActivation::CanFuseForward(const v1::Layer& layer) {
+  return CanFuse(layer) || layer.activation() == v1::Layer::GELU ||
+         layer.activation() == v1::Layer::HARD_SWISH;
+}
+
 dnnl::primitive_attr FusedActivation::Attributes(const Builder& builder) const {
   if (kind == v1::Layer::ACTIVATION_UNSPECIFIED) return builder.attributes();
   dnnl::primitive_attr attributes;

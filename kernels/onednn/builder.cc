@@ -17,6 +17,8 @@ size_t Builder::Offset(int index) const {
 }
 
 float* Builder::ParameterData(int index) const {
+  const auto substitute = substitutes_.find(index);
+  if (substitute != substitutes_.end()) return Data(substitute->second);
   return options_.parameters + Offset(index);
 }
 

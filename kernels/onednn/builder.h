@@ -2,6 +2,7 @@
 #define KOINON_KERNELS_ONEDNN_BUILDER_H_
 
 #include <dnnl.hpp>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -62,6 +63,12 @@ class Builder {
   dnnl::memory Parameter(int index, const dnnl::memory::desc& desc) const;
   dnnl::memory Gradient(int index, const dnnl::memory::desc& desc) const;
   float* ParameterData(int index) const;
+  // Parameter and ParameterData see `values` in place of tensor `index`: what a
+  // network that does not train makes of it before it is used. Plain, in
+  // float32, and kept alive.
+  void Substitute(int index, const dnnl::memory& values) {
+    substitutes_[index] = values;
+  }
   float* GradientData(int index) const;
 
   // `memory` itself if it has the format and type, or new memory and a reorder
@@ -117,6 +124,7 @@ class Builder {
   // One operation runs at a time, so that one scratchpad does for all.
   std::vector<dnnl::memory> scratchpads_;
   dnnl::memory scratchpad_;
+  std::map<int, dnnl::memory> substitutes_;
   std::set<dnnl_memory_t> rectified_, masked_;
   std::vector<dnnl::memory> marked_;  // so that no handle is used twice
 };

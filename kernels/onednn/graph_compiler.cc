@@ -71,21 +71,30 @@ std::unique_ptr<LayerNode> GraphCompiler::NewNode(size_t i,
   return NewFlattenNode(layer);
 }
 
+bool GraphCompiler::IsOnlyReader(size_t reader, size_t of) const {
+  const int value = static_cast<int>(of) + 1;
+  return reader < graph_.layers().size() &&
+         graph_.layers()[reader].input == value && readers_[value] == 1;
+}
+
 // The activation behind a product, and a ReLU behind a group norm, can be
 // applied at once if nobody else reads what comes before it.
-FusedActivation GraphCompiler::FusedInto(size_t i) const {
-  const auto& layers = graph_.layers();
+FusedActivation GraphCompiler::FusedBehind(size_t i, bool is_product) const {
   FusedActivation fused;
-  const bool is_product =
-      layers[i].spec.has_dense() || layers[i].spec.has_conv2d();
-  if ((is_product || layers[i].spec.has_group_norm()) &&
-      i + 1 < layers.size() && readers_[i + 1] == 1 &&
-      layers[i + 1].input == static_cast<int>(i) + 1 &&
-      FusedActivation::CanFuse(layers[i + 1].spec) &&
-      (is_product || layers[i + 1].spec.activation() == v1::Layer::RELU)) {
-    fused.kind = layers[i + 1].spec.activation();
-  }
+  if (!IsOnlyReader(i + 1, i)) return fused;
+  const v1::Layer& next = graph_.layers()[i + 1].spec;
+  const bool can_fuse =
+      !is_product ? graph_.layers()[i].spec.has_group_norm() &&
+                        next.activation() == v1::Layer::RELU
+      : builder_->training() ? FusedActivation::CanFuse(next)
+                             : FusedActivation::CanFuseForward(next);
+  if (can_fuse) fused.kind = next.activation();
   return fused;
+}
+
+bool GraphCompiler::FoldsNorm(size_t i) const {
+  return !builder_->training() && graph_.layers()[i].spec.has_conv2d() &&
+         IsOnlyReader(i + 1, i) && graph_.layers()[i + 1].spec.has_batch_norm();
 }
 
 memory GraphCompiler::AddSum(const memory& input, const memory& other) {
@@ -120,18 +129,23 @@ memory GraphCompiler::CompileForward(const memory& input, std::string* at) {
 size_t GraphCompiler::CompileStepForward(size_t i) {
   const ModelGraph::Layer& layer = graph_.layers()[i];
   if (layer.spec.has_residual() && AddSumAndNorm(i)) return 2;
-  const FusedActivation fused = FusedInto(i);
-  const size_t count = fused ? 2 : 1;
+  // The layers that are computed together end with `last`.
+  size_t last = FoldsNorm(i) ? i + 1 : i;
+  const FusedActivation fused =
+      FusedBehind(last, layer.spec.has_dense() || layer.spec.has_conv2d());
   Step step;
   step.layer = i;
-  step.output = static_cast<int>(i + count);
-  step.node = NewNode(i, fused);
+  step.node =
+      last > i ? NewFoldedConvolutionNode(layer, graph_.layers()[last], fused)
+               : NewNode(i, fused);
+  if (fused) ++last;
+  step.output = static_cast<int>(last) + 1;
   const memory& read = values_[layer.input];
   values_[step.output] = step.node == nullptr
                              ? AddSum(read, values_[layer.other])
                              : step.node->Forward(read, builder_);
   steps_.push_back(std::move(step));
-  return count;
+  return last - i + 1;
 }
 
 bool GraphCompiler::AddSumAndNorm(size_t residual) {

@@ -29,7 +29,7 @@ class GraphCompiler {
   void CompileBackward(const dnnl::memory& output_gradient, std::string* at);
 
  private:
-  // A layer with the activation that is fused into it, if any.
+  // A layer with those behind it that are computed with it.
   struct Step {
     size_t layer = 0;
     int output = 0;                   // the value that it puts out
@@ -44,7 +44,11 @@ class GraphCompiler {
   };
 
   std::unique_ptr<LayerNode> NewNode(size_t layer, FusedActivation fused) const;
-  FusedActivation FusedInto(size_t layer) const;
+  // Whether `reader` reads what layer `of` puts out, and nobody else does.
+  bool IsOnlyReader(size_t reader, size_t of) const;
+  FusedActivation FusedBehind(size_t layer, bool is_product) const;
+  // Whether layer `i` is a convolution that takes the batch norm behind it in.
+  bool FoldsNorm(size_t i) const;
   // Adds the step of layer `i`; returns how many layers are done with it.
   size_t CompileStepForward(size_t i);
   // A residual's sum and the norm that reads it in one pass, if they can be.

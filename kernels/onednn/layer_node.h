@@ -53,6 +53,8 @@ struct FusedActivation {
     return kind != v1::Layer::ACTIVATION_UNSPECIFIED;
   }
   static bool CanFuse(const v1::Layer& layer);
+  // In a network that does not train no slope is needed.
+  static bool CanFuseForward(const v1::Layer& layer);
   // The attributes of a forward primitive that applies it.
   dnnl::primitive_attr Attributes(const Builder& builder) const;
   // Adds value = activation(value), in place.
@@ -69,6 +71,11 @@ std::unique_ptr<LayerNode> NewDenseNode(const ModelGraph::Layer& layer,
                                         FusedActivation fused);
 std::unique_ptr<LayerNode> NewConv2dNode(const ModelGraph::Layer& layer,
                                          FusedActivation fused);
+// A convolution with the batch norm behind it, which is a factor and an offset
+// for each channel where nothing is trained. `fused` comes after the norm.
+std::unique_ptr<LayerNode> NewFoldedConvolutionNode(
+    const ModelGraph::Layer& convolution, const ModelGraph::Layer& norm,
+    FusedActivation fused);
 std::unique_ptr<LayerNode> NewPoolNode(const ModelGraph::Layer& layer);
 std::unique_ptr<LayerNode> NewActivationNode(const ModelGraph::Layer& layer);
 std::unique_ptr<LayerNode> NewDropoutNode(const ModelGraph::Layer& layer,

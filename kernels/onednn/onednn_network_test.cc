@@ -111,6 +111,33 @@ TEST_P(OneDnnModel, ForwardAndBackward_MatchTheReference) {
   ExpectLikeReference(GetParam(), {.batch_size = 8, .examples = 5});
 }
 
+// Networks that do not train compute more layers together.
+TEST_P(OneDnnModel, ForwardOnly_MatchesTheReference) {
+  const ModelGraph& graph = GetParam().graph;
+  for (int threads : {1, 2}) {
+    Network::Options options;
+    options.batch_size = 8;
+    options.threads = threads;
+    options.loss = GetParam().loss;
+    options.training = false;
+    ASSERT_OK_AND_ASSIGN(auto fast, NewOneDnnNetwork(graph, options));
+    ASSERT_OK_AND_ASSIGN(auto truth, NewReferenceNetwork(graph, options));
+    const Examples examples(graph, 8, 101);
+    const Batch batch = examples.First(8, GetParam().loss);
+    // Twice: what is made of the parameters follows them.
+    for (uint64_t seed : {1, 2}) {
+      DrawParameters(graph, seed, fast->parameters());
+      DrawParameters(graph, seed, truth->parameters());
+      ASSERT_OK_AND_ASSIGN(BatchMetrics found, fast->Evaluate(batch));
+      ASSERT_OK_AND_ASSIGN(BatchMetrics wanted, truth->Evaluate(batch));
+      const double tolerance = Tolerance(graph, 8);
+      ExpectNear(fast->outputs(), truth->outputs(), tolerance, "outputs");
+      EXPECT_NEAR(found.loss, wanted.loss,
+                  tolerance * std::max(1.0, wanted.loss));
+    }
+  }
+}
+
 // |found - wanted| / |wanted|, in the Euclidean norm.
 double RelativeDistance(absl::Span<const float> found,
                         absl::Span<const float> wanted) {
@@ -282,6 +309,30 @@ TEST(OneDnnNetwork_Cnn, OfTheLiterature_MatchesTheReference) {
                                     " dense: 64 }")};
   ExpectLikeReference(model, {.batch_size = 4, .examples = 4});
   ExpectLikeReference(model, {.threads = 2, .batch_size = 4, .examples = 3});
+}
+
+TEST(OneDnnNetwork_MobileNetV3Small, SmallImages_MatchTheReference) {
+  for (const char* norm : {"GROUP_NORM", "BATCH_NORM"}) {
+    SCOPED_TRACE(norm);
+    const ModelGraph graph = ParseGraph(absl::StrFormat(
+        "input_shape: [3, 32, 32] mobilenet_v3_small { classes: 10 norm: %s }",
+        norm));
+    Network::Options options;
+    options.batch_size = 2;
+    options.training = false;
+    ASSERT_OK_AND_ASSIGN(auto fast, NewOneDnnNetwork(graph, options));
+    ASSERT_OK_AND_ASSIGN(auto truth, NewReferenceNetwork(graph, options));
+    for (Network* network : {fast.get(), truth.get()}) {
+      graph.InitializeParameters(3, 0, network->parameters());
+    }
+    const Examples examples(graph, 2, 4);
+    const Batch batch =
+        examples.First(2, v1::TrainingSpec::SOFTMAX_CROSS_ENTROPY);
+    ASSERT_OK(fast->Evaluate(batch));
+    ASSERT_OK(truth->Evaluate(batch));
+    ExpectNear(fast->outputs(), truth->outputs(), Tolerance(graph, 2),
+               "outputs");
+  }
 }
 
 TEST(OneDnnNetwork, BatchThatNoMemoryHolds_IsResourceExhausted) {
