@@ -284,6 +284,7 @@ void AddBenchCommands(CLI::App* app, ExitCode* exit_code) {
   AddDhtBench(group, exit_code);
   AddRoundBench(group, exit_code);
   AddMnistBench(group, exit_code);
+  AddMpiBench(group, exit_code);
   AddAttacksBench(group, exit_code);
   AddSwarmBench(group, exit_code);
 }

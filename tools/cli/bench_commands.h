@@ -14,6 +14,7 @@ namespace koinon::cli {
 void AddAttacksBench(CLI::App* group, ExitCode* exit_code);
 void AddDhtBench(CLI::App* group, ExitCode* exit_code);
 void AddMnistBench(CLI::App* group, ExitCode* exit_code);
+void AddMpiBench(CLI::App* group, ExitCode* exit_code);
 void AddRoundBench(CLI::App* group, ExitCode* exit_code);
 void AddSwarmBench(CLI::App* group, ExitCode* exit_code);
 
