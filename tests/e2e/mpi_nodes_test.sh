@@ -77,7 +77,7 @@ if ! await_end "$site" 40; then
   fail "a hung rank of another host: mpirun still runs"
   kill -KILL "$site"
 fi
-expect_text 'rank 3 \(host .*\) made no progress' "hung" hung.log
+expect_text 'rank=0 reason="rank 3 \(host host-b\) made no progress' "hung" hung.log
 
 kill -TERM "$leader"
 wait "$leader"

@@ -26,6 +26,9 @@ namespace {
 constexpr int kGatherTag = 1;
 constexpr int kGatheredTag = 2;
 constexpr int kAnnounceTag = 3;
+constexpr int kExplainTag = 4;
+constexpr size_t kMaxExplanationBytes = 512;
+constexpr int kLooks = 1000;
 // Elements of a chunk: small enough for all slots to stay in the caches, large
 // enough for the waiting in between not to matter.
 constexpr size_t kNodeChunk = size_t{64} << 10;
@@ -73,7 +76,9 @@ class MpiCommunicator::Ranks {
   template <typename Work>
   auto Checked(Work work) {
     auto result = work();
-    if (absl::IsUnavailable(StatusOf(result))) failed_ = true;
+    if (absl::IsUnavailable(StatusOf(result)) && !failed_.exchange(true)) {
+      result = Explained(StatusOf(result));
+    }
     return result;
   }
   // ...and its time.
@@ -85,6 +90,10 @@ class MpiCommunicator::Ranks {
     totals_.bytes += static_cast<int64_t>(bytes);
     return result;
   }
+
+  // What rank 0 has heard of the reason, which another may see from nearer by;
+  // another tells it.
+  absl::Status Explained(const absl::Status& seen);
 
   absl::StatusOr<std::vector<std::string>> Gather(absl::string_view mine);
   absl::Status Announce(absl::string_view message);
@@ -101,6 +110,7 @@ class MpiCommunicator::Ranks {
   std::vector<int> leader_of_node_;    // ranks
   bool pids_visible_ = true;
   std::atomic<bool> failed_ = false;
+  std::string explanation_;  // on its way to rank 0
   Totals totals_;
   MPI_Comm world_ = MPI_COMM_NULL;
   MPI_Comm node_ = MPI_COMM_NULL;
@@ -350,6 +360,40 @@ absl::StatusOr<std::vector<std::string>> MpiCommunicator::Ranks::Gather(
                      " bytes, found ", mine.size()));
   }
   return place_.rank == 0 ? GatherAtFirst(mine) : GatherFromFirst(mine);
+}
+
+absl::Status MpiCommunicator::Ranks::Explained(const absl::Status& seen) {
+  if (place_.rank != 0) {
+    // Short enough to be on its way at once, whatever rank 0 does.
+    explanation_ = std::string(seen.message().substr(0, kMaxExplanationBytes));
+    MPI_Request request = MPI_REQUEST_NULL;
+    int sent = 0;
+    if (MPI_Isend(explanation_.data(), static_cast<int>(explanation_.size()),
+                  MPI_BYTE, 0, kExplainTag, world_, &request) == MPI_SUCCESS) {
+      MPI_Test(&request, &sent, MPI_STATUS_IGNORE);
+    }
+    return seen;
+  }
+  MPI_Status status;
+  int there = 0;
+  // Each look lets messages move a little.
+  for (int look = 0; look < kLooks && there == 0; ++look) {
+    if (MPI_Iprobe(MPI_ANY_SOURCE, kExplainTag, world_, &there, &status) !=
+        MPI_SUCCESS) {
+      return seen;
+    }
+  }
+  if (there == 0) return seen;
+  std::string heard(kMaxExplanationBytes, '\0');
+  int size = 0;
+  if (MPI_Recv(heard.data(), static_cast<int>(heard.size()), MPI_BYTE,
+               status.MPI_SOURCE, kExplainTag, world_,
+               &status) != MPI_SUCCESS) {
+    return seen;
+  }
+  MPI_Get_count(&status, MPI_BYTE, &size);
+  heard.resize(static_cast<size_t>(size));
+  return absl::UnavailableError(heard);
 }
 
 absl::Status MpiCommunicator::Ranks::Announce(absl::string_view message) {
