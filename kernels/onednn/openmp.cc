@@ -13,13 +13,12 @@ void GOMP_parallel(void (*body)(void*), void* data, unsigned threads,
                    unsigned flags);
 }
 
-#if defined(__SANITIZE_THREAD__)
-// libgomp is not instrumented: its fork and join are told by hand.
+// libgomp is not instrumented: ThreadSanitizer is told of its fork and join by
+// hand, where it is linked in.
 extern "C" {
-void __tsan_acquire(void* address);
-void __tsan_release(void* address);
+__attribute__((weak)) void __tsan_acquire(void* address);
+__attribute__((weak)) void __tsan_release(void* address);
 }
-#endif
 
 namespace koinon::kernels::onednn {
 namespace {
@@ -29,14 +28,10 @@ struct Team {
   const void* context;
 
   void Acquire() {
-#if defined(__SANITIZE_THREAD__)
-    __tsan_acquire(this);
-#endif
+    if (__tsan_acquire != nullptr) __tsan_acquire(this);
   }
   void Release() {
-#if defined(__SANITIZE_THREAD__)
-    __tsan_release(this);
-#endif
+    if (__tsan_release != nullptr) __tsan_release(this);
   }
 };
 
