@@ -59,6 +59,7 @@ class OneDnnProducts final : public BareProducts {
     building.threads = options.threads;
     building.training = options.training;
     building.bfloat16 = options.bfloat16;
+    building.rounds = onednn::SinglePrecisionIsFaster();
     building.parameters = onednn::Data(parameters_);
     if (options.training) {
       gradients_ = NewFlat(layout_.total_elements(), engine_);

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <optional>
 #include <vector>
 
 #include "base/random.h"
@@ -83,11 +84,14 @@ Task Texts() {
 }
 
 // Mean losses of every kWindow steps; `order` decides which examples come when.
-std::vector<double> LossCurve(const Task& task, bool bfloat16, uint64_t order) {
+std::vector<double> LossCurve(const Task& task,
+                              std::optional<Bfloat16Products> products,
+                              uint64_t order) {
   Network::Options options;
   options.batch_size = kBatch;
-  options.bfloat16 = bfloat16;
-  auto network = NewOneDnnNetwork(task.graph, options);
+  options.bfloat16 = products.has_value();
+  auto network = NewOneDnnNetwork(
+      task.graph, options, products.value_or(Bfloat16Products::kFastest));
   EXPECT_OK(network.status());
   task.graph.InitializeParameters(1, 0, (*network)->parameters());
   v1::Optimizer spec;
@@ -130,13 +134,13 @@ double MeanDistance(const std::vector<double>& a,
 
 // Noise is what the order of the examples makes of the same start in float32;
 // bfloat16 must make less of it than that, and learn.
-void ExpectWithinNoise(const Task& task) {
+void ExpectWithinNoise(const Task& task, Bfloat16Products products) {
   double noise = 0, difference = 0;
   constexpr int kOrders = 3;
   std::vector<std::vector<double>> curves;
   for (int order = 0; order < kOrders; ++order) {
-    curves.push_back(LossCurve(task, false, order));
-    const std::vector<double> rounded = LossCurve(task, true, order);
+    curves.push_back(LossCurve(task, std::nullopt, order));
+    const std::vector<double> rounded = LossCurve(task, products, order);
     difference += MeanDistance(rounded, curves.back()) / kOrders;
     EXPECT_LT(rounded.back(), 0.6 * rounded.front());
   }
@@ -148,15 +152,24 @@ void ExpectWithinNoise(const Task& task) {
   std::printf("bfloat16 %.4f, noise %.4f\n", difference, noise);
 }
 
-TEST(Bfloat16Training, Cnn_LossCurveIsWithinNoiseOfFloat32) {
-  if (!HasBfloat16()) GTEST_SKIP() << CheckBfloat16().message();
-  ExpectWithinNoise(Digits());
+class Bfloat16Training : public testing::TestWithParam<Bfloat16Products> {
+ protected:
+  void SetUp() override {
+    if (!HasBfloat16()) GTEST_SKIP() << CheckBfloat16().message();
+  }
+};
+
+TEST_P(Bfloat16Training, Cnn_LossCurveIsWithinNoiseOfFloat32) {
+  ExpectWithinNoise(Digits(), GetParam());
 }
 
-TEST(Bfloat16Training, Gpt_LossCurveIsWithinNoiseOfFloat32) {
-  if (!HasBfloat16()) GTEST_SKIP() << CheckBfloat16().message();
-  ExpectWithinNoise(Texts());
+TEST_P(Bfloat16Training, Gpt_LossCurveIsWithinNoiseOfFloat32) {
+  ExpectWithinNoise(Texts(), GetParam());
 }
+
+INSTANTIATE_TEST_SUITE_P(Both, Bfloat16Training,
+                         testing::Values(Bfloat16Products::kProcessor,
+                                         Bfloat16Products::kSinglePrecision));
 
 }  // namespace
 }  // namespace koinon::kernels

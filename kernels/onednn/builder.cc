@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/onednn/rounding.h"
+
 namespace koinon::kernels::onednn {
 
 using dnnl::memory;
@@ -42,6 +44,16 @@ memory Builder::InFormat(const memory& from, const memory::desc& desc,
   return to;
 }
 
+memory Builder::ForProduct(const memory& from, Program* program) {
+  if (!options_.bfloat16 || !options_.rounds) return from;
+  memory to = NewMemory(from.get_desc());
+  const size_t count = from.get_desc().get_size() / sizeof(float);
+  program->AddKernel([from, to, count](const StepContext& context) {
+    RoundToBfloat16(context.threads, count, Data(from), Data(to));
+  });
+  return to;
+}
+
 void Builder::AddReorder(const memory& from, const memory& to,
                          Program* program) {
   const dnnl::reorder::primitive_desc description(
@@ -68,6 +80,15 @@ void Builder::Finish() {
   for (memory& pad : scratchpads_) {
     pad.set_data_handle(scratchpad_.get_data_handle());
   }
+}
+
+bool SinglePrecisionIsFaster() {
+#if defined(__x86_64__)
+  return dnnl::get_effective_cpu_isa() != dnnl::cpu_isa::avx512_core_amx &&
+         __builtin_cpu_is("intel");
+#else
+  return false;
+#endif
 }
 
 memory::desc PlainDesc(const memory::dims& dims, memory::data_type type) {

@@ -27,7 +27,9 @@ class Builder {
     int64_t batch = 0;
     int threads = 1;
     bool training = false;
-    bool bfloat16 = false;        // what products read
+    bool bfloat16 = false;  // of what type the values are that products read
+    // With bfloat16: these values lie in float32 memory, rounded.
+    bool rounds = false;
     float* parameters = nullptr;  // the flat model
     float* gradients = nullptr;   // null if not training
   };
@@ -41,8 +43,8 @@ class Builder {
   int threads() const { return options_.threads; }
   // The type of what products read: sources, weights, and gradients of results.
   dnnl::memory::data_type product_type() const {
-    return options_.bfloat16 ? dnnl::memory::data_type::bf16
-                             : dnnl::memory::data_type::f32;
+    return options_.bfloat16 && !options_.rounds ? dnnl::memory::data_type::bf16
+                                                 : dnnl::memory::data_type::f32;
   }
   dnnl::prop_kind forward_kind() const {
     return options_.training ? dnnl::prop_kind::forward_training
@@ -75,6 +77,9 @@ class Builder {
   // into it at the end of `program`.
   dnnl::memory InFormat(const dnnl::memory& memory,
                         const dnnl::memory::desc& desc, Program* program);
+  // What a product reads of `memory`: itself, or where products of bfloat16 are
+  // made in single precision, new memory and a pass that rounds into it.
+  dnnl::memory ForProduct(const dnnl::memory& memory, Program* program);
   void AddReorder(const dnnl::memory& from, const dnnl::memory& to,
                   Program* program);
 
@@ -128,6 +133,11 @@ class Builder {
   std::set<dnnl_memory_t> rectified_, masked_;
   std::vector<dnnl::memory> marked_;  // so that no handle is used twice
 };
+
+// Whether this processor multiplies rounded values in single precision faster
+// than bfloat16: Intel's AVX512_BF16 makes half as many multiply-adds a second
+// as its single precision does, AMX many times as many.
+bool SinglePrecisionIsFaster();
 
 // The plain format of one to five extents: x, nc, nchw.
 dnnl::memory::desc PlainDesc(

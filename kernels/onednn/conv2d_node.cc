@@ -26,9 +26,9 @@ class Conv2dNode final : public LayerNode {
          AnyFormat(output_desc_), strides_, padding_, padding_},
         fused_.Attributes(*builder), builder->engine());
     Program* program = &builder->forward();
-    input_ = builder->InFormat(input, hint_.src_desc(), program);
-    weight_ = builder->InFormat(builder->Parameter(layer_.weight, flat_desc_),
-                                hint_.weights_desc(), program);
+    input_ = builder->ForProduct(
+        builder->InFormat(input, hint_.src_desc(), program), program);
+    weight_ = WeightIn(hint_.weights_desc(), builder, program);
     output_ = builder->NewMemory(hint_.dst_desc());
     if (fused_.kind == v1::Layer::RELU) builder->MarkRectified(output_);
     PrimitiveOperation::Arguments arguments = {{DNNL_ARG_SRC, input_},
@@ -51,6 +51,7 @@ class Conv2dNode final : public LayerNode {
           builder->InFormat(gradient, output_.get_desc(), &builder->backward());
       fused_.AddBackward(layer_.name, output_, gradient, builder);
     }
+    gradient = builder->ForProduct(gradient, &builder->backward());
     AddWeightGradient(gradient, builder);
     return wants_input_gradient ? AddInputGradient(gradient, builder)
                                 : memory();
@@ -77,6 +78,14 @@ class Conv2dNode final : public LayerNode {
     }
     strides_ = {spec_.stride(), spec_.stride()};
     padding_ = {spec_.padding(), spec_.padding()};
+  }
+
+  memory WeightIn(const memory::desc& desc, Builder* builder,
+                  Program* program) const {
+    return builder->ForProduct(
+        builder->InFormat(builder->Parameter(layer_.weight, flat_desc_), desc,
+                          program),
+        program);
   }
 
   void AddWeightGradient(const memory& gradient, Builder* builder) {
@@ -116,8 +125,7 @@ class Conv2dNode final : public LayerNode {
     const memory weight =
         weight_.get_desc() == description.weights_desc()
             ? weight_
-            : builder->InFormat(builder->Parameter(layer_.weight, flat_desc_),
-                                description.weights_desc(), program);
+            : WeightIn(description.weights_desc(), builder, program);
     builder->Add<dnnl::convolution_backward_data>(
         layer_.name, description,
         {{DNNL_ARG_DIFF_DST,

@@ -25,18 +25,21 @@ class DenseNode final : public LayerNode {
   memory Forward(const memory& input, Builder* builder) override {
     Describe(input, *builder);
     Program* program = &builder->forward();
-    input_ =
+    input_ = builder->ForProduct(
         View(builder->InFormat(input,
                                PlainDesc(builder->batch(), layer_.input_shape,
                                          input_desc_.data_type()),
                                program),
-             input_desc_);
+             input_desc_),
+        program);
     output_ = builder->NewMemory(output_desc_);
     hint_ = PrimitiveDesc({builder->forward_kind(), input_desc_, weight_desc_,
                            bias_desc_, output_desc_},
                           fused_.Attributes(*builder), builder->engine());
-    weight_ = builder->InFormat(builder->Parameter(layer_.weight, flat_desc_),
-                                weight_desc_, program);
+    weight_ = builder->ForProduct(
+        builder->InFormat(builder->Parameter(layer_.weight, flat_desc_),
+                          weight_desc_, program),
+        program);
     PrimitiveOperation::Arguments arguments = {{DNNL_ARG_SRC, input_},
                                                {DNNL_ARG_WEIGHTS, weight_},
                                                {DNNL_ARG_DST, output_}};
@@ -62,6 +65,7 @@ class DenseNode final : public LayerNode {
                                program),
              gradient_desc_);
     if (fused_) fused_.AddBackward(layer_.name, output_, gradient, builder);
+    gradient = builder->ForProduct(gradient, program);
     AddWeightGradient(gradient, builder);
     return wants_input_gradient ? AddInputGradient(gradient, builder)
                                 : memory();

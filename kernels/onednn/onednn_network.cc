@@ -56,7 +56,7 @@ class OneDnnNetwork final : public Network {
   // Throws dnnl::error and std::bad_alloc. `*at` names the layer being
   // compiled.
   OneDnnNetwork(const ModelGraph& graph, const Options& options,
-                std::string* at)
+                Bfloat16Products products, std::string* at)
       : graph_(graph),
         options_(options),
         engine_(dnnl::engine::kind::cpu, 0),
@@ -69,6 +69,7 @@ class OneDnnNetwork final : public Network {
     building.threads = options.threads;
     building.training = options.training;
     building.bfloat16 = options.bfloat16;
+    building.rounds = products == Bfloat16Products::kSinglePrecision;
     building.parameters = onednn::Data(parameters_);
     if (options.training) {
       gradients_ = NewFlat(graph.layout().total_elements(), engine_);
@@ -186,13 +187,19 @@ class OneDnnNetwork final : public Network {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Network>> NewOneDnnNetwork(
-    const ModelGraph& graph, const Network::Options& options) {
+    const ModelGraph& graph, const Network::Options& options,
+    Bfloat16Products products) {
   ABSL_RETURN_IF_ERROR(CheckOptions(graph, options));
   ABSL_RETURN_IF_ERROR(CheckMemory(graph, options.batch_size));
   if (options.bfloat16) ABSL_RETURN_IF_ERROR(CheckBfloat16());
+  if (products == Bfloat16Products::kFastest) {
+    products = onednn::SinglePrecisionIsFaster()
+                   ? Bfloat16Products::kSinglePrecision
+                   : Bfloat16Products::kProcessor;
+  }
   std::string at = "the model's parameters";
   try {
-    return std::make_unique<OneDnnNetwork>(graph, options, &at);
+    return std::make_unique<OneDnnNetwork>(graph, options, products, &at);
   } catch (const dnnl::error& error) {
     const std::string message =
         absl::StrFormat("network: oneDNN, at %s: %s (status %d)", at,

@@ -9,7 +9,18 @@
 
 namespace koinon::kernels {
 
-// A network on oneDNN, in single precision. Whatever ModelGraph accepts runs.
+// Who multiplies in a network of bfloat16 products.
+enum class Bfloat16Products {
+  kFastest,    // of the two, on this processor
+  kProcessor,  // its own instructions, on bfloat16 memory
+  // Single precision on rounded values: the same products, for a product of two
+  // bfloat16 values is exact in it. Intel's AVX512_BF16 makes half as many
+  // multiply-adds a second as its single precision does; AMX many times as
+  // many.
+  kSinglePrecision,
+};
+
+// A network on oneDNN. Whatever ModelGraph accepts runs.
 // Its threads are OpenMP's, of the thread that calls; at most
 // `options.threads` work at a time, and their number is part of what decides
 // the last bits of results. They wait for each other by spinning: more than one
@@ -19,7 +30,8 @@ namespace koinon::kernels {
 // for this batch size cannot be had; INTERNAL if oneDNN refuses, naming the
 // layer.
 absl::StatusOr<std::unique_ptr<Network>> NewOneDnnNetwork(
-    const ModelGraph& graph, const Network::Options& options);
+    const ModelGraph& graph, const Network::Options& options,
+    Bfloat16Products products = Bfloat16Products::kFastest);
 
 }  // namespace koinon::kernels
 
