@@ -90,7 +90,7 @@ std::vector<double> LossCurve(const Task& task,
   Network::Options options;
   options.batch_size = kBatch;
   options.bfloat16 = products.has_value();
-  auto network = NewOneDnnNetwork(
+  auto network = NewOneDnnNetworkWith(
       task.graph, options, products.value_or(Bfloat16Products::kFastest));
   EXPECT_OK(network.status());
   task.graph.InitializeParameters(1, 0, (*network)->parameters());

@@ -187,6 +187,11 @@ class OneDnnNetwork final : public Network {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Network>> NewOneDnnNetwork(
+    const ModelGraph& graph, const Network::Options& options) {
+  return NewOneDnnNetworkWith(graph, options, Bfloat16Products::kFastest);
+}
+
+absl::StatusOr<std::unique_ptr<Network>> NewOneDnnNetworkWith(
     const ModelGraph& graph, const Network::Options& options,
     Bfloat16Products products) {
   ABSL_RETURN_IF_ERROR(CheckOptions(graph, options));

@@ -30,8 +30,11 @@ enum class Bfloat16Products {
 // for this batch size cannot be had; INTERNAL if oneDNN refuses, naming the
 // layer.
 absl::StatusOr<std::unique_ptr<Network>> NewOneDnnNetwork(
+    const ModelGraph& graph, const Network::Options& options);
+// With a say in how bfloat16 products are made.
+absl::StatusOr<std::unique_ptr<Network>> NewOneDnnNetworkWith(
     const ModelGraph& graph, const Network::Options& options,
-    Bfloat16Products products = Bfloat16Products::kFastest);
+    Bfloat16Products products);
 
 }  // namespace koinon::kernels
 
