@@ -54,6 +54,14 @@ TEST_F(NetworkCacheTest, AnotherModelBatchLossOrThreads_IsBuilt) {
   EXPECT_EQ(cache_.size(), 2u);
 }
 
+TEST_F(NetworkCacheTest, AnotherPrecision_IsBuilt) {
+  Network* const single = Get(3, {.batch_size = 8});
+  EXPECT_NE(Get(3, {.batch_size = 8, .bfloat16 = true}), single);
+  EXPECT_EQ(built_, 2);
+  EXPECT_EQ(Get(3, {.batch_size = 4, .training = false}), single);
+  EXPECT_EQ(built_, 2);
+}
+
 TEST_F(NetworkCacheTest, ForwardOnlyRequest_TakesATrainingNetwork) {
   Network* const training = Get(3, {.batch_size = 8});
   EXPECT_EQ(Get(3, {.batch_size = 5, .training = false}), training);
