@@ -159,7 +159,7 @@ TEST(RunCommandLine, Completion_KnowsEveryCommand) {
   const Result result = Koinon({"completion", "bash"});
   EXPECT_EQ(result.exit_code, ExitCode::kOk);
   EXPECT_THAT(result.out, HasSubstr("up submit jobs watch rounds cancel pause "
-                                    "resume nodes models pull evaluate "
+                                    "resume nodes models pull train evaluate "
                                     "aggregate dht certs"));
   EXPECT_EQ(Koinon({"completion", "tcsh"}).exit_code, ExitCode::kUsage);
 }
