@@ -1,5 +1,3 @@
-#include <sys/resource.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
@@ -31,14 +29,6 @@ struct Options {
   std::string report = "text";
 };
 
-// A file is open for each update: as many as the system allows.
-void AllowOpenFiles() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 // "600,580,611"
 absl::StatusOr<std::vector<double>> ParseWeights(absl::string_view text) {
   std::vector<double> weights;
@@ -62,7 +52,6 @@ absl::StatusOr<AggregateOutcome> Aggregate(const Options& options) {
   ABSL_ASSIGN_OR_RETURN(
       request.aggregator.instruction_set,
       aggregation::InstructionSetFromName(options.instruction_set));
-  AllowOpenFiles();
   return AggregateFiles(RealEnv(), request);
 }
 
