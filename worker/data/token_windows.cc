@@ -25,6 +25,11 @@ void TokenWindows::Copy(size_t index, absl::Span<float> inputs,
   }
 }
 
+void TokenWindows::WillCopy(size_t index) const {
+  tokens->WillRead(begin + index * static_cast<uint64_t>(stride),
+                   static_cast<uint64_t>(context) + 1);
+}
+
 absl::StatusOr<TokenWindows> TokenWindows::Share(int64_t sites,
                                                  int64_t site) const {
   // In parts, for the product of a length and a site may be too large.

@@ -33,6 +33,8 @@ struct TokenWindows {
   // Tokens::Check found whole.
   void Copy(size_t index, absl::Span<float> inputs,
             absl::Span<int32_t> labels) const;
+  // A hint that Copy(index) is called soon. Requires index < size().
+  void WillCopy(size_t index) const;
 
   // The run of one site of `sites`: runs of the same length, give or take one
   // token, in order. INVALID_ARGUMENT for a site that would have no example.

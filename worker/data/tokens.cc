@@ -58,6 +58,7 @@ class TokensInMemory final : public Tokens {
       : values_(std::move(values)) {}
   absl::Span<const uint16_t> values() const override { return values_; }
   absl::Status Check() const override { return absl::OkStatus(); }
+  void WillRead(uint64_t, uint64_t) const override {}
 
  private:
   const std::vector<uint16_t> values_;
@@ -119,6 +120,14 @@ class MappedTokens final : public Tokens {
     return absl::DataLossError(
         absl::StrFormat("%s: expected %d bytes, as there were, found %d", path_,
                         file_bytes_, bytes));
+  }
+  void WillRead(uint64_t begin, uint64_t count) const override {
+    static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const auto first = reinterpret_cast<uintptr_t>(values_.data() + begin);
+    const uintptr_t start = first / page * page;
+    // A kernel that does not take the hint reads when it must.
+    (void)madvise(reinterpret_cast<void*>(start),
+                  first - start + count * sizeof(uint16_t), MADV_WILLNEED);
   }
 
  private:

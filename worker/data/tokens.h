@@ -24,6 +24,10 @@ class Tokens {
   // short. Whoever reads a few asks first: to read what a file has lost is
   // fatal.
   virtual absl::Status Check() const = 0;
+  // A hint that tokens [begin, begin + count) are read soon: the kernel fetches
+  // those of a mapped file from the disk in the meantime. Requires that they
+  // exist.
+  virtual void WillRead(uint64_t begin, uint64_t count) const = 0;
 };
 
 // In memory.

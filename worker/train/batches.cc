@@ -58,6 +58,13 @@ void Batches::CopyExample(size_t example, size_t row) {
   }
 }
 
+void Batches::AnnounceNext() const {
+  const size_t whole = std::min(batch_size_, data_.size() - next_);
+  for (size_t i = shard_.Begin(whole); i < shard_.End(whole); ++i) {
+    data_.windows.WillCopy(ExampleAt(next_ + i));
+  }
+}
+
 absl::StatusOr<kernels::Batch> Batches::Next() {
   if (data_.is_sequences()) {
     ABSL_RETURN_IF_ERROR(data_.windows.tokens->Check());
@@ -68,6 +75,7 @@ absl::StatusOr<kernels::Batch> Batches::Next() {
   batch.size = shard_.End(whole_size_) - shard_.Begin(whole_size_);
   for (size_t i = 0; i < batch.size; ++i) CopyExample(ExampleAt(first + i), i);
   next_ += whole_size_;
+  if (data_.is_sequences()) AnnounceNext();
   batch.inputs =
       absl::MakeConstSpan(inputs_).first(batch.size * data_.example_size());
   if (data_.target_size == 0) {

@@ -29,7 +29,9 @@ struct Shard {
 // Hands out a dataset's examples in batches, each once in a pass; the last
 // batch of a pass may be smaller. Copies examples to one place in memory and
 // allocates nothing after construction; of sequences it keeps no list, however
-// many there are. The dataset must outlive it. Not thread-safe.
+// many there are. While one batch of sequences is worked on, the kernel is told
+// which the next will be, so that a file's are there when they are copied. The
+// dataset must outlive it. Not thread-safe.
 //
 // With a shard, batches are cut as without, and this member's is its part of
 // each: members of one seed hand out disjoint parts of the same batches, as
@@ -54,6 +56,7 @@ class Batches {
  private:
   size_t ExampleAt(size_t place) const;
   void CopyExample(size_t example, size_t row);
+  void AnnounceNext() const;
 
   const Dataset& data_;
   const size_t batch_size_;

@@ -177,5 +177,47 @@ TEST(Batches, ShuffledSequences_AreEachHandedOutOnce) {
   for (size_t i = 0; i < 100; ++i) EXPECT_EQ(passes[0][i], 2.0f * i);
 }
 
+// Tells which tokens somebody was about to read.
+class WatchedTokens final : public Tokens {
+ public:
+  explicit WatchedTokens(std::shared_ptr<const Tokens> tokens)
+      : tokens_(std::move(tokens)) {}
+  absl::Span<const uint16_t> values() const override {
+    return tokens_->values();
+  }
+  absl::Status Check() const override { return tokens_->Check(); }
+  void WillRead(uint64_t begin, uint64_t count) const override {
+    EXPECT_LE(begin + count, values().size());
+    EXPECT_EQ(count, 3u);  // two positions, and the last one's label
+    announced.push_back(static_cast<float>(begin));
+  }
+
+  mutable std::vector<float> announced;
+
+ private:
+  const std::shared_ptr<const Tokens> tokens_;
+};
+
+TEST(Batches, Sequences_AreAnnouncedABatchAhead) {
+  Dataset data = NumberedTokens(51);
+  const auto watched = std::make_shared<WatchedTokens>(data.windows.tokens);
+  data.windows.tokens = watched;
+  // Of each batch, the second member's half.
+  Batches batches(data, 8, {.index = 1, .count = 2});
+  batches.Shuffle(3);
+  std::vector<float> read, announced;
+  size_t first = 0;
+  for (kernels::Batch b = NextOf(&batches); b.size > 0; b = NextOf(&batches)) {
+    if (read.empty()) first = b.size;
+    for (size_t i = 0; i < b.size; ++i) read.push_back(b.inputs[2 * i]);
+    announced.insert(announced.end(), watched->announced.begin(),
+                     watched->announced.end());
+    watched->announced.clear();
+  }
+  read.erase(read.begin(), read.begin() + static_cast<ptrdiff_t>(first));
+  EXPECT_EQ(announced, read);
+  EXPECT_FALSE(read.empty());
+}
+
 }  // namespace
 }  // namespace koinon::worker
