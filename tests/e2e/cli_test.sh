@@ -3,60 +3,8 @@
 # TLS, from certificates to the pulled model, and the exit codes that
 # docs/operations.md promises.
 set -uo pipefail
-
-bin="$TEST_SRCDIR/koinon"
-koinon="$bin/tools/koinon"
-coordinator="$bin/coordinator/koinon-coordinator"
-worker="$bin/worker/koinon-worker"
-cd "$TEST_TMPDIR" || exit 1
-
-failures=0
-fail() {
-  echo "FAILED: $*" >&2
-  failures=$((failures + 1))
-}
-
-# expect_exit CODE WHAT COMMAND...: its output goes to out.txt.
-expect_exit() {
-  local expected="$1" what="$2" code=0
-  shift 2
-  "$@" >out.txt 2>&1 </dev/null || code=$?
-  [[ "$code" == "$expected" ]] && return
-  fail "$what: exit code $code, expected $expected"
-  cat out.txt >&2
-}
-
-# expect_text PATTERN WHAT [FILE]
-expect_text() {
-  grep -Eq -- "$1" "${3:-out.txt}" && return
-  fail "$2: no '$1' in ${3:-out.txt}"
-  cat "${3:-out.txt}" >&2
-}
-
-# await_file FILE PID: until the process has written it.
-await_file() {
-  until [[ -s "$1" ]]; do
-    kill -0 "$2" 2>/dev/null || return 1
-    sleep 0.05
-  done
-}
-
-# end PID SIGNAL...: sends the signals; the exit code of a process of ours.
-end() {
-  local pid="$1"
-  shift
-  local signal
-  for signal in "$@"; do kill "-$signal" "$pid"; done
-  wait "$pid"
-}
-
-make_table() {
-  echo "x,y,label"
-  local i
-  for ((i = 0; i < 60; ++i)); do
-    echo "$((i % 3 == 0 ? 2 : 0)).$((i % 10)),$((i % 3 == 1 ? 2 : 0)).5,$((i % 3))"
-  done
-}
+# shellcheck source-path=SCRIPTDIR source=programs_lib.sh
+source "$TEST_SRCDIR/koinon/tests/e2e/programs_lib.sh"
 
 make_table >table.csv
 cat >job.txtpb <<'EOF'
@@ -71,7 +19,7 @@ EOF
 # --- A federation in one command, and a client of it. ---
 federation_over_tls() {
   "$koinon" up --workers 2 --partition iid --state-dir up \
-    --dataset 'name: "table" source { csv { path: "table.csv" label: "label" } }' \
+    --dataset "$table" \
     >up.txt 2>&1 </dev/null &
   local up=$!
   if ! await_file up/coordinator.port "$up"; then
@@ -80,7 +28,7 @@ federation_over_tls() {
     return
   fi
   export KOINON_COORDINATOR KOINON_CERTS=up/certs
-  KOINON_COORDINATOR="127.0.0.1:$(tr -d '[:space:]' <up/coordinator.port)"
+  KOINON_COORDINATOR="$(address_in up/coordinator.port)"
 
   expect_exit 0 "submit --watch" "$koinon" submit job.txtpb --watch
   expect_text 'table: succeeded after 3 rounds' "submit --watch"
@@ -105,7 +53,7 @@ assert all(r["included"] == ["worker-1", "worker-2"] for r in rounds), rounds'
   expect_exit 0 "models" "$koinon" models table
   expect_text "table@3 .*$digest" "the pulled file is version 3"
   expect_exit 0 "evaluate" "$koinon" evaluate model.safetensors --job job.txtpb \
-    --dataset 'name: "table" source { csv { path: "table.csv" label: "label" } }'
+    --dataset "$table"
   expect_exit 1 "pull of nothing" "$koinon" pull nothing -o nothing.safetensors
   expect_exit 1 "watch of nothing" "$koinon" watch nothing
   expect_exit 3 "plaintext to a TLS port" \
@@ -146,14 +94,12 @@ exit_codes() {
   expect_exit 2 "worker: unknown flag" "$worker" --fly
   expect_exit 0 "worker: --help" "$worker" --help
 
-  "$coordinator" --listen 127.0.0.1:0 --state-dir state --insecure \
-    --port-file port >coordinator.log 2>&1 &
-  local first=$!
-  await_file port "$first" || fail "the coordinator did not start"
-  local address
-  address="127.0.0.1:$(tr -d '[:space:]' <port)"
-  expect_exit 1 "second coordinator on one state directory" \
-    "$coordinator" --listen 127.0.0.1:0 --state-dir state --insecure
+  local serve=("$coordinator" --listen 127.0.0.1:0 --state-dir state --insecure)
+  start_daemon coordinator.log "${serve[@]}" ||
+    fail "the coordinator did not start"
+  local first="$started" address
+  address="$(address_in port)"
+  expect_exit 1 "second coordinator on one state directory" "${serve[@]}"
   expect_text 'another coordinator' "second coordinator"
   expect_exit 1 "second coordinator on one port" \
     "$coordinator" --listen "$address" --state-dir other --insecure
@@ -168,22 +114,17 @@ exit_codes() {
   worker_flags+=('name: "d" source { csv { path: "table.csv" label: "label" } }')
   "$worker" "${worker_flags[@]}" >worker.log 2>&1 &
   local working=$!
-  until grep -q ' connected ' worker.log; do
-    kill -0 "$working" 2>/dev/null || break
-    sleep 0.05
-  done
+  await_text ' connected ' worker.log "$working" ||
+    fail "the worker did not connect"
   expect_exit 3 "second worker on one state directory" \
     "$worker" "${worker_flags[@]}"
   end "$working" TERM || fail "worker after SIGTERM: exit code $?"
   end "$first" TERM || fail "coordinator after SIGTERM: exit code $?"
 
   # After the end, the same state is taken up again.
-  rm -f port
-  "$coordinator" --listen 127.0.0.1:0 --state-dir state --insecure \
-    --port-file port >>coordinator.log 2>&1 &
-  first=$!
-  await_file port "$first" || fail "the coordinator did not start again"
-  end "$first" INT || fail "coordinator after SIGINT: exit code $?"
+  start_daemon coordinator.log "${serve[@]}" ||
+    fail "the coordinator did not start again"
+  end "$started" INT || fail "coordinator after SIGINT: exit code $?"
 }
 
 # --- Rules on files. ---
@@ -262,5 +203,4 @@ assert chosen == ["u3"], report' report.json
 federation_over_tls
 exit_codes
 aggregate_by_hand
-[[ "$failures" == 0 ]] || exit 1
-echo "all as documented"
+finish

@@ -3,44 +3,9 @@
 # and what they still give when the coordinator is killed for good; and a worker
 # that is killed in the middle of a download.
 set -uo pipefail
-
-bin="$TEST_SRCDIR/koinon"
-koinon="$bin/tools/koinon"
-coordinator="$bin/coordinator/koinon-coordinator"
-worker="$bin/worker/koinon-worker"
+# shellcheck source-path=SCRIPTDIR source=programs_lib.sh
+source "$TEST_SRCDIR/koinon/tests/e2e/programs_lib.sh"
 trainer="$bin/tests/large/poke_trainer.py"
-cd "$TEST_TMPDIR" || exit 1
-
-failures=0
-fail() {
-  echo "FAILED: $*" >&2
-  failures=$((failures + 1))
-}
-
-# expect_exit CODE WHAT COMMAND...: its output goes to out.txt.
-expect_exit() {
-  local expected="$1" what="$2" code=0
-  shift 2
-  "$@" >out.txt 2>&1 </dev/null || code=$?
-  [[ "$code" == "$expected" ]] && return
-  fail "$what: exit code $code, expected $expected"
-  cat out.txt >&2
-}
-
-# expect_text PATTERN WHAT [FILE]
-expect_text() {
-  grep -Eq -- "$1" "${3:-out.txt}" && return
-  fail "$2: no '$1' in ${3:-out.txt}"
-  cat "${3:-out.txt}" >&2
-}
-
-# await_text PATTERN FILE PID: until the process has written it.
-await_text() {
-  until grep -Eq -- "$1" "$2" 2>/dev/null; do
-    kill -0 "$3" 2>/dev/null || return 1
-    sleep 0.05
-  done
-}
 
 # field NAME FILE LINE_PATTERN: a field's value in the last such line of a log.
 field() {
@@ -49,18 +14,10 @@ field() {
 
 # start_coordinator FLAG...: sets `leader` (its process) and `address`.
 start_coordinator() {
-  rm -f port
-  "$coordinator" --listen 127.0.0.1:0 --state-dir state --port-file port "$@" \
-    >coordinator.log 2>&1 &
-  leader=$!
-  until [[ -s port ]]; do
-    if ! kill -0 "$leader" 2>/dev/null; then
-      cat coordinator.log >&2
-      return 1
-    fi
-    sleep 0.05
-  done
-  address="127.0.0.1:$(tr -d '[:space:]' <port)"
+  start_daemon coordinator.log "$coordinator" --listen 127.0.0.1:0 \
+    --state-dir state "$@" || return 1
+  leader="$started"
+  address="$(address_in port)"
 }
 
 # start_worker NAME FLAG...: sets `last`.
@@ -72,19 +29,27 @@ start_worker() {
   last=$!
 }
 
+# await_known VERSION NODE FLAG...: until that is what a node finds when it looks
+# for the job's newest version. A coordinator that could not reach enough nodes
+# to keep a version's records tries again: killed before, it takes them with it.
+await_known() {
+  local version="$1" node="$2"
+  shift 2
+  until "$koinon" pull table --bootstrap "$node" -o known.safetensors "$@" \
+    >known.txt 2>&1 </dev/null && grep -q "$version" known.txt; do
+    kill -0 "$leader" 2>/dev/null || return 1
+    rm -f known.safetensors
+    sleep 0.05
+  done
+  rm known.safetensors
+}
+
 # fresh NAME: an empty folder to work in.
 fresh() {
   mkdir -p "$TEST_TMPDIR/$1"
   cd "$TEST_TMPDIR/$1" || exit 1
 }
 
-make_table() {
-  echo "x,y,label"
-  local i
-  for ((i = 0; i < 60; ++i)); do
-    echo "$((i % 3 == 0 ? 2 : 0)).$((i % 10)),$((i % 3 == 1 ? 2 : 0)).5,$((i % 3))"
-  done
-}
 # Some 400 KB: several pieces.
 make_job() {
   cat <<'END'
@@ -96,7 +61,6 @@ rounds: 3
 seed: 1
 END
 }
-table='name: "table" source { csv { path: "table.csv" label: "label" } }'
 
 # --- With mutual TLS. ---
 coordinator_killed_for_good() {
@@ -138,12 +102,13 @@ assert len({m["signer"] for m in models}) == 1, models'
   expect_text "signed by the federation's server" "pull"
   expect_exit 0 "pull" "$koinon" pull table@2 -o reference-2.safetensors
 
+  local node
+  node="$(field address w1.log 'serving model versions to others')"
+  await_known table@3 "$node" || fail "nobody knows version 3: $(cat known.txt)"
   kill -KILL "$leader"
   wait "$leader" 2>/dev/null
   rm -r state
   unset KOINON_COORDINATOR
-  local node
-  node="$(field address w1.log 'serving model versions to others')"
   expect_exit 0 "pull without a coordinator" "$koinon" pull table \
     --bootstrap "$node" -o pulled.safetensors
   expect_text 'table@3' "pull without a coordinator"
@@ -180,10 +145,12 @@ signer_in_plaintext() {
   expect_text 'signed by [0-9a-f]{64}, which no certificate names' "pull"
   local signer node
   signer="$(grep -Eo '[0-9a-f]{64}' out.txt | head -n 1)"
+  node="$(field address w1.log 'serving model versions to others')"
+  await_known table@3 "$node" --insecure ||
+    fail "nobody knows version 3: $(cat known.txt)"
   unset KOINON_COORDINATOR
   kill -KILL "$leader"
   wait "$leader" 2>/dev/null
-  node="$(field address w1.log 'serving model versions to others')"
   expect_exit 0 "pull by one signer" "$koinon" pull table --bootstrap "$node" \
     -o pulled.safetensors --insecure --signer "$signer"
   cmp reference.safetensors pulled.safetensors || fail "other bytes"
@@ -271,5 +238,4 @@ END
 coordinator_killed_for_good
 signer_in_plaintext
 killed_while_fetching
-[[ "$failures" == 0 ]] || exit 1
-echo "all as documented"
+finish

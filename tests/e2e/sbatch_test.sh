@@ -2,14 +2,10 @@
 # The Slurm batch script, with an srun of this test's own: starts ranks again
 # after a fault, does not after an error of the operator's, and stops when told.
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=programs_lib.sh
+source "$TEST_SRCDIR/koinon/tests/e2e/programs_lib.sh"
 
-script="$TEST_SRCDIR/koinon/deploy/mpi/koinon-site.sbatch"
-cd "$TEST_TMPDIR" || exit 1
-failures=0
-fail() {
-  echo "FAILED: $*" >&2
-  failures=$((failures + 1))
-}
+script="$bin/deploy/mpi/koinon-site.sbatch"
 
 mkdir -p bin
 # Ends with the next of the codes in codes.txt; "wait" runs until it is told.
@@ -52,13 +48,6 @@ printf 'wait\n' >codes.txt
 rm -f state.txt
 "$script" 2>stop.log &
 batch=$!
-until [[ -s state.txt ]]; do
-  kill -0 "$batch" 2>/dev/null || break
-  sleep 0.05
-done
-kill -TERM "$batch"
-wait "$batch"
-code=$?
-[[ "$code" == 0 ]] || fail "stop: exit code $code"
-[[ "$failures" == 0 ]] && echo "PASS"
-exit "$((failures > 0))"
+await_file state.txt "$batch" || fail "stop: srun was not called"
+end "$batch" TERM || fail "stop: exit code $?"
+finish

@@ -2,32 +2,8 @@
 # `koinon train` and `koinon evaluate` as people use them: a small GPT on a small
 # text, killed in its midst and taken up; a table; and what is refused.
 set -uo pipefail
-
-koinon="$TEST_SRCDIR/koinon/tools/koinon"
-cd "$TEST_TMPDIR" || exit 1
-
-failures=0
-fail() {
-  echo "FAILED: $*" >&2
-  failures=$((failures + 1))
-}
-
-# expect_exit CODE WHAT COMMAND...: its output goes to out.txt.
-expect_exit() {
-  local expected="$1" what="$2" code=0
-  shift 2
-  "$@" >out.txt 2>&1 </dev/null || code=$?
-  [[ "$code" == "$expected" ]] && return
-  fail "$what: exit code $code, expected $expected"
-  cat out.txt >&2
-}
-
-# expect_text PATTERN WHAT [FILE]
-expect_text() {
-  grep -Eq -- "$1" "${3:-out.txt}" && return
-  fail "$2: no '$1' in ${3:-out.txt}"
-  cat "${3:-out.txt}" >&2
-}
+# shellcheck source-path=SCRIPTDIR source=programs_lib.sh
+source "$TEST_SRCDIR/koinon/tests/e2e/programs_lib.sh"
 
 make_text() {
   local i
@@ -75,10 +51,7 @@ expect_text "accuracy 0.9|accuracy 1" "the held-out part"
 "${train[@]}" --checkpoint-dir run --checkpoint-every 20 --curve killed.csv \
   -o killed.safetensors >killed.txt 2>&1 &
 pid=$!
-until [[ -s run/checkpoint.safetensors ]]; do
-  kill -0 "$pid" 2>/dev/null || break
-  sleep 0.01
-done
+await_file run/checkpoint.safetensors "$pid" || fail "no checkpoint"
 kill -9 "$pid" 2>/dev/null
 wait "$pid" 2>/dev/null
 [[ -e killed.safetensors ]] && echo "it was done before the kill" >&2
@@ -92,13 +65,9 @@ cut -d, -f1,4,5 killed.csv | cmp - expected.csv || fail "the curve is another af
 # Stopped by a signal: a checkpoint of the very step.
 "${train[@]}" --steps 100000 --checkpoint-dir stopped >stopped.txt 2>&1 &
 pid=$!
-until grep -q "1000/100000" stopped.txt; do
-  kill -0 "$pid" 2>/dev/null || break
-  sleep 0.01
-done
-kill -INT "$pid"
-wait "$pid"
-code=$?
+await_text "1000/100000" stopped.txt "$pid" || fail "no report"
+code=0
+end "$pid" INT || code=$?
 [[ "$code" == 1 ]] || fail "stopped: exit code $code, expected 1"
 expect_text "stopped after step [0-9]+ of 100000; the same command goes on from there" \
   "the stopped run's last word" stopped.txt
@@ -110,10 +79,7 @@ expect_text '^\{"step":2,"steps":4,.*"tokens_per_second":' "a report"
 expect_text '^\{"step":4,.*"held_out_accuracy":' "the last report"
 
 # A table, by epochs.
-{
-  echo "x,y,label"
-  for ((i = 0; i < 60; ++i)); do echo "$((i % 3 == 0 ? 2 : 0)).$((i % 10)),$((i % 3 == 1 ? 2 : 0)).5,$((i % 3))"; done
-} >points.csv
+make_table >points.csv
 cat >points.txtpb <<'END'
 dataset: "points"
 model { input_shape: 2 logistic_regression { classes: 3 } }
@@ -137,4 +103,4 @@ sed 's/vocabulary: 12/vocabulary: 11/' gpt.txtpb >small.txtpb
 expect_exit 2 "too small a vocabulary" "$koinon" train small.txtpb --dataset @text.txtpb
 expect_text "vocabulary of at most 11 tokens, as the model has, found 12" "too small a vocabulary"
 
-[[ "$failures" == 0 ]]
+finish
