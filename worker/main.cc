@@ -370,16 +370,22 @@ absl::StatusOr<std::unique_ptr<StateLock>> OpenState(const WorkerConfig& config,
   return StateLock::Acquire(config.state_dir);
 }
 
+void TellWhyNot(const absl::Status& why, const Site& site) {
+  LogError("cannot start", {{"error", why}});
+  // The end of MPI waits for all ranks, also for one that hangs.
+  if (absl::IsUnavailable(why)) site.AbortIfBroken();
+}
+
 int RunAsPartOf(Site* site, const WorkerConfig& config, const Clock& clock,
                 const sigset_t& signals) {
   const auto lock = OpenState(config, *site);
   if (absl::Status opened = site->Agree(lock.status()); !opened.ok()) {
-    LogError("cannot start", {{"error", opened}});
+    TellWhyNot(opened, *site);
     return absl::IsFailedPrecondition(opened) ? kExitStateInUse : kExitFailed;
   }
   const absl::Status served = Serve(config, clock, signals, site);
   if (served.ok()) return kExitOk;
-  LogError("cannot start", {{"error", served}});
+  TellWhyNot(served, *site);
   return ExitCodeFor(served);
 }
 

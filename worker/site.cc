@@ -25,7 +25,14 @@ absl::StatusOr<std::unique_ptr<Site>> Site::Join(const WorkerConfig& config,
   MpiCommunicator::Options options;
   options.clock = clock;
   options.patience = absl::Seconds(config.mpi_timeout_seconds);
-  ABSL_ASSIGN_OR_RETURN(site->communicator_, MpiCommunicator::Create(options));
+  absl::StatusOr<std::unique_ptr<Communicator>> communicator =
+      MpiCommunicator::Create(options);
+  if (!communicator.ok()) {
+    // The end of the session would wait for ranks that may never come.
+    LogError("the site ends", {{"error", communicator.status()}});
+    MpiSession::Abort();
+  }
+  site->communicator_ = *std::move(communicator);
   const Communicator::Place& place = site->communicator_->place();
   LogInfo("rank ready", {{"rank", place.rank},
                          {"ranks", place.size},
@@ -46,9 +53,13 @@ absl::Status Site::Agree(const absl::Status& own) const {
 
 absl::Status Site::AgreeOnData(const LocalDatasets& datasets) const {
   if (communicator_ == nullptr) return absl::OkStatus();
-  return AgreeOnDigest(communicator_.get(),
-                       "--dataset: the data that this rank has read",
-                       DataFingerprint(datasets));
+  const absl::Status agreed = AgreeOnDigest(
+      communicator_.get(), "--dataset: the data that this rank has read",
+      DataFingerprint(datasets));
+  // To be mended by whoever set the site up: another start would not help.
+  return absl::IsInternal(agreed)
+             ? absl::FailedPreconditionError(agreed.message())
+             : agreed;
 }
 
 absl::StatusOr<int> Site::Threads(int threads) const {

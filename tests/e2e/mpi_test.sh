@@ -92,9 +92,26 @@ ranks_with_other_data_do_not_start() {
     : -n 1 "$worker" --name site --coordinator "$address" --state-dir site \
     --dataset "${table/table.csv/other.csv}" --insecure \
     >other.log 2>&1 </dev/null || code=$?
-  [[ "$code" != 0 ]] || fail "ranks with other data: exit code 0"
+  [[ "$code" == 2 ]] || fail "ranks with other data: exit code $code"
   expect_text 'the data that this rank has read: expected .* on rank 1' \
     "other data" other.log
+}
+
+rank_that_hangs_at_the_start_ends_the_site() {
+  mkfifo never.csv
+  mpirun -n 1 "$worker" --name site --coordinator "$address" --state-dir site \
+    --dataset "$table" --insecure --mpi-timeout 2 \
+    : -n 1 "$worker" --name site --coordinator "$address" --state-dir site \
+    --dataset "${table/table.csv/never.csv}" --insecure --mpi-timeout 2 \
+    >never.log 2>&1 </dev/null &
+  site=$!
+  if ! await_end "$site" 60; then
+    fail "a rank that hangs at the start: mpirun still runs"
+    kill -KILL "$site"
+    return
+  fi
+  [[ "$code" == 1 ]] || fail "a rank that hangs at the start: exit code $code"
+  expect_text 'rank 1 \(host .*\) made no progress' "hangs at start" never.log
 }
 
 # Answers are compared in it; figures of a machine that does other things mean
@@ -127,6 +144,7 @@ expect_text 'worker left .*rank 2' "killed" coordinator.log
 fault hung STOP 1 'rank 1 \(host .*\) made no progress' 40 --mpi-timeout 2
 no_mpirun_no_mpi
 ranks_with_other_data_do_not_start
+rank_that_hangs_at_the_start_ends_the_site
 kill -TERM "$leader"
 wait "$leader"
 finish

@@ -35,4 +35,10 @@ absl::StatusOr<std::unique_ptr<MpiSession>> MpiSession::Start() {
 
 MpiSession::~MpiSession() { MPI_Finalize(); }
 
+void MpiSession::Abort() {
+  constexpr int kCode = 1;
+  MPI_Abort(MPI_COMM_WORLD, kCode);
+  std::_Exit(kCode);
+}
+
 }  // namespace koinon::worker

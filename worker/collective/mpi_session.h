@@ -20,6 +20,8 @@ class MpiSession {
   static absl::StatusOr<std::unique_ptr<MpiSession>> Start();
   // Ends MPI; waits for the other ranks to do the same.
   ~MpiSession();
+  // Ends all ranks as failed, this one included, without waiting for any.
+  [[noreturn]] static void Abort();
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
 
