@@ -1,7 +1,8 @@
 #!/bin/bash
 # Model versions without the coordinator: real processes, which serve each other,
-# and what they still give when the coordinator is killed for good; and a worker
-# that is killed in the middle of a download.
+# and what they still give when the coordinator is killed for good; a coordinator
+# that has lost its state and has it back from them; and a worker that is killed
+# in the middle of a download.
 set -uo pipefail
 # shellcheck source-path=SCRIPTDIR source=programs_lib.sh
 source "$TEST_SRCDIR/koinon/tests/e2e/programs_lib.sh"
@@ -12,9 +13,11 @@ field() {
   grep -E -- "$3" "$2" | tail -n 1 | sed -E "s/.* $1=([^ ]*).*/\1/"
 }
 
-# start_coordinator FLAG...: sets `leader` (its process) and `address`.
+# start_coordinator LISTEN FLAG...: sets `leader` (its process) and `address`.
 start_coordinator() {
-  start_daemon coordinator.log "$coordinator" --listen 127.0.0.1:0 \
+  local listen="$1"
+  shift
+  start_daemon coordinator.log "$coordinator" --listen "$listen" \
     --state-dir state "$@" || return 1
   leader="$started"
   address="$(address_in port)"
@@ -69,7 +72,7 @@ coordinator_killed_for_good() {
   make_job >job.txtpb
   expect_exit 0 "certs" "$koinon" certs certs --host 127.0.0.1 \
     --worker w1 --worker w2 --worker w3
-  start_coordinator --tls-cert certs/server.pem --tls-key certs/server.key \
+  start_coordinator 127.0.0.1:0 --tls-cert certs/server.pem --tls-key certs/server.key \
     --tls-ca certs/ca.pem || { fail "no coordinator"; return; }
   local name pids=()
   for name in w1 w2 w3; do
@@ -132,12 +135,90 @@ assert len({m["signer"] for m in models}) == 1, models'
   unset KOINON_CERTS
 }
 
+# --- With mutual TLS, and all that the coordinator had lost. ---
+# version_of VERSION: its digest and its parent's, by the coordinator.
+version_of() {
+  expect_exit 0 "models --json" "$koinon" models table --json
+  /usr/bin/python3 -c '
+import json, sys
+for model in json.load(open("out.txt"))["models"]:
+    if model["version"] == sys.argv[1]:
+        print(model["digest"], model.get("parent_digest"))' "$1"
+}
+
+state_lost_and_recovered() {
+  fresh recovery
+  make_table >table.csv
+  make_job | sed 's/rounds: 3/rounds: 1000/; s/target: 3 minimum: 3/target: 2 minimum: 2/' \
+    >job.txtpb
+  local tls=(--tls-cert certs/server.pem --tls-key certs/server.key
+    --tls-ca certs/ca.pem)
+  expect_exit 0 "certs" "$koinon" certs certs --host 127.0.0.1 \
+    --worker w1 --worker w2
+  start_coordinator 127.0.0.1:0 "${tls[@]}" || { fail "no coordinator"; return; }
+  local name pids=()
+  for name in w1 w2; do
+    start_worker "$name" --dataset "$table" --tls-cert "certs/worker-$name.pem" \
+      --tls-key "certs/worker-$name.key" --tls-ca certs/ca.pem
+    pids+=("$last")
+  done
+  export KOINON_COORDINATOR="$address" KOINON_CERTS=certs
+  expect_exit 0 "submit" "$koinon" submit job.txtpb
+  await_text 'round published job=table round=1' coordinator.log "$leader" ||
+    fail "no first version"
+  # Held before its next round, so that the last version is the last.
+  expect_exit 0 "pause" "$koinon" pause table
+  until [[ "$(grep -c 'round published' coordinator.log)" == \
+    "$(grep -c 'round opened' coordinator.log)" ]]; do
+    kill -0 "$leader" 2>/dev/null || { fail "no end of its round"; return; }
+    sleep 0.05
+  done
+  local version node before
+  version="$(field round coordinator.log 'round published')"
+  before="$(version_of "$version")"
+  node="$(field address w1.log 'serving model versions to others')"
+  await_known "table@$version" "$node" ||
+    fail "nobody knows version $version: $(cat known.txt)"
+
+  # The state, and the certificate that the versions were signed under.
+  kill -KILL "$leader"
+  wait "$leader" 2>/dev/null
+  rm -r state certs/server.pem certs/server.key
+  expect_exit 0 "another certificate" "$koinon" certs certs --extend \
+    --host 127.0.0.1
+  # Where the workers look for it; they have not been told of anything.
+  mv coordinator.log lost.log
+  start_coordinator "$address" "${tls[@]}" --recover table --bootstrap "$node" ||
+    { fail "no recovery"; return; }
+  expect_text "job recovered job=table version=$version goes_on=true" \
+    "recovery" coordinator.log
+  [[ "$(version_of "$version" | cut -d' ' -f1)" == "${before%% *}" ]] ||
+    fail "version $version was $before, is $(version_of "$version")"
+  local next=$((version + 1))
+  await_text "round published job=table round=$next" coordinator.log "$leader" ||
+    fail "the job does not go on"
+  [[ "$(version_of "$next" | cut -d' ' -f2)" == "${before%% *}" ]] ||
+    fail "version $next came of $(version_of "$next"), expected $before"
+  expect_exit 0 "cancel" "$koinon" cancel table
+  # Somebody else's federation finds nothing of it there.
+  expect_exit 0 "certs" "$koinon" certs others --host 127.0.0.1
+  expect_exit 1 "recovery by another federation" "$coordinator" \
+    --listen 127.0.0.1:0 --state-dir others-state --tls-cert others/server.pem \
+    --tls-key others/server.key --tls-ca others/ca.pem --recover table \
+    --bootstrap "$node"
+  expect_text '--recover table: no node of --bootstrap answers' \
+    "recovery by another federation"
+  kill "${pids[@]}" "$leader"
+  wait "${pids[@]}" "$leader"
+  unset KOINON_COORDINATOR KOINON_CERTS
+}
+
 # --- In plaintext, where the signer's key is all there is. ---
 signer_in_plaintext() {
   fresh plain
   make_table >table.csv
   make_job | sed 's/target: 3 minimum: 3/target: 1 minimum: 1/' >job.txtpb
-  start_coordinator --insecure || { fail "no coordinator"; return; }
+  start_coordinator 127.0.0.1:0 --insecure || { fail "no coordinator"; return; }
   start_worker w1 --insecure --dataset "$table"
   export KOINON_COORDINATOR="$address"
   expect_exit 0 "submit --watch" "$koinon" submit job.txtpb --watch --insecure
@@ -203,7 +284,7 @@ while "model fetched" not in open(log).read():
     time.sleep(0.001)
 print(saved)
 END
-  start_coordinator --insecure || { fail "no coordinator"; return; }
+  start_coordinator 127.0.0.1:0 --insecure || { fail "no coordinator"; return; }
   local flags=(--insecure
     --dataset 'name: "records" source { external { examples: 10 } }'
     --external-trainer "poke=/usr/bin/python3 $trainer")
@@ -236,6 +317,7 @@ END
 }
 
 coordinator_killed_for_good
+state_lost_and_recovered
 signer_in_plaintext
 killed_while_fetching
 finish
