@@ -66,12 +66,29 @@ cut -d, -f1,4,5 killed.csv | cmp - expected.csv || fail "the curve is another af
 "${train[@]}" --steps 100000 --checkpoint-dir stopped >stopped.txt 2>&1 &
 pid=$!
 await_text "1000/100000" stopped.txt "$pid" || fail "no report"
+expect_exit 1 "a second run in the folder" "${train[@]}" --steps 100000 --checkpoint-dir stopped
+expect_text "^.*--checkpoint-dir stopped: another run keeps its checkpoints there; wait for its end" \
+  "a second run in the folder"
 code=0
 end "$pid" INT || code=$?
 [[ "$code" == 1 ]] || fail "stopped: exit code $code, expected 1"
 expect_text "stopped after step [0-9]+ of 100000; the same command goes on from there" \
   "the stopped run's last word" stopped.txt
 [[ -s stopped/checkpoint.safetensors ]] || fail "the stopped run left no checkpoint"
+
+# No room for a checkpoint: the one before stays, and the message says where.
+cp -r run full
+code=0
+(
+  trap '' XFSZ
+  ulimit -f 16
+  "${train[@]}" --steps 400 --checkpoint-dir full --checkpoint-every 20
+) >full.txt 2>&1 </dev/null || code=$?
+[[ "$code" == 1 ]] || fail "no room: exit code $code, expected 1"
+expect_text "full/checkpoint.safetensors.*File too large" "no room" full.txt
+cmp run/checkpoint.safetensors full/checkpoint.safetensors ||
+  fail "no room: the checkpoint before is another"
+[[ "$(ls full)" == checkpoint.safetensors ]] || fail "no room: $(ls full)"
 
 # Each report as JSON.
 expect_exit 0 "json" "${train[@]}" --steps 4 --report-every 2 --json

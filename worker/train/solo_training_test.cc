@@ -38,7 +38,7 @@ class SoloTrainingTest : public testing::Test {
   }
 
   absl::StatusOr<std::unique_ptr<SoloTraining>> Create() {
-    return SoloTraining::Create(&env_, &clock_, job_, &data_, options_);
+    return SoloTraining::Create(used_, &clock_, job_, &data_, options_);
   }
   absl::Status Failure() { return Create().status(); }
   // Creates, runs to the end or to the stop, and writes the model to `path`.
@@ -58,6 +58,7 @@ class SoloTrainingTest : public testing::Test {
   }
 
   MemoryEnv env_;
+  Env* used_ = &env_;  // by the training
   ManualClock clock_{absl::UnixEpoch()};
   v1::JobSpec job_;
   LocalData data_ = testtask::BlobDatasets()["blobs"];
@@ -138,6 +139,71 @@ TEST_F(SoloTrainingTest, Killed_GoesOnFromTheLastCheckpoint) {
   ASSERT_OK(Run("/again"));
   EXPECT_EQ(first_step_, 6);
   EXPECT_EQ(Bytes("/again"), Bytes("/undisturbed"));
+}
+
+TEST_F(SoloTrainingTest, FullDisk_EndsItAndKeepsTheCheckpointBefore) {
+  ASSERT_OK(Run("/undisturbed"));
+  FaultInjectingEnv faulty(&env_);
+  used_ = &faulty;
+  options_.checkpoint_dir = "/run";
+  options_.checkpoint_every = 3;
+  std::string before;
+  int64_t steps = 0;
+  observer_.step = [&](int64_t step, const TrainingTotals&) {
+    steps = step;
+    if (step != 7) return;
+    before = Bytes(kCheckpoint);
+    faulty.FillDisk();
+  };
+  EXPECT_THAT(Run("/model"), StatusIs(absl::StatusCode::kResourceExhausted,
+                                      HasSubstr(kCheckpoint)));
+  EXPECT_EQ(steps, 9);
+  EXPECT_EQ(Bytes(kCheckpoint), before);
+  EXPECT_FALSE(env_.Exists("/model"));
+  // Half a checkpoint would take what room is left.
+  ASSERT_OK_AND_ASSIGN(const auto left, env_.List("/run"));
+  EXPECT_THAT(left, ElementsAre("checkpoint.safetensors"));
+  // Whoever stops it then hears of the disk, not that it may go on from here.
+  observer_.step = [this](int64_t, const TrainingTotals&) { stop_ = true; };
+  EXPECT_THAT(Run("/model"), StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_EQ(Bytes(kCheckpoint), before);
+  stop_ = false;
+  observer_.step = nullptr;
+  faulty.StopFailing();
+  ASSERT_OK(Run("/model"));
+  EXPECT_EQ(first_step_, 6);
+  EXPECT_EQ(Bytes("/model"), Bytes("/undisturbed"));
+}
+
+// The machine dies at each operation in turn of the second checkpoint.
+TEST_F(SoloTrainingTest, DiesAnywhereInACheckpoint_GoesOnFromItOrTheOneBefore) {
+  ASSERT_OK(Run("/undisturbed"));
+  const std::string undisturbed = Bytes("/undisturbed");
+  ASSERT_OK(env_.SyncDir("/"));
+  options_.checkpoint_dir = "/run";
+  options_.checkpoint_every = 5;
+  bool saved = false;
+  for (int64_t k = 1; !saved; ++k) {
+    ASSERT_LT(k, 100);
+    FaultInjectingEnv faulty(&env_);
+    used_ = &faulty;
+    observer_.step = [&](int64_t step, const TrainingTotals&) {
+      if (step == 9) faulty.FailAllFrom(k, absl::DataLossError("power"));
+      saved = saved || step == 11;
+    };
+    // If not in this checkpoint, then in a later one.
+    EXPECT_THAT(Run("/model"), StatusIs(absl::StatusCode::kDataLoss));
+    env_.CrashAndLoseUnsynced();
+    used_ = &env_;
+    stop_ = false;
+    observer_.step = nullptr;
+    ASSERT_OK(Run("/model")) << "operation " << k;
+    EXPECT_THAT(first_step_, testing::AnyOf(saved ? 10 : 5, 10))
+        << "operation " << k;
+    EXPECT_EQ(Bytes("/model"), undisturbed) << "operation " << k;
+    ASSERT_OK(env_.Remove(kCheckpoint));
+    ASSERT_OK(env_.SyncDir("/run"));
+  }
 }
 
 TEST_F(SoloTrainingTest, DoneAndRunAgain_OnlyMeasures) {
