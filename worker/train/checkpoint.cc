@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/digest.h"
 #include "base/safetensors.h"
 #include "base/status_macros.h"
 
@@ -18,7 +19,8 @@ namespace {
 using Metadata = std::map<std::string, std::string>;
 
 constexpr char kFormatKey[] = "koinon.checkpoint";
-constexpr char kFormat[] = "1";
+constexpr char kFormat[] = "2";
+constexpr char kDigestKey[] = "digest";
 constexpr char kStatePrefix[] = "optimizer.state.";
 
 // The model's tensors, then the optimizer's values, each in one piece.
@@ -101,6 +103,32 @@ absl::StatusOr<TrainingState> Decode(const Metadata& metadata,
   return state;
 }
 
+// Of all that a file says but the digest itself: the other metadata, then the
+// tensors' bytes, in pieces.
+std::string DigestOf(const Metadata& metadata,
+                     absl::Span<const absl::Span<const float>> pieces) {
+  Sha256 hash;
+  for (const auto& [key, value] : metadata) {
+    if (key == kDigestKey) continue;
+    hash.Update(absl::StrCat(key, "=", value, "\n"));
+  }
+  for (const absl::Span<const float> piece : pieces) {
+    hash.Update(piece.data(), piece.size() * sizeof(float));
+  }
+  return hash.Finish().ToHex();
+}
+
+absl::Status CheckIntact(const Model& file) {
+  ABSL_ASSIGN_OR_RETURN(const std::string expected,
+                        Field(file.metadata, kDigestKey));
+  const std::string found = DigestOf(file.metadata, {file.values});
+  if (found == expected) return absl::OkStatus();
+  return absl::DataLossError(absl::StrFormat(
+      "is damaged: expected content of SHA-256 %.12s, as it was written, "
+      "found %.12s",
+      expected, found));
+}
+
 absl::Status CheckSame(const TrainingState& state,
                        const std::string& fingerprint, const ModelLayout& found,
                        const ModelLayout& expected) {
@@ -126,10 +154,14 @@ absl::StatusOr<TrainingState> Restore(const Model& file,
   int64_t optimizer_steps = 0;
   ABSL_ASSIGN_OR_RETURN(TrainingState state,
                         Decode(file.metadata, &optimizer_steps));
+  ABSL_RETURN_IF_ERROR(CheckIntact(file));
   const std::vector<absl::Span<float>> values = optimizer->state();
   ABSL_ASSIGN_OR_RETURN(const ModelLayout expected,
                         CheckpointLayout(layout, values.size()));
   ABSL_RETURN_IF_ERROR(CheckSame(state, fingerprint, file.layout, expected));
+  const absl::Status finite = CheckFinite(
+      layout, absl::MakeConstSpan(file.values).first(parameters.size()));
+  if (!finite.ok()) return absl::DataLossError(finite.message());
   auto from = file.values.begin();
   const auto take = [&from](absl::Span<float> to) {
     std::copy_n(from, to.size(), to.begin());
@@ -143,6 +175,17 @@ absl::StatusOr<TrainingState> Restore(const Model& file,
 
 }  // namespace
 
+absl::Status CheckFinite(const ModelLayout& layout,
+                         absl::Span<const float> values) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (std::isfinite(values[i])) continue;
+    return absl::InternalError(
+        absl::StrFormat("expected finite values, found %s = %g",
+                        layout.DescribeElement(i), values[i]));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status WriteCheckpoint(Env* env, const std::string& path,
                              const ModelLayout& layout,
                              const TrainingState& state,
@@ -151,14 +194,21 @@ absl::Status WriteCheckpoint(Env* env, const std::string& path,
   const std::vector<absl::Span<float>> values = optimizer->state();
   ABSL_ASSIGN_OR_RETURN(const ModelLayout whole,
                         CheckpointLayout(layout, values.size()));
-  const std::string header =
-      EncodeSafetensorsHeader(whole, Encode(state, optimizer->steps()));
+  // One that cannot be gone on with must not replace one that can.
+  ABSL_RETURN_IF_ERROR(CheckFinite(layout, parameters));
+  std::vector<absl::Span<const float>> tensors = {parameters};
+  tensors.insert(tensors.end(), values.begin(), values.end());
+  Metadata metadata = Encode(state, optimizer->steps());
+  metadata[kDigestKey] = DigestOf(metadata, tensors);
+  const std::string header = EncodeSafetensorsHeader(whole, metadata);
   const auto bytes = [](absl::Span<const float> piece) {
     return absl::string_view(reinterpret_cast<const char*>(piece.data()),
                              piece.size() * sizeof(float));
   };
-  std::vector<absl::string_view> pieces = {header, bytes(parameters)};
-  for (const absl::Span<float>& value : values) pieces.push_back(bytes(value));
+  std::vector<absl::string_view> pieces = {header};
+  for (const absl::Span<const float>& piece : tensors) {
+    pieces.push_back(bytes(piece));
+  }
   return WritePiecesAtomically(env, path, pieces);
 }
 

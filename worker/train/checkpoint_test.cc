@@ -7,6 +7,8 @@
 #include <memory>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "base/digest.h"
 #include "base/safetensors.h"
 #include "base/status_matchers.h"
 #include "base/testing_env.h"
@@ -126,12 +128,69 @@ TEST_F(CheckpointTest, MetadataThatLies_IsRefusedByName) {
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(error)));
   };
   expect("koinon.checkpoint", "", "expected metadata \"koinon.checkpoint\"");
-  expect("koinon.checkpoint", "2", "expected 1, found \"2\"");
+  expect("koinon.checkpoint", "1", "expected 2, found \"1\"");
   expect("step", "", "expected metadata \"step\"");
   expect("step", "-1", "whole number of at least 0, found \"-1\"");
   expect("optimizer_steps", "99999999999999999999", "optimizer_steps");
   expect("rates", "nan", "a finite number, found \"nan\"");
   expect("loss", "much", "a finite number, found \"much\"");
+  expect("digest", "", "expected metadata \"digest\"");
+}
+
+TEST_F(CheckpointTest, AnyOtherBitInTheTensors_IsDataLoss) {
+  ASSERT_OK(Write(Stepped().get()));
+  ASSERT_OK_AND_ASSIGN(const std::string good,
+                       ReadFile(&env_, kPath, kNoBound));
+  const size_t data_bytes = 3 * parameters_.size() * sizeof(float);
+  const auto other = Adam();
+  for (size_t bit = 0; bit < 8 * data_bytes; ++bit) {
+    std::string bad = good;
+    char& byte = bad[good.size() - data_bytes + bit / 8];
+    byte = static_cast<char>(byte ^ 1 << bit % 8);
+    ASSERT_OK(WriteFileAtomically(&env_, kPath, bad));
+    ASSERT_THAT(
+        Read(other.get()),
+        StatusIs(absl::StatusCode::kDataLoss,
+                 HasSubstr(absl::StrCat("checkpoint ", kPath, ": is damaged"))))
+        << "bit " << bit;
+  }
+  EXPECT_EQ(restored_, std::vector<float>(5, 0.0f));
+  EXPECT_EQ(other->steps(), 0);
+}
+
+TEST_F(CheckpointTest, AnotherStepInTheMetadata_IsDataLoss) {
+  ASSERT_OK(Write(Stepped().get()));
+  ASSERT_OK_AND_ASSIGN(Model bad, ReadModel(&env_, kPath, kNoBound));
+  bad.metadata["step"] = "18";
+  ASSERT_OK(WriteModel(&env_, kPath, bad));
+  EXPECT_THAT(Read(Adam().get()), StatusIs(absl::StatusCode::kDataLoss));
+}
+
+TEST_F(CheckpointTest, ParametersThatAreNotFinite_AreNotWritten) {
+  const auto optimizer = Stepped();
+  ASSERT_OK(Write(optimizer.get()));
+  ASSERT_OK_AND_ASSIGN(const std::string good,
+                       ReadFile(&env_, kPath, kNoBound));
+  parameters_[3] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THAT(Write(optimizer.get()),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("b[1] = nan")));
+  EXPECT_THAT(ReadFile(&env_, kPath, kNoBound), IsOkAndHolds(good));
+}
+
+// A file that another program wrote, with a digest as the format has it.
+TEST_F(CheckpointTest, ParametersThatAreNotFinite_AreNotTakenUp) {
+  ASSERT_OK(Write(Stepped().get()));
+  ASSERT_OK_AND_ASSIGN(Model file, ReadModel(&env_, kPath, kNoBound));
+  file.values[1] = std::numeric_limits<float>::infinity();
+  Sha256 hash;
+  for (const auto& [key, value] : file.metadata) {
+    if (key != "digest") hash.Update(absl::StrCat(key, "=", value, "\n"));
+  }
+  hash.Update(file.values.data(), file.values.size() * sizeof(float));
+  file.metadata["digest"] = hash.Finish().ToHex();
+  ASSERT_OK(WriteModel(&env_, kPath, file));
+  EXPECT_THAT(Read(Adam().get()),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("a[1] = inf")));
 }
 
 TEST_F(CheckpointTest, FileOverTheBoundOrNoCheckpoint_IsRefused) {
