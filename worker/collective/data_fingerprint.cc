@@ -56,4 +56,10 @@ Digest DataFingerprint(const LocalDatasets& datasets) {
   return hash.Finish();
 }
 
+Digest DataFingerprint(const Dataset& data) {
+  Sha256 hash;
+  AddDataset(data, &hash);
+  return hash.Finish();
+}
+
 }  // namespace koinon::worker

@@ -8,9 +8,12 @@ namespace koinon::worker {
 
 // Differs for datasets whose names, shapes, examples or their order differ: the
 // ranks of a site go through the same batches, each its part, and must have
-// read the same. Of a text's tokens, which may be more than one reads through,
-// only samples across the whole are looked at.
+// read the same; so must a training that goes on. Of a text's tokens, which may
+// be more than one reads through, only samples across the whole are looked at,
+// and of what is held out nothing.
 Digest DataFingerprint(const LocalDatasets& datasets);
+// Of one set's examples alone, whatever it is called.
+Digest DataFingerprint(const Dataset& data);
 
 }  // namespace koinon::worker
 

@@ -53,5 +53,16 @@ TEST(DataFingerprintTest, AnythingElse_IsAnother) {
   }));
 }
 
+TEST(DataFingerprintTest, OneSet_IsKnownByItsExamplesAlone) {
+  LocalDatasets datasets = Some();
+  Dataset& images = datasets["images"].train;
+  const Digest some = DataFingerprint(images);
+  images.name = "renamed";
+  EXPECT_EQ(DataFingerprint(images), some);
+  images.labels[1] = 2;
+  EXPECT_NE(DataFingerprint(images), some);
+  EXPECT_NE(DataFingerprint(datasets["text"].train), some);
+}
+
 }  // namespace
 }  // namespace koinon::worker

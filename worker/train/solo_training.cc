@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "kernels/bfloat16.h"
 #include "kernels/onednn/onednn_network.h"
+#include "worker/collective/data_fingerprint.h"
 #include "worker/train/evaluation.h"
 #include "worker/train/model_fit.h"
 #include "worker/train/precision.h"
@@ -54,36 +55,26 @@ absl::Status CheckData(const LocalData& data) {
       data.train.name, data.external ? "an external source" : "none"));
 }
 
-// A few of the values, to tell one file from another.
-std::string SampleOf(const Dataset& data) {
-  constexpr size_t kSample = 1 << 16;
-  if (data.is_sequences()) {
-    const auto tokens = data.windows.tokens->values().subspan(
-        data.windows.begin,
-        std::min<size_t>(data.windows.end - data.windows.begin, kSample));
-    return absl::StrJoin(tokens, ",");
-  }
-  return absl::StrJoin(absl::MakeConstSpan(data.features).subspan(0, kSample),
-                       ",");
+Digest DigestOf(absl::Span<const float> values) {
+  return Sha256Of(
+      absl::string_view(reinterpret_cast<const char*>(values.data()),
+                        values.size() * sizeof(float)));
 }
 
 // Of everything that a training's bytes follow from, but for how long it is:
-// more steps may be asked of it later.
+// more steps may be asked of it later. initial: the parameters that it starts
+// from.
 std::string FingerprintOf(const v1::JobSpec& job, const Dataset& data,
-                          bool bfloat16) {
+                          absl::Span<const float> initial, bool bfloat16) {
   v1::TrainingSpec training = job.training();
   training.clear_epochs();
   training.clear_steps();
   training.clear_parameters();  // an external trainer's; in no certain order
-  const TokenWindows& windows = data.windows;
   return Sha256Of(
              absl::StrJoin(
                  {job.model().SerializeAsString(), training.SerializeAsString(),
                   absl::StrCat(job.seed()), absl::StrCat(bfloat16),
-                  absl::StrCat(data.size()), absl::StrJoin(data.shape, ","),
-                  absl::StrCat(windows.begin, ",", windows.end, ",",
-                               windows.context, ",", windows.stride),
-                  SampleOf(data)},
+                  DigestOf(initial).ToHex(), DataFingerprint(data).ToHex()},
                  "\n"))
       .ToHex();
 }
@@ -190,7 +181,8 @@ absl::Status SoloTraining::Initialize() {
 
 absl::Status SoloTraining::TakeUp() {
   ABSL_RETURN_IF_ERROR(env_->MakeDirs(options_.checkpoint_dir));
-  fingerprint_ = FingerprintOf(job_, data_->train, network_options_.bfloat16);
+  fingerprint_ = FingerprintOf(job_, data_->train, network_->parameters(),
+                               network_options_.bfloat16);
   // The optimizer's state is up to twice as large as the model.
   const uint64_t max_bytes =
       std::min(options_.max_model_bytes, uint64_t{1} << 60) * 3;
@@ -323,6 +315,7 @@ absl::StatusOr<SoloTraining::Report> SoloTraining::Run(
 
 absl::Status SoloTraining::Write(const std::string& path) {
   const absl::Span<const float> parameters = network_->parameters();
+  ABSL_RETURN_IF_ERROR(CheckFinite(graph_.layout(), parameters));
   return WriteModel(env_, path,
                     {graph_.layout(),
                      std::vector<float>(parameters.begin(), parameters.end()),

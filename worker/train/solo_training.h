@@ -39,8 +39,8 @@ namespace koinon::worker {
 //
 // With a checkpoint folder it goes on where an earlier run stopped, however it
 // ended, and leaves the same bytes as a run that nothing disturbed (with the
-// same threads). One run at a time uses a folder. Not thread-safe; env, clock
-// and data must outlive it.
+// same threads). One run at a time may use a folder: the caller sees to that.
+// Not thread-safe; env, clock and data must outlive it.
 class SoloTraining {
  public:
   struct Options {
@@ -80,7 +80,8 @@ class SoloTraining {
   // INVALID_ARGUMENT or FAILED_PRECONDITION, saying what was expected and
   // found: a job that needs a federation or another program, a model that does
   // not fit the data, terms out of range, a checkpoint of another training;
-  // RESOURCE_EXHAUSTED over max_model_bytes.
+  // DATA_LOSS for a damaged checkpoint; RESOURCE_EXHAUSTED over
+  // max_model_bytes.
   static absl::StatusOr<std::unique_ptr<SoloTraining>> Create(
       Env* env, const Clock* clock, const v1::JobSpec& job,
       const LocalData* data, const Options& options);
@@ -90,7 +91,7 @@ class SoloTraining {
   // true, with a checkpoint of where it stands.
   absl::StatusOr<Report> Run(const Observer& observer,
                              const std::atomic<bool>& stop);
-  // The model as it stands, as safetensors.
+  // The model as it stands, as safetensors. INTERNAL if a value is not finite.
   absl::Status Write(const std::string& path);
 
   int64_t first_step() const { return first_step_; }  // > 0: was taken up

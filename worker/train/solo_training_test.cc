@@ -233,6 +233,7 @@ TEST_F(SoloTrainingTest, MoreSteps_GoOnFromTheEnd) {
 TEST_F(SoloTrainingTest, CheckpointOfAnotherTraining_IsRefused) {
   options_.checkpoint_dir = "/run";
   ASSERT_OK(Run("/model"));
+  const std::string before = Bytes(kCheckpoint);
   const v1::JobSpec job = job_;
   const auto expect_refused = [this] {
     EXPECT_THAT(Failure(), StatusIs(absl::StatusCode::kFailedPrecondition,
@@ -244,8 +245,31 @@ TEST_F(SoloTrainingTest, CheckpointOfAnotherTraining_IsRefused) {
   job_.mutable_training()->set_clip_norm(1);
   expect_refused();
   job_ = job;
-  data_.train.features[3] += 1;
+  const Dataset data = data_.train;
+  data_.train.features.back() += 1;
   expect_refused();
+  data_.train = data;
+  data_.train.labels.back() = (data_.train.labels.back() + 1) % 3;
+  expect_refused();
+  data_.train = data;
+  EXPECT_OK(Failure());
+}
+
+// The proximal term pulls towards it for as long as the training goes on.
+TEST_F(SoloTrainingTest, CheckpointOfAnotherInitialModel_IsRefused) {
+  job_.mutable_training()->set_proximal_mu(0.1);
+  job_.set_seed(8);
+  ASSERT_OK(Run("/first"));
+  job_.set_seed(9);
+  ASSERT_OK(Run("/second"));
+  options_.checkpoint_dir = "/run";
+  options_.initial_model = "/first";
+  ASSERT_OK(Run("/model"));
+  options_.initial_model = "/second";
+  EXPECT_THAT(Failure(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                  HasSubstr("another training")));
+  options_.initial_model = "/first";
+  EXPECT_OK(Failure());
 }
 
 TEST_F(SoloTrainingTest, InitialModel_IsWhereItStarts) {
@@ -260,6 +284,19 @@ TEST_F(SoloTrainingTest, InitialModel_IsWhereItStarts) {
   job_.mutable_model()->mutable_mlp()->add_hidden(2);
   EXPECT_THAT(Failure(), StatusIs(absl::StatusCode::kInvalidArgument,
                                   HasSubstr("expected layout")));
+}
+
+TEST_F(SoloTrainingTest, ModelThatIsNotFinite_IsNotWritten) {
+  // One step too long for a float; no loss is measured after it.
+  for (float& feature : data_.train.features) feature *= 1e3f;
+  data_.held_out = Dataset();
+  auto* training = job_.mutable_training();
+  training->set_steps(1);
+  training->clear_schedule();
+  training->mutable_optimizer()->mutable_sgd()->set_learning_rate(1e38);
+  EXPECT_THAT(Run("/model"), StatusIs(absl::StatusCode::kInternal,
+                                      HasSubstr("expected finite values")));
+  EXPECT_FALSE(env_.Exists("/model"));
 }
 
 TEST_F(SoloTrainingTest, JobsForOthers_AreRefused) {
