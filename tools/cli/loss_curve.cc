@@ -56,10 +56,13 @@ absl::StatusOr<std::unique_ptr<LossCurve>> LossCurve::Open(
                    "_per_second\n");
   ABSL_ASSIGN_OR_RETURN(const std::string rows,
                         EarlierRows(path, header, after_step));
-  std::FILE* file = std::fopen(path.c_str(), "we");
+  const bool goes_on = rows.size() > header.size();
+  // A kill must not take the rows of hours of training.
+  if (goes_on) ABSL_RETURN_IF_ERROR(WriteFileAtomically(RealEnv(), path, rows));
+  std::FILE* file = std::fopen(path.c_str(), goes_on ? "ae" : "we");
   if (file == nullptr) return absl::ErrnoToStatus(errno, path);
   auto curve = absl::WrapUnique(new LossCurve(path, file));
-  ABSL_RETURN_IF_ERROR(curve->Append(rows));
+  if (!goes_on) ABSL_RETURN_IF_ERROR(curve->Append(rows));
   return curve;
 }
 

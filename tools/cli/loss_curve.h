@@ -24,7 +24,8 @@ namespace koinon::cli {
 class LossCurve {
  public:
   // Opens the file: empty but for its header, or, for a training that goes on
-  // after `after_step` > 0, with the rows up to that step. `unit`: what is
+  // after `after_step` > 0, with the rows up to that step, which are in the
+  // file at any time, even if the program is killed meanwhile. `unit`: what is
   // trained on, "tokens" or "samples". INVALID_ARGUMENT for a file that holds
   // something else; the errors of opening and writing.
   static absl::StatusOr<std::unique_ptr<LossCurve>> Open(

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <string>
 
 #include "base/env.h"
@@ -60,6 +61,19 @@ TEST_F(LossCurveTest, TrainingThatGoesOn_KeepsTheRowsBefore) {
   Add(20, 50, false);
   EXPECT_EQ(Content(), std::string(kHeader) +
                            "10,1,2,,,3\n20,1,2,,,3\n50,1.50,2.500000,,,1234\n");
+}
+
+// A kill in the midst of writing must leave the old rows or the new ones: the
+// old file is replaced, and nothing is written into it.
+TEST_F(LossCurveTest, TrainingThatGoesOn_LeavesTheOldFileWhole) {
+  const std::string old = std::string(kHeader) + "10,1,2,,,3\n30,1,2,,,3\n";
+  ASSERT_OK(WriteFileAtomically(RealEnv(), path_, old));
+  const std::string link = path_ + ".link";
+  std::filesystem::create_hard_link(path_, link);
+  Add(20, 50, false);
+  EXPECT_THAT(ReadFile(RealEnv(), link, 1 << 20), IsOkAndHolds(old));
+  EXPECT_EQ(Content(),
+            std::string(kHeader) + "10,1,2,,,3\n50,1.50,2.500000,,,1234\n");
 }
 
 TEST_F(LossCurveTest, FileOfSomethingElse_IsLeftAlone) {
