@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstring>
 
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
@@ -18,7 +19,7 @@ absl::StatusOr<Digest> Digest::FromBytes(absl::string_view bytes) {
         absl::StrCat("a SHA-256 digest has 32 bytes, found ", bytes.size()));
   }
   Digest digest;
-  std::copy(bytes.begin(), bytes.end(), digest.bytes_.begin());
+  std::memcpy(digest.bytes_.data(), bytes.data(), kSizeBytes);
   return digest;
 }
 

@@ -25,6 +25,15 @@ Key FromArray(const Bytes& bytes) {
       reinterpret_cast<const char*>(bytes.data()), bytes.size()));
 }
 
+// Eight bytes as a number, the first one the largest.
+uint64_t WordAt(const Key& key, size_t at) {
+  uint64_t word = 0;
+  for (size_t i = 0; i < sizeof(word); ++i) {
+    word = word << 8 | key.bytes()[at + i];
+  }
+  return word;
+}
+
 // The part before the port: a name or an IPv4 address, or an IPv6 address in
 // brackets. What gRPC would read as a scheme ("unix:", "dns:///") is none.
 bool IsHost(absl::string_view host) {
@@ -73,17 +82,16 @@ Key Distance(const Key& a, const Key& b) {
 }
 
 bool Closer(const Key& target, const Key& a, const Key& b) {
-  for (size_t i = 0; i < Key::kSizeBytes; ++i) {
-    const uint8_t to_a = target.bytes()[i] ^ a.bytes()[i];
-    const uint8_t to_b = target.bytes()[i] ^ b.bytes()[i];
-    if (to_a != to_b) return to_a < to_b;
-  }
-  return false;
+  // The first bit in which a and b differ says it.
+  const size_t bit = CommonPrefixBits(a, b);
+  if (bit == kBits) return false;
+  const uint8_t mask = static_cast<uint8_t>(0x80u >> (bit % 8));
+  return ((target.bytes()[bit / 8] ^ a.bytes()[bit / 8]) & mask) == 0;
 }
 
 size_t CommonPrefixBits(const Key& a, const Key& b) {
-  for (size_t i = 0; i < Key::kSizeBytes; ++i) {
-    const uint8_t differing = a.bytes()[i] ^ b.bytes()[i];
+  for (size_t i = 0; i < Key::kSizeBytes; i += sizeof(uint64_t)) {
+    const uint64_t differing = WordAt(a, i) ^ WordAt(b, i);
     if (differing != 0) {
       return 8 * i + static_cast<size_t>(std::countl_zero(differing));
     }
@@ -124,9 +132,11 @@ absl::StatusOr<Contact> ContactFromProto(const v1::Contact& proto) {
 
 v1::Contact ContactToProto(const Contact& contact) {
   v1::Contact proto;
-  proto.set_node_id(contact.id.ToBytes());
-  proto.set_address(contact.address);
-  proto.set_site(contact.site);
+  const Bytes& id = contact.id.bytes();
+  proto.set_node_id(id.data(), id.size());
+  // Thousands of these are made each second, and most have no site.
+  if (!contact.address.empty()) proto.set_address(contact.address);
+  if (!contact.site.empty()) proto.set_site(contact.site);
   return proto;
 }
 

@@ -107,8 +107,10 @@ void NodeCore::OnFailure(const Contact& to, const absl::Status& status) {
 
 void NodeCore::Heard(const Contact& contact, bool itself) {
   if (stopped_) return;
-  if (itself && table_.Contains(contact.id)) return CheckMoved(contact);
-  if (!table_.OnHeard(contact, Now(), itself)) return;
+  if (!table_.OnHeard(contact, Now(), itself)) {
+    if (itself) CheckMoved(contact);
+    return;
+  }
   // The table waits to hear what came of it.
   if (checks_.size() >= kMaxChecks) {
     table_.OnFailed(contact.id, Now());
@@ -127,6 +129,7 @@ void NodeCore::CheckMoved(const Contact& contact) {
   // It has started again at another address: the table takes it once it has
   // answered there.
   if (contact.address.empty() || checks_.size() >= kMaxChecks) return;
+  if (!table_.Contains(contact.id)) return;
   if (table_.AddressOf(contact.id) != contact.address) PushCheck(contact);
 }
 

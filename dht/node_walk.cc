@@ -255,6 +255,24 @@ void Walk::OnTimer() {
   Proceed();
 }
 
+// Those that were asked are known by their answers; the others are to be heard
+// of, unless nobody vouches for them. The farthest from the target first: they
+// lie apart, and those near it all in one place of a bucket that has not place
+// for all.
+std::vector<Contact> Walk::Unasked() const {
+  std::vector<Contact> unasked;
+  for (const auto& [id, node] : seen_) {
+    if (!node.seed && !node.asked && TrustIn(node) != Trust::kDrop) {
+      unasked.push_back(node.contact);
+    }
+  }
+  std::sort(unasked.begin(), unasked.end(),
+            [this](const Contact& a, const Contact& b) {
+              return Closer(plan_.target, b.id, a.id);
+            });
+  return unasked;
+}
+
 void Walk::Finish() {
   if (finished_) return;
   finished_ = true;
@@ -271,13 +289,7 @@ void Walk::Finish() {
   if (outcome.caps & Lookup::kCandidates) core_->Count("lookup_cap_candidates");
   if (outcome.caps & Lookup::kQuestions) core_->Count("lookup_cap_questions");
   if (outcome.caps & Lookup::kDeadline) core_->Count("lookup_cap_deadline");
-  // Those that were asked are known by their answers; the others are heard of
-  // now, unless nobody vouches for them.
-  for (const auto& [id, node] : seen_) {
-    if (!node.seed && !node.asked && TrustIn(node) != Trust::kDrop) {
-      outcome.unasked.push_back(node.contact);
-    }
-  }
+  outcome.unasked = Unasked();
   for (const Contact& contact : outcome.unasked) core_->Heard(contact);
   // What waits for answers still holds this walk: the plan's owner is let go.
   const Plan plan = std::move(plan_);

@@ -4,13 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/container/node_hash_map.h"
 #include "absl/time/time.h"
 #include "dht/key.h"
 #include "dht/node_core.h"
@@ -108,12 +108,13 @@ class Walk : public std::enable_shared_from_this<Walk> {
                const std::vector<Contact>& closer);
   void SetTimer();
   void OnTimer();
+  std::vector<Contact> Unasked() const;
   void Finish();
 
   NodeCore* const core_;
   Plan plan_;
   Lookup lookup_;
-  std::map<Key, Seen> seen_;
+  absl::node_hash_map<Key, Seen> seen_;
   std::vector<Seen*> waited_;  // those with patience, in the order of asking
   size_t asked_ = 0;
   size_t asked_elsewhere_ = 0;

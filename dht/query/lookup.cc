@@ -1,8 +1,10 @@
 #include "dht/query/lookup.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
+#include "dht/routing/key_prefix.h"
 
 namespace koinon::dht {
 
@@ -26,27 +28,47 @@ Lookup::Lookup(const Key& target, const Key& self,
   FinishPaths();
 }
 
+size_t Lookup::PlaceOf(const Key& id) const {
+  const uint64_t prefix = PrefixOf(target_) ^ PrefixOf(id);
+  const auto place = std::partition_point(
+      candidates_.begin(), candidates_.end(), [&](const Slot& slot) {
+        return slot.prefix != prefix
+                   ? slot.prefix < prefix
+                   : Closer(target_, slot.candidate->contact.id, id);
+      });
+  return static_cast<size_t>(place - candidates_.begin());
+}
+
+bool Lookup::IsAt(size_t place, const Key& id) const {
+  return place < candidates_.size() &&
+         candidates_[place].candidate->contact.id == id;
+}
+
 bool Lookup::Hear(const Contact& contact, size_t path, size_t depth) {
   if (contact.id == self_ || contact.address.empty()) return false;
-  const Key distance = Distance(target_, contact.id);
-  if (candidates_.contains(distance)) return false;
+  const size_t place = PlaceOf(contact.id);
+  if (IsAt(place, contact.id)) return false;
   if (paths_[path].candidates >= options_.max_candidates) {
     caps_ |= kCandidates;
-    if (!DropFarther(distance, path)) return false;
+    if (!DropFarther(place, path)) return false;
   }
-  candidates_[distance] = {.contact = contact, .path = path, .depth = depth};
+  Slot slot{.prefix = PrefixOf(target_) ^ PrefixOf(contact.id),
+            .candidate = std::make_unique<Candidate>()};
+  slot.candidate->contact = contact;
+  slot.candidate->path = path;
+  slot.candidate->depth = depth;
+  candidates_.insert(candidates_.begin() + place, std::move(slot));
   ++paths_[path].candidates;
   return true;
 }
 
-bool Lookup::DropFarther(const Key& distance, size_t path) {
-  for (auto it = candidates_.end(); it != candidates_.begin();) {
-    --it;
-    if (it->first < distance) return false;
-    if (it->second.path != path || it->second.state != Candidate::kHeard) {
+bool Lookup::DropFarther(size_t place, size_t path) {
+  for (size_t i = candidates_.size(); i > place; --i) {
+    const Candidate& candidate = *candidates_[i - 1].candidate;
+    if (candidate.path != path || candidate.state != Candidate::kHeard) {
       continue;
     }
-    candidates_.erase(it);
+    candidates_.erase(candidates_.begin() + (i - 1));
     --paths_[path].candidates;
     return true;
   }
@@ -61,31 +83,35 @@ std::vector<Contact> Lookup::Next(absl::Time now) {
     stopped_ = true;
     return asked;
   }
-  MarkSlow(now);
+  MarkLate(now);
   for (size_t path = 0; path < paths_.size(); ++path) {
     if (!paths_[path].done) AskOnPath(path, now, &asked);
   }
   return asked;
 }
 
-void Lookup::MarkSlow(absl::Time now) {
-  for (auto& [distance, candidate] : candidates_) {
+void Lookup::MarkLate(absl::Time now) {
+  for (const Slot& slot : candidates_) {
+    Candidate& candidate = *slot.candidate;
     if (candidate.state != Candidate::kWaiting) continue;
-    candidate.slow = now >= steps_[candidate.step].asked + options_.hedge;
+    const absl::Duration out = now - steps_[candidate.step].asked;
+    candidate.late = (out >= options_.hedge) + (out >= 2 * options_.hedge);
   }
 }
 
 void Lookup::AskOnPath(size_t path, absl::Time now,
                        std::vector<Contact>* asked) {
   size_t in_flight = 0;
-  for (const auto& [distance, candidate] : candidates_) {
+  for (const Slot& slot : candidates_) {
+    const Candidate& candidate = *slot.candidate;
     in_flight += candidate.path == path &&
-                 candidate.state == Candidate::kWaiting && !candidate.slow;
+                 candidate.state == Candidate::kWaiting && candidate.late == 0;
   }
-  // Only the closest k are worth a question; the slow ones may well fail, and
-  // then others are among the k.
+  // Only the closest k are worth a question; those that are very late may well
+  // fail, and then others are among the k.
   size_t closest = 0;
-  for (auto& [distance, candidate] : candidates_) {
+  for (const Slot& slot : candidates_) {
+    Candidate& candidate = *slot.candidate;
     if (candidate.path != path) continue;
     if (candidate.state == Candidate::kFailed) continue;
     if (candidate.state == Candidate::kHeard) {
@@ -103,15 +129,17 @@ void Lookup::AskOnPath(size_t path, absl::Time now,
       ++paths_[path].questions;
       asked->push_back(candidate.contact);
     }
-    const bool slow = candidate.state == Candidate::kWaiting && candidate.slow;
-    if (!slow && ++closest >= std::max(options_.k, options_.beta)) return;
+    const bool doubtful =
+        candidate.state == Candidate::kWaiting && candidate.late > 1;
+    if (!doubtful && ++closest >= std::max(options_.k, options_.beta)) return;
   }
 }
 
 Lookup::Candidate* Lookup::FindAsked(const Key& id) {
-  const auto found = candidates_.find(Distance(target_, id));
-  if (found == candidates_.end()) return nullptr;
-  return found->second.state == Candidate::kHeard ? nullptr : &found->second;
+  const size_t place = PlaceOf(id);
+  if (!IsAt(place, id)) return nullptr;
+  Candidate* const candidate = candidates_[place].candidate.get();
+  return candidate->state == Candidate::kHeard ? nullptr : candidate;
 }
 
 void Lookup::OnAnswer(const Key& id, absl::Span<const Contact> closer,
@@ -151,7 +179,8 @@ bool Lookup::IsOver(size_t path) {
   bool gap = false;
   bool waiting = false;
   bool unasked = false;
-  for (const auto& [distance, candidate] : candidates_) {
+  for (const Slot& slot : candidates_) {
+    const Candidate& candidate = *slot.candidate;
     if (candidate.path != path) continue;
     if (candidate.state == Candidate::kFailed) continue;
     if (candidate.state == Candidate::kAnswered) {
@@ -177,17 +206,20 @@ bool Lookup::done() const {
 absl::Time Lookup::next_deadline() const {
   if (done()) return absl::InfiniteFuture();
   absl::Time next = started_ + options_.deadline;
-  for (const auto& [distance, candidate] : candidates_) {
-    if (candidate.state != Candidate::kWaiting || candidate.slow) continue;
+  for (const Slot& slot : candidates_) {
+    const Candidate& candidate = *slot.candidate;
+    if (candidate.state != Candidate::kWaiting || candidate.late > 1) continue;
     if (paths_[candidate.path].done) continue;
-    next = std::min(next, steps_[candidate.step].asked + options_.hedge);
+    next = std::min(next, steps_[candidate.step].asked +
+                              (1 + candidate.late) * options_.hedge);
   }
   return next;
 }
 
 std::vector<Contact> Lookup::Closest() const {
   std::vector<Contact> closest;
-  for (const auto& [distance, candidate] : candidates_) {
+  for (const Slot& slot : candidates_) {
+    const Candidate& candidate = *slot.candidate;
     if (closest.size() >= options_.k) break;
     if (candidate.state != Candidate::kAnswered) continue;
     closest.push_back(candidate.contact);
@@ -197,7 +229,8 @@ std::vector<Contact> Lookup::Closest() const {
 
 std::vector<Contact> Lookup::Heard() const {
   std::vector<Contact> heard;
-  for (const auto& [distance, candidate] : candidates_) {
+  for (const Slot& slot : candidates_) {
+    const Candidate& candidate = *slot.candidate;
     if (heard.size() >= options_.k) break;
     if (candidate.state == Candidate::kFailed) continue;
     heard.push_back(candidate.contact);
@@ -208,7 +241,8 @@ std::vector<Contact> Lookup::Heard() const {
 size_t Lookup::depth() const {
   size_t depth = 0;
   size_t seen = 0;
-  for (const auto& [distance, candidate] : candidates_) {
+  for (const Slot& slot : candidates_) {
+    const Candidate& candidate = *slot.candidate;
     if (candidate.state != Candidate::kAnswered) continue;
     if (seen++ >= options_.k) break;
     depth = std::max(depth, candidate.depth);

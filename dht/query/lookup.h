@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
+#include <memory>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -40,8 +40,10 @@ class Lookup {
     size_t max_candidates = 256;
     size_t max_questions = 64;                    // of each path
     absl::Duration deadline = absl::Seconds(10);  // of the whole walk
-    // A question out for so long no longer counts as in flight: another is
-    // asked beside it.
+    // A question out for so long no longer counts as in flight: another of the
+    // k closest is asked beside it. Out for twice as long, its node no longer
+    // counts as one of them, and the next after them is asked: most answer in
+    // between, and that question would have been for nothing.
     absl::Duration hedge = absl::Milliseconds(500);
   };
   // What ended the walk before its time; counted.
@@ -91,15 +93,14 @@ class Lookup {
   unsigned caps() const { return caps_; }
 
  private:
-  // Somebody who was heard of. What is nearer to the target comes first in
-  // candidates_, which has them by their distance to it.
+  // Somebody who was heard of.
   struct Candidate {
     Contact contact;
     size_t path = 0;
     size_t depth = 1;
     enum State { kHeard, kWaiting, kAnswered, kFailed } state = kHeard;
-    bool slow = false;  // out for longer than `hedge`
-    size_t step = 0;    // in steps_, once asked
+    int late = 0;     // out for so many times `hedge`; at most twice
+    size_t step = 0;  // in steps_, once asked
   };
   struct Path {
     size_t candidates = 0;
@@ -107,11 +108,20 @@ class Lookup {
     bool done = false;
   };
 
+  struct Slot {
+    uint64_t prefix = 0;  // of the distance to the target
+    std::unique_ptr<Candidate> candidate;
+  };
+
+  // Where among the candidates it is, or would be.
+  size_t PlaceOf(const Key& id) const;
+  bool IsAt(size_t place, const Key& id) const;
   Candidate* FindAsked(const Key& id);
   bool Hear(const Contact& contact, size_t path, size_t depth);
-  // Makes place for somebody at `distance` on a path that has all it may have.
-  bool DropFarther(const Key& distance, size_t path);
-  void MarkSlow(absl::Time now);
+  // Makes room for somebody who would be at `place`, on a path that has all it
+  // may have.
+  bool DropFarther(size_t place, size_t path);
+  void MarkLate(absl::Time now);
   void AskOnPath(size_t path, absl::Time now, std::vector<Contact>* asked);
   void FinishPaths();
   bool IsOver(size_t path);
@@ -120,7 +130,7 @@ class Lookup {
   const Key self_;
   const Options options_;
   const absl::Time started_;
-  std::map<Key, Candidate> candidates_;
+  std::vector<Slot> candidates_;  // nearest to the target first
   std::vector<Path> paths_;
   std::vector<Step> steps_;
   unsigned caps_ = kNone;

@@ -243,11 +243,15 @@ TEST(LookupTest, Hedge_SlowAmongTheClosest_IsWaitedForAndSomebodyElseAsked) {
   EXPECT_THAT(lookup.Next(kStart), ElementsAre(Near(0), Near(1)));
   lookup.OnAnswer(Near(1).id, {}, kStart);
   const absl::Time slow = kStart + absl::Milliseconds(100);
-  EXPECT_THAT(lookup.Next(slow), ElementsAre(Near(2)));
-  lookup.OnAnswer(Near(2).id, {}, slow);
+  EXPECT_EQ(lookup.next_deadline(), slow);
+  EXPECT_THAT(lookup.Next(slow), IsEmpty());  // it most likely answers yet
+  const absl::Time doubtful = slow + absl::Milliseconds(100);
+  EXPECT_EQ(lookup.next_deadline(), doubtful);
+  EXPECT_THAT(lookup.Next(doubtful), ElementsAre(Near(2)));
+  lookup.OnAnswer(Near(2).id, {}, doubtful);
   EXPECT_FALSE(lookup.done());  // Near(0) may still answer
   EXPECT_THAT(lookup.Next(slow + absl::Seconds(1)), IsEmpty());
-  lookup.OnFailure(Near(0).id, slow);
+  lookup.OnFailure(Near(0).id, doubtful);
   EXPECT_TRUE(lookup.done());
   EXPECT_THAT(lookup.Closest(), ElementsAre(Near(1), Near(2)));
 }

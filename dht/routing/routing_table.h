@@ -1,6 +1,7 @@
 #ifndef KOINON_DHT_ROUTING_ROUTING_TABLE_H_
 #define KOINON_DHT_ROUTING_ROUTING_TABLE_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,6 +26,12 @@ namespace koinon::dht {
 // Those that left are remembered among the replacements for a while, so that
 // the halves of a network that was split find each other again.
 //
+// A bucket is parted into 16 cells by the next four bits, and has places beside
+// its k for cells that have few nodes: what it holds lies all over it, though
+// walks lead to one place in it and name what is near there, and whoever looks
+// for anything in it begins four bits nearer to it (as with 2^b - 1 buckets for
+// each bit: Maymounkov and Mazieres 2002, section 4.2, with b = 5).
+//
 // As long as all nodes known are at most `full_table`, buckets have no bound:
 // small fleets know everybody, and find the closest in one step. Once there are
 // more, the oldest of each bucket stay, and it has a bound from then on.
@@ -32,13 +39,18 @@ class RoutingTable {
  public:
   struct Options {
     size_t bucket_size = 20;  // k
-    size_t siblings = 40;     // 2k
+    // A cell with fewer nodes has place for another, though its bucket has k
+    // already. 0: buckets have k places and no more.
+    size_t cell_size = 2;
+    size_t siblings = 40;  // 2k
     // Of each bucket; as many of them may be checked at the same time.
     size_t replacements = 20;
     int max_failures = 2;
     size_t full_table = 2'048;  // 0: never
     absl::Duration refresh = absl::Minutes(10);
-    // A sibling that has been silent for so long is pinged.
+    // A sibling that has been silent for so long is pinged. Its own questions
+    // are no silence, until it has not answered for `silence`: of two that are
+    // siblings of each other, one pings.
     absl::Duration sibling_silence = absl::Seconds(30);
     // Other nodes: as long as this.
     absl::Duration silence = absl::Minutes(10);
@@ -58,7 +70,8 @@ class RoutingTable {
   // say OnAnswered or OnFailed. Ignores the node itself and contacts without an
   // address. Of those that do not answer, only their own question, or another
   // address than the one where they did not, makes it true again before `retry`
-  // has passed.
+  // has passed. Where it is known already, its own question, from where it is
+  // known to be, is a sign of life.
   bool OnHeard(const Contact& contact, absl::Time now, bool itself = false);
   // It answered a question. True if it has entered the table by this. A known
   // node that answers from another address moves there.
@@ -95,11 +108,14 @@ class RoutingTable {
   absl::Time next_deadline() const;
 
  private:
+  static constexpr size_t kCellBits = 4;
+
   struct Entry {
     Contact contact;
-    absl::Time answered;  // last
-    absl::Time pinged;    // if it is being pinged
-    uint64_t order = 0;   // smaller: has been here for longer
+    absl::Time answered;                      // last
+    absl::Time asked = absl::InfinitePast();  // last, by it
+    absl::Time pinged;                        // if it is being pinged
+    uint64_t order = 0;  // smaller: has been here for longer
     int failures = 0;
     bool pinging = false;
     bool in_bucket = false;  // else here as a sibling only
@@ -112,26 +128,48 @@ class RoutingTable {
     bool pinging = false;
   };
   struct Bucket {
-    size_t alive = 0;              // entries with in_bucket
+    size_t alive = 0;  // entries with in_bucket; of these, in each cell:
+    std::array<uint32_t, size_t{1} << kCellBits> in_cell = {};
     std::vector<Waiting> waiting;  // newest last
     absl::Time refreshed = absl::InfinitePast();
+    // Not later than when one of those that wait is to be pinged.
+    absl::Time next_ping = absl::InfiniteFuture();
+  };
+  // An entry, with what of it is looked at most often: thousands of simulated
+  // nodes have hundreds of entries each, and none of them in a cache.
+  struct Slot {
+    uint64_t prefix = 0;  // of its id
+    absl::Time due;       // not later than DueAt(*entry)
+    std::unique_ptr<Entry> entry;
   };
   // By id: the nodes that share a prefix lie side by side, so that a walk over
   // the halves visits them in the order of their distance to any target.
-  using Entries = std::vector<std::unique_ptr<Entry>>;
+  using Entries = std::vector<Slot>;
 
-  Entries::const_iterator LowerBound(const Key& id) const;
+  // Where it is, or would be.
+  size_t PlaceOf(const Key& id) const;
+  // Null: not alive.
   Entry* Find(const Key& id) const;
+  Slot* FindSlot(const Key& id);
+  static size_t CommonBits(const Slot& a, const Slot& b);
+  static bool SlotBitAt(const Slot& slot, size_t bit);
   size_t BucketOf(const Key& id) const;
+  static size_t CellOf(size_t bucket, const Key& id);
   Bucket& GrowTo(size_t bucket);
   Waiting* FindWaiting(Bucket& bucket, const Key& id) const;
   void Forget(Bucket& bucket, Waiting* waiting);
   void FailWaiting(Bucket& bucket, const Key& id, absl::Time now);
   bool WouldBeSibling(const Key& id) const;
+  // Whether it may be one of the bucket's own; whether it is to be checked
+  // then, or as a sibling.
+  bool IsOpen(size_t bucket, const Key& id) const;
   bool HasPlace(size_t bucket, const Key& id) const;
+  void PutInBucket(Entry* entry);
+  // Somebody who waits there may be due at `when`.
+  void LookAgain(Bucket& bucket, absl::Time when);
   // Null if all that wait there are being pinged.
   Waiting* Wait(Bucket& bucket, Waiting waiting);
-  void StartPing(Waiting* waiting, absl::Time now);
+  void StartPing(Bucket& bucket, Waiting* waiting, absl::Time now);
   void Enter(const Contact& contact, absl::Time now);
   void Leave(const Key& id, absl::Time now, bool remember);
   void FillPlace(size_t bucket);
@@ -140,14 +178,17 @@ class RoutingTable {
   void Demote(Entry* entry);
   void ShrinkToBuckets();
   absl::Time DueAt(const Entry& entry) const;
+  // It is due earlier than it was.
+  void SetDue(const Entry& entry);
   void Collect(Entries::const_iterator begin, Entries::const_iterator end,
                const Key& target, size_t count,
                std::vector<Entry*>* nearest) const;
   std::vector<Entry*> Nearest(const Key& target, size_t count) const;
   void PingSilent(absl::Time now, size_t count, std::vector<Contact>* pings);
   void PingWaiting(absl::Time now, size_t count, std::vector<Contact>* pings);
-  absl::Time FindNextPing() const;
+  absl::Time NextPingIn(size_t bucket) const;
   size_t RefreshedBuckets() const;
+  void FindNextRefresh();
 
   const Key self_;
   const Options options_;
@@ -158,6 +199,9 @@ class RoutingTable {
   uint64_t next_order_ = 0;
   // Nothing is to be pinged before; what makes pings due lowers it.
   absl::Time next_ping_ = absl::InfiniteFuture();
+  // Of so many buckets, the first to be refreshed.
+  size_t refreshed_buckets_ = 0;
+  absl::Time next_refresh_ = absl::InfiniteFuture();
 };
 
 }  // namespace koinon::dht

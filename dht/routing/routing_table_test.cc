@@ -40,10 +40,19 @@ Contact InBucket(size_t bits, uint64_t i) {
   return At(KeyInBucket(Self(), bits, Sha256Of(absl::StrCat(bits, "/", i))));
 }
 
-// Buckets of two, no siblings, unless a test wants some.
+// As InBucket(3, i), in one of the bucket's 16 cells: the first byte's last
+// four bits.
+Contact InCell(uint8_t cell, uint64_t i) {
+  std::string bytes = InBucket(3, i).id.ToBytes();
+  bytes[0] = static_cast<char>((bytes[0] & 0xf0) | cell);
+  return At(*Key::FromBytes(bytes));
+}
+
+// Buckets of two, no cells and no siblings, unless a test wants some.
 RoutingTable::Options Small() {
   RoutingTable::Options options;
   options.bucket_size = 2;
+  options.cell_size = 0;
   options.siblings = 0;
   options.replacements = 3;
   options.full_table = 0;
@@ -132,6 +141,45 @@ TEST(RoutingTableTest, OnAnswered_FullBucket_KeepsTheOldOnes) {
   EXPECT_EQ(table.size(), 2u);
   EXPECT_TRUE(table.Contains(InBucket(5, 0).id));
   EXPECT_TRUE(table.Contains(InBucket(5, 1).id));
+}
+
+TEST(RoutingTableTest, OnHeard_FullBucket_PlaceOnlyWhereACellHasFew) {
+  RoutingTable::Options options = Small();
+  options.cell_size = 1;
+  RoutingTable table(Self(), options);
+  // As long as the bucket is not full its cells do not matter.
+  EXPECT_TRUE(table.OnAnswered(InCell(0, 0), kStart));
+  EXPECT_TRUE(table.OnAnswered(InCell(0, 1), kStart));
+  EXPECT_FALSE(table.OnHeard(InCell(0, 2), kStart));
+  EXPECT_FALSE(table.OnAnswered(InCell(0, 3), kStart));
+
+  EXPECT_TRUE(table.OnHeard(InCell(5, 4), kStart));
+  EXPECT_FALSE(table.OnHeard(InCell(5, 5), kStart));  // one is coming
+  EXPECT_TRUE(table.OnHeard(InCell(9, 6), kStart));
+  EXPECT_FALSE(table.OnFailed(InCell(5, 4).id, kStart));
+  EXPECT_THAT(table.ToPing(kStart, 8), ElementsAre(InCell(5, 5)));
+  EXPECT_TRUE(table.OnAnswered(InCell(5, 5), kStart));
+  EXPECT_TRUE(table.OnAnswered(InCell(9, 6), kStart));
+  EXPECT_FALSE(table.OnAnswered(InCell(9, 7), kStart));
+  EXPECT_EQ(table.size(), 4u);
+}
+
+TEST(RoutingTableTest, OnFailed_FullBucket_AnotherOfItsCellIsPinged) {
+  RoutingTable::Options options = Small();
+  options.cell_size = 1;
+  options.retries = 0;
+  RoutingTable table(Self(), options);
+  for (const uint8_t cell : {0, 1, 2, 3}) {
+    EXPECT_TRUE(table.OnAnswered(InCell(cell, cell), kStart));
+  }
+  for (const uint8_t cell : {1, 2, 3}) {
+    EXPECT_FALSE(table.OnHeard(InCell(cell, 10u + cell), kStart));
+  }
+  table.OnFailed(InCell(2, 2).id, kStart);
+  EXPECT_TRUE(table.OnFailed(InCell(2, 2).id, kStart));
+  EXPECT_THAT(table.ToPing(kStart, 8), ElementsAre(InCell(2, 12)));
+  EXPECT_TRUE(table.OnAnswered(InCell(2, 12), kStart));
+  EXPECT_THAT(table.ToPing(kStart, 8), IsEmpty());
 }
 
 TEST(RoutingTableTest, OnFailed_TwiceInARow_Leaves) {
@@ -329,6 +377,50 @@ TEST(RoutingTableTest, ToPing_Silence_SiblingsSoonerThanOthers) {
               ElementsAre(InBucket(0, 0)));
 }
 
+TEST(RoutingTableTest, ToPing_SiblingThatAsks_IsNotSilentUntilSilenceIsOver) {
+  RoutingTable::Options options = Small();
+  options.siblings = 1;
+  RoutingTable table(Self(), options);
+  const Contact sibling = InBucket(7, 0);
+  table.OnAnswered(sibling, kStart);
+  absl::Time now = kStart;
+  while (now < kStart + absl::Minutes(10)) {
+    EXPECT_THAT(table.ToPing(now, 8), IsEmpty()) << now - kStart;
+    EXPECT_FALSE(table.OnHeard(sibling, now, /*itself=*/true));
+    now += absl::Seconds(25);
+  }
+  // It asks, and nobody knows whether it can be asked.
+  EXPECT_THAT(table.ToPing(now, 8), ElementsAre(sibling));
+  table.OnAnswered(sibling, now);
+  table.OnHeard(sibling, now + absl::Seconds(20), /*itself=*/true);
+  EXPECT_THAT(table.ToPing(now + absl::Seconds(49), 8), IsEmpty());
+  EXPECT_THAT(table.ToPing(now + absl::Seconds(50), 8), ElementsAre(sibling));
+}
+
+TEST(RoutingTableTest, ToPing_SiblingNamedOrElsewhere_IsSilentAllTheSame) {
+  RoutingTable::Options options = Small();
+  options.siblings = 1;
+  RoutingTable table(Self(), options);
+  Contact sibling = InBucket(7, 0);
+  table.OnAnswered(sibling, kStart);
+  table.OnHeard(sibling, kStart + absl::Seconds(20));
+  Contact elsewhere = sibling;
+  elsewhere.address = "elsewhere:2";
+  table.OnHeard(elsewhere, kStart + absl::Seconds(20), /*itself=*/true);
+  EXPECT_THAT(table.ToPing(kStart + absl::Seconds(30), 8),
+              ElementsAre(sibling));
+}
+
+TEST(RoutingTableTest, ToPing_SiblingThatFailedAndAsks_IsPingedAtOnce) {
+  RoutingTable::Options options = Small();
+  options.siblings = 1;
+  RoutingTable table(Self(), options);
+  table.OnAnswered(InBucket(7, 0), kStart);
+  table.OnFailed(InBucket(7, 0).id, kStart);
+  table.OnHeard(InBucket(7, 0), kStart, /*itself=*/true);
+  EXPECT_THAT(table.ToPing(kStart, 8), ElementsAre(InBucket(7, 0)));
+}
+
 TEST(RoutingTableTest, ToPing_MoreThanCount_MostUrgentFirstAndTheRestStaysDue) {
   RoutingTable::Options options = Small();
   options.siblings = 1;
@@ -419,6 +511,7 @@ TEST(RoutingTableTest, FullTable_ManyHeardOfInOneBucket_AllAreChecked) {
 TEST(RoutingTableTest, FullTable_OverItsBound_ShrinksToTheOldestOfEachBucket) {
   RoutingTable::Options options;
   options.bucket_size = 5;
+  options.cell_size = 0;
   options.siblings = 10;
   options.full_table = 100;
   RoutingTable table(Self(), options);
@@ -453,6 +546,7 @@ TEST(RoutingTableTest, RandomAnswers_AnyOrder_BucketsBoundedSiblingsExact) {
     RoutingTable::Options options;
     options.bucket_size = 1 + random.NextBelow(20);
     options.siblings = random.NextBelow(2 * options.bucket_size + 1);
+    options.cell_size = random.NextBelow(3);
     options.full_table = 0;
     const Key self = RandomKey(&random);
     RoutingTable table(self, options);
@@ -474,7 +568,8 @@ TEST(RoutingTableTest, RandomAnswers_AnyOrder_BucketsBoundedSiblingsExact) {
     std::map<size_t, size_t> known;
     for (const Key& id : answered) ++known[CommonPrefixBits(self, id)];
     for (const auto& [bucket, size] : BucketSizes(table, self)) {
-      EXPECT_LE(size, options.bucket_size + beside[bucket]);
+      EXPECT_LE(size,
+                options.bucket_size + beside[bucket] + 16 * options.cell_size);
       EXPECT_GE(size, std::min(options.bucket_size, known[bucket]));
     }
   }
@@ -522,9 +617,18 @@ TEST(RoutingTableTest, UniformNetwork_EveryNodeAnswers_FirstBucketsAreFull) {
   }
   std::map<size_t, size_t> sizes = BucketSizes(table, Self());
   // Bucket b has 20,000 / 2^(b+1) nodes about: 39 in the ninth.
-  for (size_t bucket = 0; bucket < 8; ++bucket) EXPECT_EQ(sizes[bucket], 20u);
-  EXPECT_LE(table.size(), 8 * 20u + 100u);
-  EXPECT_GE(table.size(), 8 * 20u + 40u);
+  // Two in each of 16 cells, and those of the first 20 that came together.
+  for (size_t bucket = 0; bucket < 8; ++bucket) {
+    EXPECT_GE(sizes[bucket], 30u);
+    EXPECT_LE(sizes[bucket], 45u);
+  }
+  std::map<size_t, size_t> cells;
+  for (const Contact& contact : table.All()) {
+    if (CommonPrefixBits(Self(), contact.id) != 3) continue;
+    ++cells[contact.id.bytes()[0] & 0xf];
+  }
+  EXPECT_THAT(cells, SizeIs(16));
+  for (const auto& [cell, nodes] : cells) EXPECT_GE(nodes, 2u) << cell;
 }
 
 // libtorrent's routing_table_balance: an attacker that fills one place of the
@@ -558,6 +662,7 @@ TEST_P(RandomScheduleTest, NextDeadline_AnySchedule_NothingBeforeItAndNoSpin) {
   Random random(GetParam());
   RoutingTable::Options options;
   options.bucket_size = 4;
+  options.cell_size = GetParam() % 2;
   options.siblings = 8;
   options.replacements = 5;
   options.full_table = GetParam() % 3 == 0 ? 60 : 0;
@@ -618,7 +723,7 @@ TEST_P(RandomScheduleTest, NextDeadline_AnySchedule_NothingBeforeItAndNoSpin) {
   }
   if (options.full_table > 0) return;
   for (const auto& [bucket, size] : BucketSizes(table, self)) {
-    EXPECT_LE(size, 4u + 8u);
+    EXPECT_LE(size, 4u + 8u + 16 * options.cell_size);
   }
 }
 

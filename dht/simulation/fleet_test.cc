@@ -30,6 +30,21 @@ TEST(SimulatedFleet, Start_EverybodyJoinsAndTheTrueClosestAreThoseOfTheIds) {
   EXPECT_EQ(fleet.TrueClosest(key, 1)[0], closest[1]);
 }
 
+TEST(SimulatedFleet, SiblingsOfEachOther_OneOfTwoPings) {
+  constexpr size_t kNodes = 30;  // all are siblings of all
+  SimulatedFleet fleet({.seed = 4, .nodes = kNodes});
+  ASSERT_TRUE(fleet.Start());
+  fleet.network().RunFor(absl::Minutes(1));
+  const int64_t before = fleet.network().messages();
+  fleet.network().RunFor(absl::Minutes(5));
+  // A ping and its answer twice a minute, if each of two pinged the other.
+  const double both = kNodes * (kNodes - 1) * 2 * 2 * 5;
+  const auto sent = static_cast<double>(fleet.network().messages() - before);
+  std::cerr << "messages: " << sent << " of " << both << "\n";
+  EXPECT_LE(sent, 0.7 * both);
+  EXPECT_GE(sent, 0.4 * both);
+}
+
 TEST(Liars, AnswerPingsAndNothingElseTruly) {
   Colluders colluders;
   for (int i = 0; i < 50; ++i) {
