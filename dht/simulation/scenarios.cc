@@ -80,17 +80,19 @@ LookupFigures LookUpAtRandom(SimulatedFleet* fleet, size_t lookups) {
   return figures;
 }
 
-size_t Library::Put(size_t records, size_t size_bytes) {
+size_t Library::Put(size_t records, size_t size_bytes,
+                    std::optional<size_t> not_by) {
   size_t stored = 0;
   fleet_->InTurns(records, AtOnce(*fleet_), [&](size_t, auto done) {
     v1::Record record = SimulatedRecord(seed_, keys_.size(), size_bytes);
     keys_.push_back(ImmutableKey(record.immutable()));
-    fleet_->node(fleet_->Any())
-        .Put(keys_.back(), std::move(record),
-             [done, &stored](const auto& result) {
-               done();
-               stored += result.ok();
-             });
+    size_t by = fleet_->Any();
+    while (by == not_by) by = fleet_->Any();
+    fleet_->node(by).Put(keys_.back(), std::move(record),
+                         [done, &stored](const auto& result) {
+                           done();
+                           stored += result.ok();
+                         });
   });
   return stored;
 }
@@ -221,7 +223,8 @@ FloodFigures FloodScenario(uint64_t seed, size_t nodes) {
     ++figures.flooded;
     if (i % 50 == 0) {
       ++figures.puts;
-      figures.stored += library.Put(1);
+      // The flood pushes out what else the same writer has stored.
+      figures.stored += library.Put(1, 500, writer);
     }
   }
   fleet.network().RunFor(absl::Seconds(30));

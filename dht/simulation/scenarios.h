@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,9 +52,10 @@ struct GetFigures {
 class Library {
  public:
   Library(SimulatedFleet* fleet, uint64_t seed) : fleet_(fleet), seed_(seed) {}
-  // Stores so many records of `size_bytes` from random nodes; says how many
-  // were stored.
-  size_t Put(size_t records, size_t size_bytes = 500);
+  // Stores so many records of `size_bytes` from random nodes, `not_by` being
+  // none of them; says how many were stored.
+  size_t Put(size_t records, size_t size_bytes = 500,
+             std::optional<size_t> not_by = std::nullopt);
   // Gets of random records by random nodes.
   GetFigures Get(size_t gets);
   const std::vector<Key>& keys() const { return keys_; }

@@ -1,13 +1,15 @@
 #include "dht/transport/simulated.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
+#include <deque>
 #include <optional>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
@@ -36,12 +38,15 @@ enum class EventKind : uint64_t {
 class EventLog {
  public:
   void Add(absl::Time now, EventKind kind, uint64_t a, uint64_t b, uint64_t c) {
+    std::array<char, 5 * sizeof(uint64_t)> line;
+    size_t at = 0;
     for (uint64_t value : {static_cast<uint64_t>(absl::ToUnixNanos(now)),
                            static_cast<uint64_t>(kind), a, b, c}) {
       for (int i = 0; i < 8; ++i) {
-        block_.push_back(static_cast<char>(value >> (8 * i)));
+        line[at++] = static_cast<char>(value >> (8 * i));
       }
     }
+    block_.append(line.data(), line.size());
     if (block_.size() < kBlockBytes) return;
     so_far_ = DigestSoFar();
     block_.clear();
@@ -59,15 +64,100 @@ class EventLog {
   std::string block_;
 };
 
-struct Event {
-  absl::Time when;
-  uint64_t order;  // of those at the same time: the first made
-  std::function<void()> run;
-};
-struct Later {
-  bool operator()(const Event& a, const Event& b) const {
-    return a.when != b.when ? a.when > b.when : a.order > b.order;
+// What is to run, in the order of its time, and of being made where that is the
+// same. What a heap moves about is small, and what runs stays where it is. What
+// is to run after whole seconds (most ticks, all deadlines) is due in the order
+// in which it is made: it waits in line, one for each such delay, and the heap
+// has little but the messages that are on their way.
+class EventQueue {
+ public:
+  bool empty() const {
+    return heap_.empty() &&
+           std::all_of(lines_.begin(), lines_.end(),
+                       [](const Line& line) { return line.events.empty(); });
   }
+  // Requires that it is not empty.
+  absl::Time next() const { return First().when; }
+
+  // `now` never goes back.
+  void Push(absl::Time now, absl::Duration delay, std::function<void()> run) {
+    size_t place = runs_.size();
+    if (free_.empty()) {
+      runs_.push_back(std::move(run));
+    } else {
+      place = free_.back();
+      free_.pop_back();
+      runs_[place] = std::move(run);
+    }
+    const Event event = {now + delay, next_order_++, place};
+    if (std::deque<Event>* const line = LineOf(delay); line != nullptr) {
+      line->push_back(event);
+    } else {
+      heap_.push_back(event);
+      std::push_heap(heap_.begin(), heap_.end(), Later());
+    }
+  }
+  std::function<void()> Pop() {
+    const Event event = First();
+    if (!heap_.empty() && heap_.front().order == event.order) {
+      std::pop_heap(heap_.begin(), heap_.end(), Later());
+      heap_.pop_back();
+    } else {
+      for (Line& line : lines_) {
+        if (line.events.empty()) continue;
+        if (line.events.front().order != event.order) continue;
+        line.events.pop_front();
+        break;
+      }
+    }
+    free_.push_back(event.place);
+    return std::exchange(runs_[event.place], nullptr);
+  }
+
+ private:
+  struct Event {
+    absl::Time when;
+    uint64_t order;
+    size_t place;  // in runs_
+  };
+  struct Later {
+    bool operator()(const Event& a, const Event& b) const {
+      return a.when != b.when ? a.when > b.when : a.order > b.order;
+    }
+  };
+  struct Line {
+    absl::Duration delay;
+    std::deque<Event> events;
+  };
+
+  const Event& First() const {
+    const Event* first = heap_.empty() ? nullptr : &heap_.front();
+    for (const Line& line : lines_) {
+      if (line.events.empty()) continue;
+      if (first == nullptr || Later()(*first, line.events.front())) {
+        first = &line.events.front();
+      }
+    }
+    return *first;
+  }
+  // Null: what has this delay goes into the heap.
+  std::deque<Event>* LineOf(absl::Duration delay) {
+    for (Line& line : lines_) {
+      if (line.delay == delay) return &line.events;
+    }
+    const int64_t seconds = absl::ToInt64Seconds(delay);
+    if (seconds == 0 || absl::Seconds(seconds) != delay) return nullptr;
+    if (lines_.size() >= kMaxLines) return nullptr;
+    lines_.push_back({delay, {}});
+    return &lines_.back().events;
+  }
+
+  static constexpr size_t kMaxLines = 4;
+  std::vector<Event> heap_;
+  std::vector<Line> lines_;
+  uint64_t next_order_ = 0;
+  std::vector<std::function<void()>> runs_;
+  std::vector<size_t> free_;  // places in it
 };
 
 }  // namespace
@@ -84,16 +174,12 @@ struct SimulatedNetwork::State {
   explicit State(Options options) : options(options), random(options.seed) {}
 
   void Schedule(absl::Duration delay, std::function<void()> run) {
-    events.push_back({now + std::max(delay, absl::ZeroDuration()), next_order++,
-                      std::move(run)});
-    std::push_heap(events.begin(), events.end(), Later());
+    events.Push(now, std::max(delay, absl::ZeroDuration()), std::move(run));
   }
   void RunNext() {
-    std::pop_heap(events.begin(), events.end(), Later());
-    Event event = std::move(events.back());
-    events.pop_back();
-    now = event.when;
-    event.run();
+    now = events.next();
+    const std::function<void()> run = events.Pop();
+    run();
   }
   // A message's way: how long it takes, or nullopt if it gets lost.
   std::optional<absl::Duration> Way() {
@@ -114,11 +200,10 @@ struct SimulatedNetwork::State {
   const Options options;
   Random random;
   absl::Time now = absl::FromUnixSeconds(1'700'000'000);
-  std::vector<Event> events;  // a heap
-  uint64_t next_order = 0;
+  EventQueue events;
   std::vector<std::unique_ptr<SimulatedHost>> hosts;
-  std::unordered_map<std::string, SimulatedHost*> at;  // by address
-  std::unordered_map<uint64_t, Call> calls;
+  absl::flat_hash_map<std::string, SimulatedHost*> at;  // by address
+  absl::flat_hash_map<uint64_t, Call> calls;
   uint64_t next_call = 0;
   int64_t messages = 0;
   EventLog log;
@@ -282,7 +367,7 @@ void SimulatedNetwork::SetGroup(Host* host, int group) {
 absl::Time SimulatedNetwork::Now() const { return state_->now; }
 
 void SimulatedNetwork::RunUntil(absl::Time until) {
-  while (!state_->events.empty() && state_->events.front().when <= until) {
+  while (!state_->events.empty() && state_->events.next() <= until) {
     state_->RunNext();
   }
   state_->now = std::max(state_->now, until);
@@ -292,7 +377,7 @@ bool SimulatedNetwork::RunUntilTrue(const std::function<bool()>& done,
                                     absl::Duration limit) {
   const absl::Time until = state_->now + limit;
   while (!done()) {
-    if (state_->events.empty() || state_->events.front().when > until) {
+    if (state_->events.empty() || state_->events.next() > until) {
       state_->now = until;
       return done();
     }

@@ -68,6 +68,28 @@ TEST(SimulatedNetwork, Ask_IsAnsweredAndNamesBothSides) {
   EXPECT_EQ(network.messages(), 2);
 }
 
+// Whole seconds wait elsewhere than other times.
+TEST(SimulatedNetwork, After_AnyDelays_InTheOrderOfTheirTimesAndThenOfMaking) {
+  SimulatedNetwork network({});
+  std::vector<std::pair<absl::Time, int>> made;
+  std::vector<std::pair<absl::Time, int>> ran;
+  const auto make = [&](absl::Duration delay) {
+    const int i = static_cast<int>(made.size());
+    made.push_back({network.Now() + delay, i});
+    network.After(delay, [&, i] { ran.push_back({network.Now(), i}); });
+  };
+  for (int i = 0; i < 2'000; ++i) {
+    const int some = i * 5 % 7;
+    make(i % 3 == 0 ? absl::Seconds(some) : absl::Milliseconds(250 * some));
+    if (i % 10 == 0) network.RunFor(absl::Milliseconds(250));
+  }
+  network.RunFor(absl::Seconds(10));
+  std::stable_sort(made.begin(), made.end(), [](const auto& a, const auto& b) {
+    return a.first < b.first;
+  });
+  EXPECT_EQ(ran, made);
+}
+
 TEST(SimulatedNetwork, Ask_TakesAtLeastTwoFixedDelays) {
   SimulatedNetwork network({.mean_delay = absl::Milliseconds(1),
                             .min_delay = absl::Milliseconds(30)});

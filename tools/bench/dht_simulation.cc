@@ -15,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
+#include "base/check.h"
 #include "dht/simulation/scenarios.h"
 #include "tools/bench/apart.h"
 #include "tools/bench/json_string.h"
@@ -58,6 +59,25 @@ double PeakRssMib(int who) {
 
 class Simulation {
  public:
+  struct Scenario {
+    const char* name;
+    void (Simulation::*run)();
+  };
+  // Those that take longest first.
+  static std::vector<Scenario> Scenarios() {
+    return {{"churn", &Simulation::Churn},
+            {"split", &Simulation::Split},
+            {"holders", &Simulation::Holders},
+            {"walks", &Simulation::Lookups},
+            {"half-dead", &Simulation::HalfDead},
+            {"few-liars", &Simulation::FewLiars},
+            {"half-liars", &Simulation::HalfLiars},
+            {"half-collude", &Simulation::HalfCollude},
+            {"small-fleet", &Simulation::SmallFleet},
+            {"flood", &Simulation::Flood},
+            {"same-seed", &Simulation::Determinism}};
+  }
+
   Simulation(const DhtSimulationOptions& options,
              const std::function<void(const DhtSimulationRow&)>& progress)
       : options_(options), progress_(progress) {}
@@ -79,27 +99,24 @@ class Simulation {
   }
 
  private:
-  using Scenario = void (Simulation::*)();
-
   void Tell(const DhtSimulationRow& row) {
     if (progress_) progress_(row);
   }
 
+  bool IsWanted(const std::string& scenario) const {
+    const std::vector<std::string>& wanted = options_.scenarios;
+    return wanted.empty() ||
+           std::find(wanted.begin(), wanted.end(), scenario) != wanted.end();
+  }
+
   // All from the same fleet, as it is once all have joined.
   std::vector<DhtSimulationRow> RunScenarios() {
-    // Those that take longest first.
-    const std::vector<Scenario> scenarios = {
-        &Simulation::Churn,      &Simulation::Split,
-        &Simulation::Holders,    &Simulation::Lookups,
-        &Simulation::HalfDead,   &Simulation::FewLiars,
-        &Simulation::HalfLiars,  &Simulation::HalfCollude,
-        &Simulation::SmallFleet, &Simulation::Flood,
-        &Simulation::Determinism};
     std::vector<std::function<std::string()>> tasks;
-    for (const Scenario scenario : scenarios) {
+    for (const Scenario& scenario : Scenarios()) {
+      if (!IsWanted(scenario.name)) continue;
       tasks.push_back([this, scenario] {
         began_ = CpuSeconds();
-        (this->*scenario)();
+        (this->*scenario.run)();
         return EncodeDhtSimulationRow(row_);
       });
     }
@@ -263,6 +280,14 @@ class Simulation {
 
 }  // namespace
 
+std::vector<std::string> DhtScenarios() {
+  std::vector<std::string> names;
+  for (const auto& scenario : Simulation::Scenarios()) {
+    names.push_back(scenario.name);
+  }
+  return names;
+}
+
 std::string EncodeDhtSimulationRow(const DhtSimulationRow& row) {
   return absl::StrJoin(
       {row.condition, absl::StrCat(row.nodes), row.figure, row.target,
@@ -290,6 +315,10 @@ absl::StatusOr<DhtSimulationRow> DecodeDhtSimulationRow(
 DhtSimulationReport RunDhtSimulation(
     const DhtSimulationOptions& options,
     const std::function<void(const DhtSimulationRow&)>& progress) {
+  const std::vector<std::string> known = DhtScenarios();
+  for (const std::string& wanted : options.scenarios) {
+    KOINON_CHECK(std::find(known.begin(), known.end(), wanted) != known.end());
+  }
   return Simulation(options, progress).Run();
 }
 

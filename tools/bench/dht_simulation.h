@@ -14,7 +14,13 @@ namespace koinon::tools {
 struct DhtSimulationOptions {
   size_t nodes = 1'000;  // at least 100
   uint64_t seed = 1;
+  // Those of DhtScenarios() to run. Empty: all.
+  std::vector<std::string> scenarios = {};
 };
+
+// The names of the scenarios, in the order in which they are begun: those that
+// take longest first.
+std::vector<std::string> DhtScenarios();
 
 // One thing that the DHT has to bear, and how it did.
 struct DhtSimulationRow {
@@ -31,11 +37,12 @@ struct DhtSimulationReport {
   double peak_rss_mib = 0;  // largest resident set of any of its processes
 };
 
-// Lets the nodes join, and runs every scenario of dht/simulation on a copy of
-// that fleet, in a process of its own, as many at once as there are processors:
-// this process must have no other thread. `progress` (may be null) is told of
-// each row as it comes. A scenario whose process dies is a row that is missed.
-// 10,000 nodes take over 20 minutes on two cores, most of it the hour of churn.
+// Lets the nodes join, and runs each wanted scenario of dht/simulation on a
+// copy of that fleet, in a process of its own, as many at once as there are
+// processors: this process must have no other thread. `progress` (may be null)
+// is told of each row as it comes. A scenario whose process dies is a row that
+// is missed. Most of the time of 10,000 nodes goes into the hour of churn.
+// Requires that all of `options.scenarios` are scenarios.
 DhtSimulationReport RunDhtSimulation(
     const DhtSimulationOptions& options,
     const std::function<void(const DhtSimulationRow&)>& progress);

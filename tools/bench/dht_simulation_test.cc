@@ -1,5 +1,9 @@
 #include "tools/bench/dht_simulation.h"
 
+#include <set>
+#include <string>
+#include <vector>
+
 #include "base/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -7,6 +11,7 @@
 namespace koinon::tools {
 namespace {
 
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -21,6 +26,28 @@ TEST(DhtSimulation, Line_SaysWhatWasMissed) {
   EXPECT_THAT(DhtSimulationLine(row), HasSubstr("MISSED gets 99 % (100 %)"));
   row.met = true;
   EXPECT_THAT(DhtSimulationLine(row), HasSubstr(" ok "));
+}
+
+TEST(DhtSimulation, Scenarios_AFew_OnlyTheyAreRunOnceAllHaveJoined) {
+  std::vector<std::string> told;
+  const DhtSimulationReport report = RunDhtSimulation(
+      {.nodes = 100, .seed = 1, .scenarios = {"half-dead", "walks"}},
+      [&](const DhtSimulationRow& row) { told.push_back(row.condition); });
+  ASSERT_EQ(report.rows.size(), 3u);
+  EXPECT_THAT(report.rows[0].condition, StartsWith("nodes join"));
+  EXPECT_THAT(report.rows[1].condition, StartsWith("walks"));
+  EXPECT_THAT(report.rows[2].condition, StartsWith("half of the nodes die"));
+  for (const DhtSimulationRow& row : report.rows) {
+    EXPECT_TRUE(row.met) << DhtSimulationLine(row);
+  }
+  EXPECT_EQ(told.size(), 3u);
+}
+
+TEST(DhtSimulation, Scenarios_AllOfThem_HaveNamesOfTheirOwn) {
+  const std::vector<std::string> names = DhtScenarios();
+  EXPECT_THAT(names, Contains("churn"));
+  EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(),
+            names.size());
 }
 
 TEST(DhtSimulation, Row_SurvivesItsWayBetweenProcesses) {

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "tools/bench/dht_bench.h"
 #include "tools/bench/dht_simulation.h"
@@ -16,12 +18,14 @@ struct DhtOptions {
   bool only_tls = false;
   bool json = false;
   size_t simulate = 0;  // nodes; 0: real ones
+  std::vector<std::string> scenarios;
 };
 
 ExitCode Simulate(const DhtOptions& options) {
   tools::DhtSimulationOptions simulation;
   simulation.nodes = options.simulate;
   simulation.seed = options.bench.seed;
+  simulation.scenarios = options.scenarios;
   if (!options.json) {
     std::printf("%s\n", tools::DhtSimulationHeading(simulation).c_str());
     std::fflush(stdout);
@@ -93,12 +97,20 @@ void AddDhtBench(CLI::App* group, ExitCode* exit_code) {
                    "Whose opendht module to compare with (Debian: "
                    "python3-opendht); empty: none")
       ->capture_default_str();
+  CLI::Option* const simulate =
+      command
+          ->add_option(
+              "--simulate", options->simulate,
+              "Instead: so many nodes on a simulated network, under churn, "
+              "deaths, splits, liars and floods")
+          ->check(CLI::Range(100, 20'000));
   command
-      ->add_option(
-          "--simulate", options->simulate,
-          "Instead: so many nodes on a simulated network, under churn, "
-          "deaths, splits, liars and floods")
-      ->check(CLI::Range(100, 20'000));
+      ->add_option("--scenarios", options->scenarios,
+                   "What --simulate runs, of all that it knows: once the nodes "
+                   "have joined, each on a copy of that network")
+      ->delimiter(',')
+      ->check(CLI::IsMember(tools::DhtScenarios()))
+      ->needs(simulate);
   command->add_flag("--json", options->json, "Print JSON, for programs");
   command->footer(
       "Answers are checked before anything is timed, and while it is. Leave "
