@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "dht/swarm/hash_list.h"
+#include "dht/swarm/leaf_check.h"
 #include "dht/swarm/saved_pieces.h"
 
 namespace koinon::dht {
@@ -29,28 +31,6 @@ std::string LeavesPathOf(const std::string& path) { return path + ".leaves"; }
 absl::Status OwnDisk(const absl::Status& status) {
   if (status.ok() || absl::IsResourceExhausted(status)) return status;
   return absl::InternalError(status.message());
-}
-
-void AppendHashes(absl::Span<const Digest> hashes, std::string* out) {
-  out->reserve(out->size() + hashes.size() * Digest::kSizeBytes);
-  for (const Digest& hash : hashes) {
-    out->append(reinterpret_cast<const char*>(hash.bytes().data()),
-                Digest::kSizeBytes);
-  }
-}
-
-absl::StatusOr<std::vector<Digest>> HashesFrom(absl::string_view bytes) {
-  if (bytes.size() % Digest::kSizeBytes != 0) {
-    return absl::DataLossError(absl::StrCat("hashes of ", Digest::kSizeBytes,
-                                            " bytes each expected, found ",
-                                            bytes.size(), " bytes"));
-  }
-  std::vector<Digest> hashes;
-  hashes.reserve(bytes.size() / Digest::kSizeBytes);
-  for (size_t at = 0; at < bytes.size(); at += Digest::kSizeBytes) {
-    hashes.push_back(*Digest::FromBytes(bytes.substr(at, Digest::kSizeBytes)));
-  }
-  return hashes;
 }
 
 bool HasRoot(const v1::Content& content, absl::Span<const Digest> layer) {
@@ -243,7 +223,7 @@ absl::StatusOr<std::vector<Digest>> ContentFile::ReadLeaves(
     Env* env, const std::string& path) {
   ABSL_ASSIGN_OR_RETURN(const std::string bytes,
                         ReadFile(env, path, kMaxLeavesBytes));
-  auto hashes = HashesFrom(bytes);
+  auto hashes = DecodeHashes(bytes);
   if (!hashes.ok()) {
     return absl::DataLossError(
         absl::StrCat(path, ": ", hashes.status().message()));
@@ -253,9 +233,7 @@ absl::StatusOr<std::vector<Digest>> ContentFile::ReadLeaves(
 
 absl::Status ContentFile::WriteLeaves(Env* env, const std::string& path,
                                       absl::Span<const Digest> leaves) {
-  std::string bytes;
-  AppendHashes(leaves, &bytes);
-  return WriteFileAtomically(env, path, bytes);
+  return WriteFileAtomically(env, path, EncodeHashes(leaves));
 }
 
 ContentFile::ContentFile(std::shared_ptr<State> state)
@@ -323,13 +301,12 @@ absl::StatusOr<std::vector<Digest>> ContentFile::State::ReadLeavesOf(
   std::string bytes(count * Digest::kSizeBytes, '\0');
   ABSL_RETURN_IF_ERROR(OwnDisk(leaves_file->ReadAt(
       first * Digest::kSizeBytes, bytes.size(), bytes.data())));
-  return HashesFrom(bytes);
+  return DecodeHashes(bytes);
 }
 
 absl::Status ContentFile::State::WriteLeavesOf(
     uint32_t piece, absl::Span<const Digest> hashes) {
-  std::string bytes;
-  AppendHashes(hashes, &bytes);
+  const std::string bytes = EncodeHashes(hashes);
   const uint64_t first = uint64_t{piece} * map.LeavesPerPiece();
   return OwnDisk(leaves_file->WriteAt(first * Digest::kSizeBytes, bytes.data(),
                                       bytes.size()));
@@ -368,55 +345,6 @@ void ContentFile::State::GiveUp(int64_t bytes) {
   MutexLock lock(&mutex);
   partial -= bytes;
 }
-
-namespace {
-
-// Compares the leaves of one piece as they come.
-class LeafCheck {
- public:
-  LeafCheck(const PieceMap& map, uint32_t piece, std::vector<Digest> leaves)
-      : piece_(piece),
-        bytes_(map.PieceBytes(piece)),
-        leaves_(std::move(leaves)) {}
-
-  int64_t checked() const { return checked_; }
-  uint32_t left() const {
-    return static_cast<uint32_t>(leaves_.size() - next_);
-  }
-  const std::vector<Digest>& leaves() const { return leaves_; }
-
-  absl::Status Check(absl::Span<const uint8_t> data) {
-    int64_t at = checked_;
-    size_t next = next_;
-    while (!data.empty()) {
-      const size_t size = std::min(kLeafBytes, bytes_ - at);
-      if (size == 0 || data.size() < size) {
-        return absl::DataLossError(
-            absl::StrCat("piece ", piece_, ": whole leaves expected, of ",
-                         bytes_, " bytes; found ", data.size(), " at ", at));
-      }
-      if (LeafHash(data.subspan(0, size)) != leaves_[next]) {
-        return absl::DataLossError(absl::StrCat("piece ", piece_, ": leaf ",
-                                                next, " has another hash"));
-      }
-      data.remove_prefix(size);
-      at += size;
-      ++next;
-    }
-    checked_ = at;
-    next_ = next;
-    return absl::OkStatus();
-  }
-
- private:
-  const uint32_t piece_;
-  const int64_t bytes_;
-  const std::vector<Digest> leaves_;
-  int64_t checked_ = 0;
-  size_t next_ = 0;
-};
-
-}  // namespace
 
 class ContentFile::IncomingPiece final : public ContentFile::Incoming {
  public:
@@ -530,8 +458,7 @@ absl::Status ContentFile::FinishWhole() {
   if (tree.content.root() != state.content.root()) {
     return absl::DataLossError("the bytes have another root than the content");
   }
-  std::string hashes;
-  AppendHashes(tree.leaves, &hashes);
+  const std::string hashes = EncodeHashes(tree.leaves);
   ABSL_RETURN_IF_ERROR(
       OwnDisk(state.leaves_file->WriteAt(0, hashes.data(), hashes.size())));
   MutexLock lock(&state.mutex);

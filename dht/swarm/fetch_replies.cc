@@ -2,24 +2,13 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "dht/swarm/fetch_state.h"
+#include "dht/swarm/hash_list.h"
 
 namespace koinon::dht {
 namespace {
 
 absl::Status NotExpected(absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(what, " was not expected"));
-}
-
-absl::StatusOr<std::vector<Digest>> LayerFrom(absl::string_view bytes) {
-  if (bytes.size() % Digest::kSizeBytes != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a piece layer of ", bytes.size(), " bytes"));
-  }
-  std::vector<Digest> layer;
-  for (size_t at = 0; at < bytes.size(); at += Digest::kSizeBytes) {
-    layer.push_back(*Digest::FromBytes(bytes.substr(at, Digest::kSizeBytes)));
-  }
-  return layer;
 }
 
 }  // namespace
@@ -185,7 +174,8 @@ absl::Status SwarmFetch::State::OnPieceLayer(const SourcePtr& source,
     // One that has not got it itself will have it later.
     if (has_layer_ || layer.hashes().empty()) return absl::OkStatus();
   }
-  ABSL_ASSIGN_OR_RETURN(std::vector<Digest> hashes, LayerFrom(layer.hashes()));
+  ABSL_ASSIGN_OR_RETURN(std::vector<Digest> hashes,
+                        DecodeHashes(layer.hashes()));
   ABSL_RETURN_IF_ERROR(file_->SetPieceLayer(std::move(hashes)));
   MutexLock lock(&mutex_);
   has_layer_ = true;

@@ -94,12 +94,6 @@ PieceMap MapOf(const v1::Content& content) {
                   .piece_size_bytes = content.piece_size_bytes()};
 }
 
-Digest LeafHash(absl::Span<const uint8_t> leaf) {
-  thread_local Sha256 sha;
-  sha.Update(leaf.data(), leaf.size());
-  return sha.Finish();
-}
-
 Digest PieceHash(absl::Span<const Digest> leaves, size_t leaves_per_piece) {
   KOINON_CHECK(std::has_single_bit(leaves_per_piece));
   KOINON_CHECK(leaves.size() <= leaves_per_piece);
@@ -114,6 +108,15 @@ Digest RootHash(absl::Span<const Digest> pieces, size_t leaves_per_piece) {
 void MerkleBuilder::Append(const void* data, size_t size) {
   const uint8_t* bytes = static_cast<const uint8_t*>(data);
   while (size > 0) {
+    if (in_leaf_ == 0 && size >= kLeafBytes) {
+      const size_t whole = size - size % kLeafBytes;
+      const std::vector<Digest> leaves =
+          LeafHashes(absl::MakeConstSpan(bytes, whole));
+      leaves_.insert(leaves_.end(), leaves.begin(), leaves.end());
+      bytes += whole;
+      size -= whole;
+      continue;
+    }
     const size_t part = std::min(size, kLeafBytes - in_leaf_);
     leaf_.Update(bytes, part);
     bytes += part;

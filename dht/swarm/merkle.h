@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "base/digest.h"
+#include "dht/swarm/leaf_hashes.h"
 #include "proto/model.pb.h"
 
 namespace koinon::dht {
@@ -18,7 +19,6 @@ namespace koinon::dht {
 // up to a power of two of leaves, and at least a whole piece of them. A content
 // of no bytes has no leaves and no pieces; its root is that of a piece of
 // missing leaves.
-inline constexpr int64_t kLeafBytes = 16 << 10;
 inline constexpr int64_t kMaxPieceBytes = 4 << 20;
 inline constexpr int64_t kMinPieceBytes = 64 << 10;
 
@@ -46,7 +46,6 @@ struct PieceMap {
 absl::Status CheckContent(const v1::Content& content);
 PieceMap MapOf(const v1::Content& content);
 
-Digest LeafHash(absl::Span<const uint8_t> leaf);
 // Of one piece: over its leaves, padded with zero leaves to a full piece (of
 // `leaves_per_piece`, a power of two).
 Digest PieceHash(absl::Span<const Digest> leaves, size_t leaves_per_piece);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "dht/swarm/hash_list.h"
 
 namespace koinon::dht {
 
@@ -13,16 +14,8 @@ absl::Status PieceDownload::OnStart(const v1::PieceStart& start) {
     return absl::InvalidArgumentError(absl::StrCat(
         "piece ", start.piece(), " started within piece ", piece_));
   }
-  const std::string& bytes = start.leaf_hashes();
-  if (bytes.size() % Digest::kSizeBytes != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "piece ", start.piece(), ": leaf hashes of ", bytes.size(), " bytes"));
-  }
-  std::vector<Digest> leaves;
-  for (size_t at = 0; at < bytes.size(); at += Digest::kSizeBytes) {
-    leaves.push_back(*Digest::FromBytes(
-        absl::string_view(bytes).substr(at, Digest::kSizeBytes)));
-  }
+  ABSL_ASSIGN_OR_RETURN(std::vector<Digest> leaves,
+                        DecodeHashes(start.leaf_hashes()));
   ABSL_ASSIGN_OR_RETURN(incoming_,
                         file_->Begin(start.piece(), std::move(leaves)));
   piece_ = start.piece();
