@@ -3,6 +3,10 @@
 #include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/ids.h"
@@ -65,6 +69,13 @@ absl::Status CheckTls(const WorkerConfig& config) {
   return absl::InvalidArgumentError(
       "--tls-cert, --tls-key and --tls-ca: all three are needed; or --insecure "
       "for plaintext");
+}
+
+void AddPaths(const Source& source, std::vector<std::string>* paths) {
+  paths->insert(paths->end(), {source.idx().images(), source.idx().labels(),
+                               source.csv().path(), source.npy().features(),
+                               source.npy().labels(), source.npz().path(),
+                               source.text().path(), source.tokens().path()});
 }
 
 }  // namespace
@@ -147,6 +158,32 @@ absl::StatusOr<std::vector<ExternalTrainerConfig>> ExternalTrainerConfigs(
     }
   }
   return trainers;
+}
+
+absl::StatusOr<std::vector<std::string>> PathsIn(Env* env,
+                                                 const WorkerConfig& config) {
+  std::vector<std::string> paths = {config.state_dir, config.tls.certificate,
+                                    config.tls.key, config.tls.ca};
+  ABSL_ASSIGN_OR_RETURN(const auto datasets, DatasetConfigs(env, config));
+  for (const DatasetConfig& dataset : datasets) {
+    AddPaths(dataset.source(), &paths);
+    AddPaths(dataset.held_out_source(), &paths);
+  }
+  ABSL_ASSIGN_OR_RETURN(const auto trainers,
+                        ExternalTrainerConfigs(env, config));
+  for (const ExternalTrainerConfig& trainer : trainers) {
+    if (trainer.command_size() == 0) continue;
+    // A bare name is looked up, and tells nothing of where it is.
+    const std::string& program = trainer.command(0);
+    if (absl::StrContains(program, '/')) paths.push_back(program);
+  }
+  std::erase(paths, "");
+  for (size_t i = 0, given = paths.size(); i < given; ++i) {
+    std::error_code error;
+    const auto absolute = std::filesystem::absolute(paths[i], error);
+    if (!error) paths.push_back(absolute.string());
+  }
+  return paths;
 }
 
 }  // namespace koinon::worker

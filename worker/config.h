@@ -60,6 +60,11 @@ absl::StatusOr<std::vector<DatasetConfig>> DatasetConfigs(
 absl::StatusOr<std::vector<ExternalTrainerConfig>> ExternalTrainerConfigs(
     Env* env, const WorkerConfig& config);
 
+// The paths of a config's data, programs and state, as given and absolute: what
+// errors of this worker may name. Errors as of the two above.
+absl::StatusOr<std::vector<std::string>> PathsIn(Env* env,
+                                                 const WorkerConfig& config);
+
 }  // namespace koinon::worker
 
 #endif  // KOINON_WORKER_CONFIG_H_

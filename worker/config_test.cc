@@ -94,6 +94,38 @@ TEST(ExternalTrainerConfigs, NameAndCommand_AreSplit) {
   EXPECT_EQ(trainers[0].timeout_seconds(), 60);
 }
 
+TEST(PathsIn, EveryKindOfSource_IsThere) {
+  MemoryEnv env;
+  WorkerConfig config = Good();
+  config.tls.key = "/etc/key.pem";
+  config.external_trainers = {"mine=/opt/train --fast", "numpy=python3 t.py"};
+  config.datasets = {
+      R"(source { idx { images: "/i" labels: "/l" } }
+         held_out_source { idx { images: "/hi" labels: "/hl" } })",
+      R"(source { csv { path: "/c" label: "no" } }
+         held_out_source { npz { path: "/z" labels: "no" } })",
+      R"(source { npy { features: "/nf" labels: "/nl" } })",
+      R"(source { text { path: "/t" } }
+         held_out_source { tokens { path: "/k" } })"};
+  EXPECT_THAT(PathsIn(&env, config),
+              IsOkAndHolds(testing::IsSupersetOf(
+                  {"/state", "/etc/key.pem", "/i", "/l", "/hi", "/hl", "/c",
+                   "/z", "/nf", "/nl", "/t", "/k", "/opt/train"})));
+  EXPECT_THAT(PathsIn(&env, config),
+              IsOkAndHolds(testing::Each(testing::AllOf(
+                  testing::Ne("no"), testing::Ne(""), testing::Ne("python3"),
+                  testing::Ne("t.py")))));
+}
+
+TEST(PathsIn, RelativePath_IsThereAsAnAbsoluteOneToo) {
+  MemoryEnv env;
+  ASSERT_OK_AND_ASSIGN(const auto paths, PathsIn(&env, Good()));
+  EXPECT_THAT(paths, testing::Contains("d.csv"));
+  EXPECT_THAT(paths,
+              testing::Contains(testing::AllOf(testing::StartsWith("/"),
+                                               testing::EndsWith("/d.csv"))));
+}
+
 TEST(ExternalTrainerConfigs, NoName_IsRefused) {
   MemoryEnv env;
   WorkerConfig config = Good();

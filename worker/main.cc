@@ -338,6 +338,7 @@ absl::Status Lead(const WorkerConfig& config, const Clock& clock,
   if (site_trainer != nullptr) options.trainer = site_trainer.get();
   options.controls = controls.get();
   options.seed = std::random_device()();
+  ABSL_ASSIGN_OR_RETURN(options.local_paths, PathsIn(RealEnv(), config));
   options.check_offer = [&datasets](const v1::OfferTask& offer) {
     return CheckModelFitsData(datasets, offer);
   };

@@ -15,6 +15,7 @@
 #include "base/status_macros.h"
 #include "base/version.h"
 #include "worker/client/cancellation.h"
+#include "worker/local_paths.h"
 #include "worker/serial_thread.h"
 #include "worker/session/session_machine.h"
 
@@ -31,6 +32,23 @@ constexpr absl::Duration kProgressInterval = absl::Milliseconds(100);
 std::string TaskName(const v1::TaskRef& ref) {
   const auto task = TaskIdFromRef(ref);
   return task.ok() ? task->ToString() : std::string(task.status().message());
+}
+
+// All that a worker says in words passes here: its errors name files, and
+// where these lie is nobody else's business.
+v1::WorkerMessage ForOthers(v1::WorkerMessage message,
+                            const LocalPaths& paths) {
+  const auto hide = [&paths](std::string* reason) {
+    *reason = paths.Hide(*reason);
+  };
+  if (message.has_refuse_task()) {
+    hide(message.mutable_refuse_task()->mutable_reason());
+  } else if (message.has_task_failed()) {
+    hide(message.mutable_task_failed()->mutable_reason());
+  } else if (message.has_goodbye()) {
+    hide(message.mutable_goodbye()->mutable_reason());
+  }
+  return message;
 }
 
 SessionMachine::Config MachineConfig(const Worker::Options& options) {
@@ -54,6 +72,7 @@ class Worker::Driver {
  public:
   Driver(Options options, std::unique_ptr<UpdateStore> updates)
       : options_(std::move(options)),
+        local_paths_(options_.local_paths),
         updates_(std::move(updates)),
         machine_(MachineConfig(options_), updates_->held()) {
     status_.held_updates = machine_.held_updates();
@@ -130,6 +149,8 @@ class Worker::Driver {
   Actions OnFetched(absl::Time now, uint64_t run,
                     const absl::StatusOr<ModelSource::Fetched>& fetched);
   void LogMessage(const v1::CoordinatorMessage& message) const;
+  // In full, as an operator needs it.
+  void LogRefusal(const v1::WorkerMessage& message) const;
 
   // The training thread.
   // Brings the job's control variate up to date. Anything but OK: it is not.
@@ -141,6 +162,7 @@ class Worker::Driver {
 
   // Constant after construction, or synchronising themselves.
   const Options options_;
+  const LocalPaths local_paths_;
   const std::unique_ptr<UpdateStore> updates_;
 
   // The loop's.
@@ -307,16 +329,19 @@ Actions Worker::Driver::OnSessionClosed(absl::Time now, uint64_t session,
 
 void Worker::Driver::Do(const SendMessage& action) {
   if (session_ == nullptr || action.session != session_number_) return;
-  if (action.message.has_refuse_task()) {
+  LogRefusal(action.message);
+  session_->Send(ForOthers(action.message, local_paths_));
+}
+
+void Worker::Driver::LogRefusal(const v1::WorkerMessage& message) const {
+  if (message.has_refuse_task()) {
     LogWarning("task refused",
-               {{"task", TaskName(action.message.refuse_task().task())},
-                {"reason", action.message.refuse_task().reason()}});
-  } else if (action.message.has_task_failed()) {
-    LogError("task failed",
-             {{"task", TaskName(action.message.task_failed().task())},
-              {"reason", action.message.task_failed().reason()}});
+               {{"task", TaskName(message.refuse_task().task())},
+                {"reason", message.refuse_task().reason()}});
+  } else if (message.has_task_failed()) {
+    LogError("task failed", {{"task", TaskName(message.task_failed().task())},
+                             {"reason", message.task_failed().reason()}});
   }
-  session_->Send(action.message);
 }
 
 void Worker::Driver::Do(const CloseSession& action) {

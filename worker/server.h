@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -61,6 +62,9 @@ class Worker {
     std::unique_ptr<CoordinatorClient> client;
     ModelSource* models = nullptr;
     uint64_t seed = 0;  // of the back-off's jitter
+    // Files and folders of this machine: what the worker tells the coordinator
+    // in words does not name them (LocalPaths), its log does.
+    std::vector<std::string> local_paths;
     // See TaskQueue. May be null.
     std::function<absl::Status(const v1::OfferTask&)> check_offer;
   };

@@ -23,7 +23,9 @@
 namespace koinon::worker {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Heard = FakeCoordinator::Heard;
 
 const std::string kModel(5000, 'm');
@@ -105,6 +107,7 @@ class WorkerTest : public ::testing::Test {
     models_ = std::make_unique<FakeModels>(env, kModel);
     options.models = models_.get();
     options.seed = 1;
+    options.local_paths = {"/data/ward b/scans.bin"};
     return Worker::Start(std::move(options));
   }
   std::unique_ptr<Worker> Start(const std::string& target) {
@@ -270,6 +273,23 @@ TEST_F(WorkerTest, TrainingFails_TheCoordinatorHearsWhy) {
               HasSubstr("the loss is not finite"));
 }
 
+TEST_F(WorkerTest, ErrorThatNamesAFile_LeavesWithoutItsPath) {
+  trainer_.FailWith(absl::DataLossError(
+      "/data/ward b/scans.bin: expected 4000 bytes, as there were, found 10"));
+  FakeCoordinator coordinator({});
+  coordinator.SetBase(Sha256Of(kModel));
+  const auto worker = Start(coordinator.target());
+  coordinator.Send(coordinator.Offer("job", 1));
+  EXPECT_EQ(coordinator.WaitFor(v1::WorkerMessage::kTaskFailed)
+                .task_failed()
+                .reason(),
+            "DATA_LOSS: (local path): expected 4000 bytes, as there were, "
+            "found 10");
+  worker->Stop("/data/ward b/scans.bin must be mended");
+  EXPECT_EQ(coordinator.WaitFor(v1::WorkerMessage::kGoodbye).goodbye().reason(),
+            "(local path) must be mended");
+}
+
 TEST_F(WorkerTest, ManifestRefused_TheCoordinatorHearsWhy) {
   FakeCoordinator coordinator({});
   coordinator.SetBase(Sha256Of(kModel));
@@ -294,7 +314,7 @@ TEST_F(WorkerTest, DiskFull_FailsTheTaskAndTheWorkerLivesOn) {
   EXPECT_THAT(coordinator.WaitFor(v1::WorkerMessage::kTaskFailed)
                   .task_failed()
                   .reason(),
-              HasSubstr("RESOURCE_EXHAUSTED"));
+              AllOf(HasSubstr("RESOURCE_EXHAUSTED"), Not(HasSubstr("/"))));
   disk.StopFailing();
   coordinator.Send(coordinator.Offer("job", 1));
   EXPECT_TRUE(coordinator.WaitUntil(HasUpdate));
