@@ -358,7 +358,7 @@ absl::Status Serve(const WorkerConfig& config, const Clock& clock,
   const absl::StatusOr<LocalDatasets> datasets = LoadData(config);
   ABSL_RETURN_IF_ERROR(site->Agree(datasets.status()));
   ABSL_RETURN_IF_ERROR(site->AgreeOnData(*datasets));
-  ABSL_ASSIGN_OR_RETURN(const int threads, site->Threads(config.threads));
+  const int threads = site->Threads(config.threads);
   return site->leads() ? Lead(config, clock, *datasets, threads, signals, site)
                        : Follow(config, clock, *datasets, threads, *site);
 }

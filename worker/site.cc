@@ -62,12 +62,10 @@ absl::Status Site::AgreeOnData(const LocalDatasets& datasets) const {
              : agreed;
 }
 
-absl::StatusOr<int> Site::Threads(int threads) const {
-  if (communicator_ == nullptr) {
-    return threads > 0 ? threads : AvailableCores();
-  }
-  ABSL_ASSIGN_OR_RETURN(const int share, AgreeOnCores(communicator_.get()));
-  return threads > 0 ? threads : share;
+int Site::Threads(int threads) const {
+  if (threads > 0) return threads;
+  return communicator_ == nullptr ? AvailableCores()
+                                  : ThreadsOn(communicator_->place().cores);
 }
 
 void Site::Break(const absl::Status& status) {

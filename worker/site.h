@@ -36,7 +36,7 @@ class Site {
   absl::Status AgreeOnData(const LocalDatasets& datasets) const;
   // What `threads`, a configuration's, comes to: 0 is this process's share of
   // the processors.
-  absl::StatusOr<int> Threads(int threads) const;
+  int Threads(int threads) const;
 
   // The ranks cannot go on together, for this reason: what ends the worker is
   // not its operator. Any thread.

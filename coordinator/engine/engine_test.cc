@@ -259,6 +259,8 @@ TEST_F(EngineTest, UpdateThatIsIn_LateFailureReport_StaysIn) {
   EXPECT_EQ(rounds[0].communication().at("a").bytes(), 1000 + 'a');
   EXPECT_EQ(rounds[0].communication().at("b").bytes(), 1000 + 'b');
   EXPECT_EQ(rounds[0].communication().at("b").waited_seconds(), 0.25);
+  EXPECT_EQ(rounds[0].communication().at("b").step_seconds(), 2);
+  EXPECT_EQ(rounds[0].communication().at("b").step_waited_seconds(), 0.125);
 }
 
 TEST_F(EngineTest, WorkerThatLostItsUpdate_IsOfferedTheTaskAnew) {

@@ -259,7 +259,9 @@ absl::Status CheckCommunication(const v1::SiteCommunication& site) {
         "metrics.communication: ", site.ranks(), " ranks on ", site.nodes(),
         " nodes, expected 1 to ", kMaxRanks, " on at most as many nodes"));
   }
-  for (const double seconds : {site.seconds(), site.waited_seconds()}) {
+  for (const double seconds :
+       {site.seconds(), site.waited_seconds(), site.step_seconds(),
+        site.step_waited_seconds()}) {
     if (!(seconds >= 0) || !std::isfinite(seconds)) {
       return absl::InvalidArgumentError(
           absl::StrCat("metrics.communication: ", seconds,

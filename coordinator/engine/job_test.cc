@@ -72,6 +72,8 @@ TEST(CheckMetricsTest, SiteThatCannotBe_IsRefusedByName) {
     site.set_bytes(1 << 20);
     site.set_seconds(0.5);
     site.set_waited_seconds(0.25);
+    site.set_step_seconds(3);
+    site.set_step_waited_seconds(0.2);
     EXPECT_OK(CheckMetrics(metrics));
     change(site);
     EXPECT_THAT(CheckMetrics(metrics),
@@ -86,6 +88,8 @@ TEST(CheckMetricsTest, SiteThatCannotBe_IsRefusedByName) {
   refuse([](auto& site) { site.set_seconds(-0.5); });
   refuse([](auto& site) { site.set_seconds(NAN); });
   refuse([](auto& site) { site.set_waited_seconds(INFINITY); });
+  refuse([](auto& site) { site.set_step_seconds(-INFINITY); });
+  refuse([](auto& site) { site.set_step_waited_seconds(NAN); });
 }
 
 class JobTest : public ::testing::Test {

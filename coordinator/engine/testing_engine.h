@@ -171,6 +171,8 @@ inline v1::UpdateHeader HeaderFor(const std::string& worker,
   site.set_bytes(1000 + worker[0]);
   site.set_seconds(0.5);
   site.set_waited_seconds(0.25);
+  site.set_step_seconds(2);
+  site.set_step_waited_seconds(0.125);
   header.set_worker(worker);
   return header;
 }

@@ -137,7 +137,7 @@ void AppendUpdates(const v1::AggregationReport& report, size_t max_rows,
 }
 
 std::string SiteLine(absl::string_view worker,
-                     const v1::SiteCommunication& site, double round_seconds) {
+                     const v1::SiteCommunication& site) {
   std::string line = absl::StrCat(
       worker, ": ", site.ranks(),
       site.ranks() == 1 ? " rank on " : " ranks on ", site.nodes(),
@@ -154,9 +154,13 @@ std::string SiteLine(absl::string_view worker,
     const double waited = std::min(1.0, site.waited_seconds() / site.seconds());
     absl::StrAppend(&line, ", ", Percent(1 - waited), " hidden");
   }
-  if (round_seconds > 0) {
-    absl::StrAppend(&line, ", ", Percent(site.waited_seconds() / round_seconds),
-                    " of the round");
+  // A worker of before says nothing of its steps.
+  if (site.step_seconds() > 0) {
+    absl::StrAppend(&line, "; steps of ", FormatSeconds(site.step_seconds()),
+                    " s, ",
+                    Percent(std::min(
+                        1.0, site.step_waited_seconds() / site.step_seconds())),
+                    " of them waiting");
   }
   return line;
 }
@@ -170,8 +174,7 @@ void AppendSites(const v1::RoundReport& report, size_t max_rows,
   for (const auto& [worker, site] : sites) {
     if (shown++ == max_rows) break;
     lines->push_back(
-        absl::StrCat(kIndent, "ranks of ",
-                     Printable(SiteLine(worker, site, report.seconds()))));
+        absl::StrCat(kIndent, "ranks of ", Printable(SiteLine(worker, site))));
   }
   if (sites.size() > max_rows) {
     lines->push_back(MoreLine(sites.size() - max_rows, "sites"));

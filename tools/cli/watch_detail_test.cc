@@ -120,16 +120,18 @@ TEST(DetailLines, SitesOfSeveralRanks_SayWhatTheyExchanged) {
   site.set_bytes(int64_t{3} << 29);
   site.set_seconds(0.4);
   site.set_waited_seconds(0.1);
+  site.set_step_seconds(4);
+  site.set_step_waited_seconds(0.08);
   v1::SiteCommunication& lone = (*report.mutable_communication())["w1\n"];
   lone.set_ranks(1);
   lone.set_nodes(1);
   EXPECT_THAT(
       DetailLines(report),
       ElementsAre("    ranks of w1\\n: 1 rank on 1 node, 0 B in 0.00 s; waited "
-                  "for 0.00 s, 0.0 % of the round",
+                  "for 0.00 s",
                   "    ranks of w2: 4 ranks on 2 nodes, 1.5 GiB in 0.40 s "
-                  "(4.03 GB/s); waited for 0.10 s, 75.0 % hidden, 1.0 % of the "
-                  "round"));
+                  "(4.03 GB/s); waited for 0.10 s, 75.0 % hidden; steps of "
+                  "4.00 s, 2.0 % of them waiting"));
   EXPECT_THAT(
       DetailLines(report, 1),
       ElementsAre(HasSubstr("w1"), "      and 1 more sites (--json has all)"));

@@ -33,6 +33,7 @@ class Communicator {
     int nodes = 1;
     int node_rank = 0;  // among the ranks of this node
     int node_size = 1;
+    double cores = 1;  // of its node, that fall to this rank (ShareOfCores)
   };
   // What the collectives of this rank took since the start.
   struct Totals {

@@ -4,9 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "worker/collective/communicator.h"
 
 namespace koinon::worker {
 
@@ -14,16 +13,22 @@ namespace koinon::worker {
 // taskset left them to it, by number.
 std::vector<int> AllowedCores();
 
-// How many threads a rank should train with: of each processor that it may run
-// on, its part, if the ranks of its node that may run there share it evenly; at
-// least 1. So ranks that are bound to processors of their own use these, and
-// ranks that are not bound divide the node. Pure.
-int ShareOfCores(absl::Span<const int> own,
-                 const std::vector<std::vector<int>>& neighbours);
+// How many processors fall to a rank: of each that it may run on, its part, if
+// the ranks of its machine that may run there share it evenly. So ranks that
+// are bound to processors of their own have these, and ranks that are not bound
+// divide the machine; below 1 where there are more ranks than processors.
+// `neighbours`: of every rank of the machine, this one among them. Pure.
+double ShareOfCores(absl::Span<const int> own,
+                    const std::vector<std::vector<int>>& neighbours);
 
-// Collective. The same, of this rank; `neighbours` of ShareOfCores are the
-// ranks of its node, itself among them.
-absl::StatusOr<int> AgreeOnCores(Communicator* communicator);
+// How many threads should train on such a share: at least 1.
+int ThreadsOn(double cores);
+
+// Processors on the wire, [kCoreMaskBytes]: a bit for each. Of a machine with
+// more of them than there is room for, the first ones.
+inline constexpr size_t kCoreMaskBytes = 1024;
+std::string EncodeCores(absl::Span<const int> cores);
+std::vector<int> DecodeCores(absl::string_view mask);
 
 }  // namespace koinon::worker
 

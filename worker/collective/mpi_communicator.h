@@ -23,7 +23,8 @@ class MpiCommunicator final : public Communicator {
     // Elements of a chunk, a multiple of 16. Zero: what is fastest in measured
     // machines.
     size_t chunk = 0;
-    // For tests: take this many ranks for a node of its own. Zero: ask MPI.
+    // For tests and benchmarks: take this many ranks for a node of its own.
+    // Zero: ask MPI.
     int ranks_per_node = 0;
   };
 

@@ -17,6 +17,16 @@ constexpr absl::Duration kGrace = absl::Seconds(1);
 int SumTag(size_t slot) { return static_cast<int>(2 * slot); }
 int TotalTag(size_t slot) { return static_cast<int>(2 * slot + 1); }
 
+void Scale(float scale, size_t n, float* values) {
+  if (scale == 1.0f) return;
+  for (size_t i = 0; i < n; ++i) values[i] *= scale;
+}
+
+// sum becomes scale * sum + in.
+void Add(const float* in, size_t n, float scale, float* sum) {
+  for (size_t i = 0; i < n; ++i) sum[i] = scale * sum[i] + in[i];
+}
+
 }  // namespace
 
 MpiLeaders::MpiLeaders(MPI_Comm leaders, size_t chunk, size_t depth,
@@ -73,60 +83,71 @@ absl::Status MpiLeaders::Await(std::vector<MPI_Request>* requests) {
   return waiter_->AwaitPoll(done, whom, kGrace);
 }
 
-absl::Status MpiLeaders::Start(size_t slot, absl::Span<const float> sum,
-                               absl::Span<float> total) {
+absl::Status MpiLeaders::Start(size_t slot, absl::Span<float> values,
+                               float scale) {
   Slot& s = slots_[slot];
-  s.sum = sum;
-  s.total = total;
-  const size_t own =
-      SliceBegin(node_ + 1, sum.size()) - SliceBegin(node_, sum.size());
+  s.values = values;
+  s.scale = scale;
+  const size_t n = values.size();
+  const size_t own = SliceBegin(node_ + 1, n) - SliceBegin(node_, n);
   for (int i = 1; i < nodes_; ++i) {
     const int node = (node_ + i) % nodes_;
     const auto index = static_cast<size_t>(node);
-    const size_t begin = SliceBegin(node, sum.size());
-    const size_t end = SliceBegin(node + 1, sum.size());
+    const size_t begin = SliceBegin(node, n);
+    const size_t end = SliceBegin(node + 1, n);
     ABSL_RETURN_IF_ERROR(FromMpi(
         MPI_Irecv(s.received.data() + index * slice_, static_cast<int>(own),
                   MPI_FLOAT, node, SumTag(slot), leaders_, &s.receives[index]),
         "MPI_Irecv"));
+    Scale(scale, end - begin, values.data() + begin);
     ABSL_RETURN_IF_ERROR(FromMpi(
-        MPI_Isend(sum.data() + begin, static_cast<int>(end - begin), MPI_FLOAT,
-                  node, SumTag(slot), leaders_, &s.sends[index]),
+        MPI_Isend(values.data() + begin, static_cast<int>(end - begin),
+                  MPI_FLOAT, node, SumTag(slot), leaders_, &s.sends[index]),
         "MPI_Isend"));
   }
   return absl::OkStatus();
 }
 
+void MpiLeaders::AddUp(Slot* slot) {
+  const size_t begin = SliceBegin(node_, slot->values.size());
+  const size_t size = SliceBegin(node_ + 1, slot->values.size()) - begin;
+  float* const own = slot->values.data() + begin;
+  const auto received = [&](int node) {
+    return slot->received.data() + static_cast<size_t>(node) * slice_;
+  };
+  // Those before this node come first: theirs add up where the first one's are.
+  for (int node = 1; node < node_; ++node) {
+    Add(received(node), size, 1, received(0));
+  }
+  const int first = node_ > 0 ? 0 : 1;
+  Add(received(first), size, slot->scale, own);
+  for (int node = std::max(node_, first) + 1; node < nodes_; ++node) {
+    Add(received(node), size, 1, own);
+  }
+}
+
 absl::Status MpiLeaders::Reduce(size_t slot) {
   Slot& s = slots_[slot];
   ABSL_RETURN_IF_ERROR(Await(&s.receives));
-  const size_t n = s.sum.size();
+  AddUp(&s);
+  // Totals come to where sums are sent from.
+  ABSL_RETURN_IF_ERROR(Await(&s.sends));
+  const size_t n = s.values.size();
   const size_t begin = SliceBegin(node_, n);
   const size_t size = SliceBegin(node_ + 1, n) - begin;
-  float* const total = s.total.data() + begin;
-  for (int node = 0; node < nodes_; ++node) {
-    const float* const in =
-        node == node_ ? s.sum.data() + begin
-                      : s.received.data() + static_cast<size_t>(node) * slice_;
-    if (node == 0) {
-      std::copy_n(in, size, total);
-    } else {
-      for (size_t i = 0; i < size; ++i) total[i] += in[i];
-    }
-  }
   for (int i = 1; i < nodes_; ++i) {
     const int node = (node_ + i) % nodes_;
     const auto index = static_cast<size_t>(node);
     const size_t first = SliceBegin(node, n);
     ABSL_RETURN_IF_ERROR(FromMpi(
-        MPI_Irecv(s.total.data() + first,
+        MPI_Irecv(s.values.data() + first,
                   static_cast<int>(SliceBegin(node + 1, n) - first), MPI_FLOAT,
                   node, TotalTag(slot), leaders_, &s.receives[index]),
         "MPI_Irecv"));
-    ABSL_RETURN_IF_ERROR(
-        FromMpi(MPI_Isend(total, static_cast<int>(size), MPI_FLOAT, node,
-                          TotalTag(slot), leaders_, &s.total_sends[index]),
-                "MPI_Isend"));
+    ABSL_RETURN_IF_ERROR(FromMpi(
+        MPI_Isend(s.values.data() + begin, static_cast<int>(size), MPI_FLOAT,
+                  node, TotalTag(slot), leaders_, &s.total_sends[index]),
+        "MPI_Isend"));
   }
   return absl::OkStatus();
 }
@@ -136,7 +157,6 @@ absl::Status MpiLeaders::Complete(size_t slot) {
 }
 
 absl::Status MpiLeaders::Drain(size_t slot) {
-  ABSL_RETURN_IF_ERROR(Await(&slots_[slot].sends));
   return Await(&slots_[slot].total_sends);
 }
 

@@ -18,7 +18,8 @@ namespace koinon::worker {
 // leader i gets slice i of every node's sum, adds them up in the order of the
 // nodes, and sends the total to the others: every leader sends and receives
 // twice the chunk, whatever the number of nodes, and the order of the sum is
-// fixed.
+// fixed. Slices stay where they are: a total is received over the node's own
+// sum, once that has been sent.
 //
 // The communicator (of the leaders, in node order) and the waiter must outlive
 // it. Used by one thread at a time.
@@ -29,8 +30,8 @@ class MpiLeaders final : public LeaderExchange {
              std::function<std::string(int node)> name);
   ~MpiLeaders() override;
 
-  absl::Status Start(size_t slot, absl::Span<const float> sum,
-                     absl::Span<float> total) override;
+  absl::Status Start(size_t slot, absl::Span<float> values,
+                     float scale) override;
   absl::Status Reduce(size_t slot) override;
   absl::Status Complete(size_t slot) override;
   absl::Status Drain(size_t slot) override;
@@ -41,15 +42,17 @@ class MpiLeaders final : public LeaderExchange {
 
  private:
   struct Slot {
-    absl::Span<const float> sum;
-    absl::Span<float> total;
+    absl::Span<float> values;
+    float scale = 1;  // of this node's own slice, until it is added up
     std::vector<float> received;  // [nodes, largest slice]: slices of others
     // One for each node; MPI_REQUEST_NULL where nothing is under way.
     std::vector<MPI_Request> receives, sends, total_sends;
   };
   size_t SliceBegin(int node, size_t n) const;
-  // All of `requests`; `whom`: those are receives, named by node.
+  // All of `requests`, one for each node.
   absl::Status Await(std::vector<MPI_Request>* requests);
+  // This leader's slice over all nodes, in their order.
+  void AddUp(Slot* slot);
 
   const MPI_Comm leaders_;
   Waiter* const waiter_;

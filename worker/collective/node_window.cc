@@ -21,6 +21,8 @@ constexpr size_t kOutLag = 2;
 // copying out.
 constexpr size_t kLeaderLags[] = {2, 4, 6};
 constexpr size_t kLeaderOutLag = 7;
+// Of a rank alone on its node, which starts at once: reduce and complete.
+constexpr size_t kAloneLags[] = {2, 4};
 // A rank that waits for its leader may be waiting for another node's rank.
 constexpr absl::Duration kLeaderGrace = absl::Seconds(3);
 
@@ -44,7 +46,7 @@ void AddScaled(float scale, const float* in, size_t n, float* sum) {
 
 size_t NodeWindow::SizeBytes(const Shape& shape) {
   const size_t flags = 3 * static_cast<size_t>(shape.ranks) + 1;
-  const size_t arrays = static_cast<size_t>(shape.ranks) + 2;
+  const size_t arrays = static_cast<size_t>(shape.ranks) + 1;
   return flags * sizeof(SharedFlag) +
          shape.depth * arrays * shape.chunk * sizeof(float);
 }
@@ -62,7 +64,7 @@ NodeWindow::NodeWindow(const Shape& shape, int rank, char* memory,
       slots_(reinterpret_cast<float*>(total_ + 1)) {}
 
 float* NodeWindow::Input(size_t slot, int rank) const {
-  const size_t arrays = static_cast<size_t>(shape_.ranks) + 2;
+  const size_t arrays = static_cast<size_t>(shape_.ranks) + 1;
   return slots_ + (slot * arrays + static_cast<size_t>(rank)) * shape_.chunk;
 }
 
@@ -117,7 +119,7 @@ absl::Status NodeWindow::Reduce(const Piece& piece, float scale) {
   ABSL_RETURN_IF_ERROR(AwaitAll(copied_in_, piece.number + 1));
   const size_t n = piece.values.size();
   const size_t slice_end = SliceBegin(rank_ + 1, n);
-  float* const sum = NodeSum(piece.slot);
+  float* const sum = Total(piece.slot);
   for (size_t begin = SliceBegin(rank_, n); begin < slice_end;
        begin += kBlock) {
     const size_t size = std::min(kBlock, slice_end - begin);
@@ -147,11 +149,8 @@ absl::Status NodeWindow::Lead(absl::Span<float> values, size_t step,
   if (due(kLeaderLags[0])) {
     const Piece piece = PieceOf(values, step - kLeaderLags[0]);
     ABSL_RETURN_IF_ERROR(AwaitAll(reduced_, piece.number + 1));
-    const size_t n = piece.values.size();
-    ABSL_RETURN_IF_ERROR(leaders_->Drain(piece.slot));
-    ABSL_RETURN_IF_ERROR(
-        leaders_->Start(piece.slot, absl::MakeConstSpan(NodeSum(piece.slot), n),
-                        absl::MakeSpan(Total(piece.slot), n)));
+    ABSL_RETURN_IF_ERROR(leaders_->Start(
+        piece.slot, absl::MakeSpan(Total(piece.slot), piece.values.size()), 1));
   }
   if (due(kLeaderLags[1])) {
     ABSL_RETURN_IF_ERROR(
@@ -171,6 +170,9 @@ absl::Status NodeWindow::CopyOut(const Piece& piece) {
   if (shape_.leaders) {
     ABSL_RETURN_IF_ERROR(AwaitTotal(piece.number + 1));
     std::copy_n(total, n, piece.values.data());
+    if (leaders_ != nullptr) {
+      ABSL_RETURN_IF_ERROR(leaders_->Drain(piece.slot));
+    }
   } else {
     ABSL_RETURN_IF_ERROR(AwaitAll(reduced_, piece.number + 1));
     const size_t begin = SliceBegin(rank_, n);
@@ -182,7 +184,35 @@ absl::Status NodeWindow::CopyOut(const Piece& piece) {
   return absl::OkStatus();
 }
 
+absl::Status NodeWindow::SumAlone(absl::Span<float> values, float scale) {
+  if (leaders_ == nullptr) {
+    if (scale != 1.0f) {
+      Scale(scale, values.data(), values.size(), values.data());
+    }
+    return absl::OkStatus();
+  }
+  const size_t chunks = (values.size() + shape_.chunk - 1) / shape_.chunk;
+  for (size_t step = 0; step < chunks + kAloneLags[1]; ++step) {
+    if (step < chunks) {
+      const Piece piece = PieceOf(values, step);
+      ABSL_RETURN_IF_ERROR(leaders_->Start(piece.slot, piece.values, scale));
+    }
+    if (step >= kAloneLags[0] && step - kAloneLags[0] < chunks) {
+      const size_t slot = PieceOf(values, step - kAloneLags[0]).slot;
+      ABSL_RETURN_IF_ERROR(leaders_->Reduce(slot));
+    }
+    if (step >= kAloneLags[1]) {
+      const size_t slot = PieceOf(values, step - kAloneLags[1]).slot;
+      ABSL_RETURN_IF_ERROR(leaders_->Complete(slot));
+      ABSL_RETURN_IF_ERROR(leaders_->Drain(slot));
+    }
+  }
+  next_ += static_cast<uint32_t>(chunks);
+  return absl::OkStatus();
+}
+
 absl::Status NodeWindow::Sum(absl::Span<float> values, float scale) {
+  if (shape_.ranks == 1) return SumAlone(values, scale);
   const size_t chunks = (values.size() + shape_.chunk - 1) / shape_.chunk;
   const size_t out_lag = shape_.leaders ? kLeaderOutLag : kOutLag;
   if (chunks == 0) return absl::OkStatus();
@@ -201,10 +231,6 @@ absl::Status NodeWindow::Sum(absl::Span<float> values, float scale) {
     }
   }
   next_ += static_cast<uint32_t>(chunks);
-  if (leaders_ == nullptr) return absl::OkStatus();
-  for (size_t slot = 0; slot < shape_.depth; ++slot) {
-    ABSL_RETURN_IF_ERROR(leaders_->Drain(slot));
-  }
   return absl::OkStatus();
 }
 
@@ -218,7 +244,6 @@ absl::Status NodeWindow::Broadcast(absl::Span<char> bytes) {
     if (rank_ == 0) {
       ABSL_RETURN_IF_ERROR(AwaitFree(piece));
       if (leaders_ != nullptr) {
-        ABSL_RETURN_IF_ERROR(leaders_->Drain(piece.slot));
         ABSL_RETURN_IF_ERROR(leaders_->Broadcast(part));
       }
       std::copy(part.begin(), part.end(), total);

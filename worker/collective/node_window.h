@@ -12,21 +12,22 @@
 namespace koinon::worker {
 
 // What the leaders of several nodes (each one's node rank 0) do with a chunk
-// between the sums inside their nodes. Slots are those of the window; a chunk
-// goes through the calls in this order, several chunks at different stages at
-// once, and its slot is not used again before Drain.
+// between the sums inside their nodes and the copies out. A chunk goes through
+// the calls in this order, several chunks at different stages at once, each in
+// a slot of its own.
 class LeaderExchange {
  public:
   virtual ~LeaderExchange() = default;
 
-  // Begins with chunk `slot`: `sum` is this node's, [n]; `total` becomes the
-  // sum over the nodes in their order, [n]. Both stay where they are.
-  virtual absl::Status Start(size_t slot, absl::Span<const float> sum,
-                             absl::Span<float> total) = 0;
+  // Begins with the chunk in `slot`: values, [n], times `scale` are this node's
+  // sum, and become the sum over the nodes, in their order. Until Complete
+  // nobody else may look at them, until Drain nobody may change them.
+  virtual absl::Status Start(size_t slot, absl::Span<float> values,
+                             float scale) = 0;
   virtual absl::Status Reduce(size_t slot) = 0;
-  // Returns when `total` is complete.
+  // Returns when the values are the sum.
   virtual absl::Status Complete(size_t slot) = 0;
-  // Returns when nothing is read from the slot any more.
+  // Returns when they are not read any more.
   virtual absl::Status Drain(size_t slot) = 0;
 
   // Sends rank 0's bytes to the other leaders.
@@ -37,7 +38,8 @@ class LeaderExchange {
 // them map: each rank copies its values in chunk by chunk, sums one slice of
 // each chunk over all the ranks in rank order, and copies the others' slices
 // out. Chunks are in flight at the same time (a ring of slots), so that ranks
-// seldom wait for each other.
+// seldom wait for each other. A rank that is alone on its node copies nothing:
+// it leads, and exchanges its values where they are.
 //
 // Every rank makes the same calls with the same sizes. The bytes of a sum do
 // not depend on timing, nor on how it is cut into chunks: each element is
@@ -88,14 +90,12 @@ class NodeWindow {
   absl::Status CopyIn(const Piece& piece, float scale);
   absl::Status Reduce(const Piece& piece, float scale);
   absl::Status Lead(absl::Span<float> values, size_t step, size_t chunks);
+  absl::Status SumAlone(absl::Span<float> values, float scale);
   absl::Status CopyOut(const Piece& piece);
 
   float* Input(size_t slot, int rank) const;
-  float* NodeSum(size_t slot) const { return Input(slot, shape_.ranks); }
-  // What is copied out: the node's sum if there is but one node.
-  float* Total(size_t slot) const {
-    return shape_.leaders ? Input(slot, shape_.ranks + 1) : NodeSum(slot);
-  }
+  // The node's; once the leaders are done with it, the site's.
+  float* Total(size_t slot) const { return Input(slot, shape_.ranks); }
 
   const Shape shape_;
   const int rank_;

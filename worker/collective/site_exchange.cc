@@ -22,9 +22,12 @@ size_t BucketFor(size_t parameters) {
 SiteExchange::SiteExchange(Communicator* communicator, const Options& options)
     : communicator_(communicator),
       options_(options),
-      thread_([this] { Run(); }) {}
+      beside_(options.beside.value_or(GainsBeside(communicator->place()))) {
+  if (beside_ && SumsGradients()) thread_ = std::thread([this] { Run(); });
+}
 
 SiteExchange::~SiteExchange() {
+  if (!thread_.joinable()) return;
   {
     MutexLock lock(&mutex_);
     stopping_ = true;
@@ -39,6 +42,7 @@ void SiteExchange::Start(int64_t, double weight, absl::Span<float> gradients) {
   bucket_ = options_.bucket > 0 ? options_.bucket : BucketFor(gradients.size());
   gradients_ = gradients;
   weight_ = static_cast<float>(weight);
+  if (!beside_) return;
   missing_.clear();
   for (size_t begin = 0; begin < gradients.size(); begin += bucket_) {
     missing_.push_back(std::min(bucket_, gradients.size() - begin));
@@ -49,7 +53,7 @@ void SiteExchange::Start(int64_t, double weight, absl::Span<float> gradients) {
 }
 
 void SiteExchange::Ready(size_t begin, size_t end) {
-  if (!SumsGradients()) return;
+  if (!SumsGradients() || !beside_) return;
   MutexLock lock(&mutex_);
   Count(begin, end);
 }
@@ -68,14 +72,7 @@ absl::Status SiteExchange::Finish(const absl::Status& own) {
   const absl::Time start = options_.clock->Now();
   absl::Status result;
   if (SumsGradients()) {
-    MutexLock lock(&mutex_);
-    // What a failed part left out: the others wait for all of it.
-    std::fill(missing_.begin(), missing_.end(), 0);
-    own_failed_ = !own.ok();
-    finished_ = true;
-    changed_.SignalAll();
-    while (summing_) changed_.Wait(&mutex_);
-    result = result_;
+    result = beside_ ? AwaitBuckets(own) : SumAtOnce(own);
   } else if (!own.ok()) {
     // The others hear of it when they next average.
     result = AgreeThatAllIsWell(true);
@@ -83,6 +80,29 @@ absl::Status SiteExchange::Finish(const absl::Status& own) {
   if (absl::IsFailedPrecondition(result)) result = Blame(own);
   waited_ += options_.clock->Now() - start;
   return result;
+}
+
+absl::Status SiteExchange::SumAtOnce(const absl::Status& own) {
+  absl::Span<float> gradients;
+  float weight;
+  {
+    MutexLock lock(&mutex_);
+    gradients = gradients_;
+    weight = weight_;
+  }
+  ABSL_RETURN_IF_ERROR(communicator_->AllReduce(gradients, weight));
+  return AgreeThatAllIsWell(!own.ok());
+}
+
+absl::Status SiteExchange::AwaitBuckets(const absl::Status& own) {
+  MutexLock lock(&mutex_);
+  // What a failed part left out: the others wait for all of it.
+  std::fill(missing_.begin(), missing_.end(), 0);
+  own_failed_ = !own.ok();
+  finished_ = true;
+  changed_.SignalAll();
+  while (summing_) changed_.Wait(&mutex_);
+  return result_;
 }
 
 absl::Status SiteExchange::Stepped(int64_t step, absl::Span<float> parameters) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -21,10 +22,12 @@ namespace koinon::worker {
 // site_steps > 1, one model of theirs every so many steps (local SGD: Stich
 // 2019, algorithm 1).
 //
-// Gradients are summed bucket by bucket by a thread of its own, beside the way
-// back that still computes others: from the model's end to its beginning, the
-// order in which the way back comes by. The order is fixed, so that every rank
-// sums the same buckets in the same order whatever it is told when.
+// Where ranks gain by it (GainsBeside), gradients are summed bucket by bucket
+// by a thread of its own, beside the way back that still computes others: from
+// the model's end to its beginning, the order in which the way back comes by.
+// The order is fixed, so that every rank sums the same buckets in the same
+// order whatever it is told when. Elsewhere they are summed at once, in Finish.
+// A sum has the same bytes either way.
 //
 // While a step is under way (from Start to Finish), the communicator is this
 // object's; it and the clock must outlive it.
@@ -34,9 +37,21 @@ class SiteExchange final : public GradientExchange {
     const Clock* clock = nullptr;
     int64_t steps = 0;       // of the whole run
     int64_t site_steps = 1;  // TrainingSpec.site_steps; 0: 1
-    // Elements summed at once. Zero: follows from the number of parameters.
+    // Elements summed at once beside the way back. Zero: follows from the
+    // number of parameters.
     size_t bucket = 0;
+    // Whether sums are made beside the way back; none: GainsBeside. The same
+    // on every rank.
+    std::optional<bool> beside = std::nullopt;
   };
+  // Whether ranks gain by sums beside the way back: if there is a processor to
+  // make them on, or a network to wait for. A rank that has a single processor
+  // and shares memory with all the others does not: two threads would only
+  // take turns on it, and ranks wait for each other's turns.
+  static bool GainsBeside(const Communicator::Place& place) {
+    return place.nodes > 1 || place.cores >= 2;
+  }
+
   SiteExchange(Communicator* communicator, const Options& options);
   ~SiteExchange() override;
 
@@ -51,6 +66,8 @@ class SiteExchange final : public GradientExchange {
  private:
   // Whether ranks sum gradients; else they average parameters now and then.
   bool SumsGradients() const { return options_.site_steps <= 1; }
+  absl::Status SumAtOnce(const absl::Status& own);
+  absl::Status AwaitBuckets(const absl::Status& own);
   void Run();
   bool AwaitStep();
   // The step's buckets, then whether it went well everywhere.
@@ -64,6 +81,7 @@ class SiteExchange final : public GradientExchange {
 
   Communicator* const communicator_;
   const Options options_;
+  const bool beside_;
   absl::Duration waited_;  // the training thread's
 
   Mutex mutex_;
@@ -78,7 +96,7 @@ class SiteExchange final : public GradientExchange {
   bool own_failed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status result_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;  // last: uses all the others
+  std::thread thread_;  // if beside_; last: uses all the others
 };
 
 }  // namespace koinon::worker

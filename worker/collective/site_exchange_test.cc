@@ -1,6 +1,6 @@
 #include "worker/collective/site_exchange.h"
 
-#include <cmath>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -39,20 +39,30 @@ void TellInPieces(SiteExchange* exchange, size_t n, uint64_t seed) {
   for (const auto& [begin, end] : pieces) exchange->Ready(begin, end);
 }
 
-class SiteExchangeTest : public ::testing::TestWithParam<int> {};
+// How many ranks, and whether sums are made beside the way back.
+class SiteExchangeTest
+    : public ::testing::TestWithParam<std::tuple<int, bool>> {
+ protected:
+  const int ranks_ = std::get<0>(GetParam());
+  const bool beside_ = std::get<1>(GetParam());
+
+  SiteExchange::Options OptionsFor(int64_t steps) const {
+    return {.clock = &TestClock(), .steps = steps, .beside = beside_};
+  }
+};
 
 TEST_P(SiteExchangeTest, Finish_PiecesInAnyOrder_SumsWithWeights) {
   constexpr size_t kParameters = 10007;
-  const int ranks = GetParam();
-  RunRanks({.ranks = ranks}, [&](Communicator* site) {
+  RunRanks({.ranks = ranks_}, [&](Communicator* site) {
     const int rank = site->place().rank;
-    SiteExchange exchange(site,
-                          {.clock = &TestClock(), .steps = 20, .bucket = 1000});
+    SiteExchange::Options options = OptionsFor(20);
+    options.bucket = 1000;
+    SiteExchange exchange(site, options);
     std::vector<float> gradients(kParameters);
     for (int64_t step = 0; step < 20; ++step) {
       // Unequal, as in the last batch of an epoch; the last has the rest.
       const double weight =
-          rank + 1 < ranks ? 1.0 / (1 << (rank + 1)) : 1.0 / (1 << rank);
+          rank + 1 < ranks_ ? 1.0 / (1 << (rank + 1)) : 1.0 / (1 << rank);
       for (size_t i = 0; i < kParameters; ++i) {
         gradients[i] = Gradient(rank, step, i);
       }
@@ -64,8 +74,8 @@ TEST_P(SiteExchangeTest, Finish_PiecesInAnyOrder_SumsWithWeights) {
       ASSERT_OK(exchange.Stepped(step, absl::MakeSpan(gradients)));
       for (size_t i = 0; i < kParameters; i += 97) {
         double expected = 0;
-        for (int other = 0; other < ranks; ++other) {
-          expected += Gradient(other, step, i) * (other + 1 < ranks
+        for (int other = 0; other < ranks_; ++other) {
+          expected += Gradient(other, step, i) * (other + 1 < ranks_
                                                       ? 1.0 / (1 << (other + 1))
                                                       : 1.0 / (1 << other));
         }
@@ -79,10 +89,11 @@ TEST_P(SiteExchangeTest, Finish_PiecesInAnyOrder_SumsWithWeights) {
 }
 
 TEST_P(SiteExchangeTest, Finish_OneFailsInMidStep_FailsEverywhereWithItsName) {
-  const int failing = GetParam() - 1;
-  RunRanks({.ranks = GetParam()}, [&](Communicator* site) {
-    SiteExchange exchange(site,
-                          {.clock = &TestClock(), .steps = 9, .bucket = 100});
+  const int failing = ranks_ - 1;
+  RunRanks({.ranks = ranks_}, [&](Communicator* site) {
+    SiteExchange::Options options = OptionsFor(9);
+    options.bucket = 100;
+    SiteExchange exchange(site, options);
     std::vector<float> gradients(1000, 1.0f);
     const bool fails = site->place().rank == failing;
     exchange.Start(0, 0.5, absl::MakeSpan(gradients));
@@ -99,13 +110,13 @@ TEST_P(SiteExchangeTest, Finish_OneFailsInMidStep_FailsEverywhereWithItsName) {
 }
 
 TEST_P(SiteExchangeTest, Stepped_EverySiteSteps_AveragesParameters) {
-  const int ranks = GetParam();
-  RunRanks({.ranks = ranks}, [&](Communicator* site) {
+  RunRanks({.ranks = ranks_}, [&](Communicator* site) {
     const float rank = static_cast<float>(site->place().rank);
-    SiteExchange exchange(site,
-                          {.clock = &TestClock(), .steps = 8, .site_steps = 3});
+    SiteExchange::Options options = OptionsFor(8);
+    options.site_steps = 3;
+    SiteExchange exchange(site, options);
     std::vector<float> parameters(500, rank), gradients(500, 1.0f);
-    const float mean = static_cast<float>(ranks - 1) / 2;
+    const float mean = static_cast<float>(ranks_ - 1) / 2;
     for (int64_t step = 0; step < 8; ++step) {
       exchange.Start(step, 0.5, absl::MakeSpan(gradients));
       exchange.Ready(0, 500);
@@ -123,10 +134,11 @@ TEST_P(SiteExchangeTest, Stepped_EverySiteSteps_AveragesParameters) {
 }
 
 TEST_P(SiteExchangeTest, Finish_OneFailsBetweenAverages_FailsEverywhere) {
-  const int failing = GetParam() - 1;
-  RunRanks({.ranks = GetParam()}, [&](Communicator* site) {
-    SiteExchange exchange(site,
-                          {.clock = &TestClock(), .steps = 8, .site_steps = 4});
+  const int failing = ranks_ - 1;
+  RunRanks({.ranks = ranks_}, [&](Communicator* site) {
+    SiteExchange::Options options = OptionsFor(8);
+    options.site_steps = 4;
+    SiteExchange exchange(site, options);
     std::vector<float> parameters(50), gradients(50);
     absl::Status status;
     for (int64_t step = 0; step < 4 && status.ok(); ++step) {
@@ -145,15 +157,16 @@ TEST_P(SiteExchangeTest, Finish_OneFailsBetweenAverages_FailsEverywhere) {
 }
 
 TEST_P(SiteExchangeTest, TwoRuns_SameGradients_GiveTheSameBytes) {
-  std::vector<std::vector<float>> first(static_cast<size_t>(GetParam()));
+  std::vector<std::vector<float>> first(static_cast<size_t>(ranks_));
   for (const bool again : {false, true}) {
-    RunRanks({.ranks = GetParam()}, [&](Communicator* site) {
+    RunRanks({.ranks = ranks_}, [&](Communicator* site) {
       const int rank = site->place().rank;
       Random random(DeriveSeed(5, static_cast<uint64_t>(rank)));
       std::vector<float> gradients(5000);
       for (float& g : gradients) g = static_cast<float>(random.NextNormal());
-      SiteExchange exchange(site,
-                            {.clock = &TestClock(), .steps = 1, .bucket = 700});
+      SiteExchange::Options options = OptionsFor(1);
+      options.bucket = 700;
+      SiteExchange exchange(site, options);
       exchange.Start(0, 1.0 / 3, absl::MakeSpan(gradients));
       TellInPieces(&exchange, gradients.size(),
                    static_cast<uint64_t>(rank + (again ? 50 : 0)));
@@ -169,7 +182,18 @@ TEST_P(SiteExchangeTest, TwoRuns_SameGradients_GiveTheSameBytes) {
   for (const auto& one : first) EXPECT_EQ(one, first[0]);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, SiteExchangeTest, ::testing::Values(2, 3, 4));
+INSTANTIATE_TEST_SUITE_P(Ranks, SiteExchangeTest,
+                         ::testing::Combine(::testing::Values(2, 3, 4),
+                                            ::testing::Bool()));
+
+TEST(GainsBesideTest, SpareProcessorOrNetwork_Gains) {
+  using Place = Communicator::Place;
+  EXPECT_FALSE(SiteExchange::GainsBeside(Place{.size = 2, .cores = 1}));
+  EXPECT_FALSE(SiteExchange::GainsBeside(Place{.size = 4, .cores = 0.5}));
+  EXPECT_TRUE(SiteExchange::GainsBeside(Place{.size = 2, .cores = 2}));
+  EXPECT_TRUE(
+      SiteExchange::GainsBeside(Place{.size = 2, .nodes = 2, .cores = 1}));
+}
 
 }  // namespace
 }  // namespace koinon::worker

@@ -46,6 +46,7 @@ GradientExchange* SiteMember::BeginRun(const v1::TrainingSpec& spec,
       communicator_,
       SiteExchange::Options{
           .clock = clock_, .steps = steps, .site_steps = spec.site_steps()});
+  run_began_ = clock_->Now();
   return exchange_.get();
 }
 
@@ -65,6 +66,7 @@ absl::Status SiteMember::EndRun(const kernels::ModelGraph& graph,
                                 absl::Span<float> parameters,
                                 TrainingTotals* totals) {
   if (alone()) return absl::OkStatus();
+  in_steps_ = clock_->Now() - run_began_;
   return Waited([&]() -> absl::Status {
     ABSL_RETURN_IF_ERROR(AverageBuffers(graph, parameters));
     Sha256 hash;
@@ -85,15 +87,17 @@ absl::Status SiteMember::EndRun(const kernels::ModelGraph& graph,
 
 v1::SiteCommunication SiteMember::Communication() const {
   const Communicator::Totals now = communicator_->totals();
-  const absl::Duration waited =
-      waited_ +
-      (exchange_ == nullptr ? absl::ZeroDuration() : exchange_->waited());
+  const absl::Duration waited_in_steps =
+      exchange_ == nullptr ? absl::ZeroDuration() : exchange_->waited();
   v1::SiteCommunication communication;
   communication.set_ranks(communicator_->place().size);
   communication.set_nodes(communicator_->place().nodes);
   communication.set_bytes(now.bytes - before_.bytes);
   communication.set_seconds(absl::ToDoubleSeconds(now.time - before_.time));
-  communication.set_waited_seconds(absl::ToDoubleSeconds(waited));
+  communication.set_waited_seconds(
+      absl::ToDoubleSeconds(waited_ + waited_in_steps));
+  communication.set_step_seconds(absl::ToDoubleSeconds(in_steps_));
+  communication.set_step_waited_seconds(absl::ToDoubleSeconds(waited_in_steps));
   return communication;
 }
 

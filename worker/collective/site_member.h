@@ -59,7 +59,9 @@ class SiteMember {
   Communicator* const communicator_;
   const Clock* const clock_;
   Communicator::Totals before_;
-  absl::Duration waited_;
+  absl::Duration waited_;  // before and after the steps
+  absl::Time run_began_;
+  absl::Duration in_steps_;
   std::unique_ptr<SiteExchange> exchange_;
 };
 

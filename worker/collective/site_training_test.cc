@@ -1,6 +1,8 @@
 // A task trained by the ranks of a site, against the same task trained alone.
 #include <atomic>
+#include <cmath>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,9 +16,11 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/graph/control_variates.h"
+#include "kernels/reference/reference_network.h"
 #include "worker/collective/testing_communicator.h"
 #include "worker/data/testdata.h"
 #include "worker/store/control_store.h"
+#include "worker/train/batches.h"
 #include "worker/train/native_trainer.h"
 #include "worker/train/testtask.h"
 
@@ -58,7 +62,7 @@ class SiteTrainingTest : public ::testing::Test {
   std::vector<absl::StatusOr<v1::Metrics>> metrics_;
   std::vector<float> Together(int ranks) {
     metrics_.assign(static_cast<size_t>(ranks), absl::UnknownError("not run"));
-    RunRanks({.ranks = ranks}, [&](Communicator* site) {
+    RunRanks({.ranks = ranks, .cores = cores_}, [&](Communicator* site) {
       const auto rank = static_cast<size_t>(site->place().rank);
       NativeTrainer trainer(
           RealEnv(), &clock_,
@@ -96,6 +100,7 @@ class SiteTrainingTest : public ::testing::Test {
   LocalDatasets datasets_ = testtask::BlobDatasets();
   LocalDatasets no_datasets_;
   int bare_rank_ = -1;  // has no data
+  double cores_ = 2;    // of each rank
   ControlStore* controls_ = nullptr;
   v1::OfferTask offer_ = testtask::BlobOffer();
   std::string base_path_;
@@ -174,6 +179,110 @@ TEST_F(SiteTrainingTest, Train_Twice_GivesTheSameBytes) {
   }
 }
 
+TEST_F(SiteTrainingTest, Train_OnOneCoreEach_GivesTheSameBytes) {
+  UseMlp();
+  const std::vector<float> beside = Together(3);
+  ASSERT_OK(metrics_[0]);
+  cores_ = 1;  // sums are not made beside the way back
+  EXPECT_EQ(beside, Together(3));
+}
+
+// What the guide says of batch norm in a site, on plain kernels: each rank
+// normalises by its own part of a batch and keeps moments of its own, gradients
+// are summed by examples, and at the end moments are averaged.
+class SiteOfReferences {
+ public:
+  SiteOfReferences(const v1::OfferTask& offer, const Dataset& data, int ranks)
+      : offer_(offer), graph_(*kernels::ModelGraph::Build(offer.model())) {
+    const auto count = static_cast<size_t>(ranks);
+    const auto batch_size = static_cast<size_t>(offer.training().batch_size());
+    const Model base = testtask::InitialModel(offer.model());
+    for (size_t rank = 0; rank < count; ++rank) {
+      const Shard shard = {.index = rank, .count = count};
+      batches_.emplace_back(data, batch_size, shard);
+      networks_.push_back(*kernels::NewReferenceNetwork(
+          graph_, {.batch_size = shard.Most(batch_size)}));
+      std::copy(base.values.begin(), base.values.end(),
+                networks_.back()->parameters().begin());
+    }
+  }
+
+  void TrainEpoch(int64_t epoch) {
+    const uint64_t seed = DeriveSeed(DeriveSeed(offer_.seed(), "order"),
+                                     static_cast<uint64_t>(epoch));
+    for (Batches& batches : batches_) batches.Shuffle(seed);
+    while (Step()) {
+    }
+  }
+
+  // What training has changed.
+  std::vector<float> Update() const {
+    const Model base = testtask::InitialModel(offer_.model());
+    std::vector<float> update(base.values.size());
+    for (size_t t = 0; t < graph_.layout().tensors().size(); ++t) {
+      const size_t begin = graph_.layout().offset_bytes(t) / sizeof(float);
+      for (size_t i = begin; i < begin + graph_.layout().element_count(t);
+           ++i) {
+        double sum = 0;
+        for (const auto& network : networks_) sum += network->parameters()[i];
+        update[i] = static_cast<float>(
+            sum / static_cast<double>(networks_.size()) - base.values[i]);
+      }
+    }
+    return update;
+  }
+
+ private:
+  bool Step() {
+    std::vector<double> gradients(graph_.layout().total_elements());
+    for (size_t rank = 0; rank < networks_.size(); ++rank) {
+      const auto batch = batches_[rank].Next();
+      EXPECT_OK(batch);
+      if (batches_[rank].whole_size() == 0) return false;
+      EXPECT_OK(networks_[rank]->ForwardBackward(*batch, 1));
+      const double weight = static_cast<double>(batch->size) /
+                            static_cast<double>(batches_[rank].whole_size());
+      for (size_t i = 0; i < gradients.size(); ++i) {
+        gradients[i] += weight * networks_[rank]->gradients()[i];
+      }
+    }
+    const double rate = offer_.training().optimizer().sgd().learning_rate();
+    for (const auto& network : networks_) {
+      for (size_t i = 0; i < gradients.size(); ++i) {
+        network->parameters()[i] -= static_cast<float>(rate * gradients[i]);
+      }
+    }
+    return true;
+  }
+
+  const v1::OfferTask& offer_;
+  const kernels::ModelGraph graph_;
+  std::vector<Batches> batches_;
+  std::vector<std::unique_ptr<kernels::Network>> networks_;
+};
+
+TEST_F(SiteTrainingTest, Train_BatchNorm_AveragesMomentsOfTheRanksParts) {
+  v1::ModelSpec& model = *offer_.mutable_model();
+  model.clear_logistic_regression();
+  model.mutable_layers()->add_layers()->mutable_batch_norm();
+  model.mutable_layers()->add_layers()->mutable_dense()->set_units(3);
+  base_path_ = testtask::WriteBase(&offer_);
+  offer_.mutable_training()->set_epochs(2);
+  const std::vector<float> alone = Alone();
+  for (const int ranks : {1, 2, 3, 4}) {
+    SiteOfReferences site(offer_, datasets_["blobs"].train, ranks);
+    site.TrainEpoch(0);
+    site.TrainEpoch(1);
+    const std::vector<float> together = Together(ranks);
+    ExpectTheSame(site.Update(), together, absl::StrCat(ranks, " ranks"));
+    // Variances within parts are others than within batches: in the layout,
+    // weights, shifts, means and variances of two channels come first.
+    ASSERT_GE(together.size(), 8u);
+    if (ranks == 1) continue;
+    EXPECT_GT(std::abs(together[6] - alone[6]), 100 * kTolerance);
+  }
+}
+
 TEST_F(SiteTrainingTest, Train_SiteSteps_LearnsWithFewerSums) {
   offer_.mutable_training()->set_site_steps(4);
   Together(2);
@@ -211,6 +320,14 @@ TEST_F(SiteTrainingTest, Train_Communication_IsMeasured) {
     EXPECT_EQ(communication.bytes(), 4 * (9 + 65 * (9 + 1)));
     EXPECT_GT(communication.seconds(), 0);
     EXPECT_GT(communication.waited_seconds(), 0);
+    EXPECT_GT(communication.step_seconds(), 0);
+    EXPECT_LT(communication.step_seconds(), metrics->seconds());
+    EXPECT_GT(communication.step_waited_seconds(), 0);
+    EXPECT_LE(communication.step_waited_seconds(),
+              communication.step_seconds());
+    // Also before and after the steps.
+    EXPECT_LT(communication.step_waited_seconds(),
+              communication.waited_seconds());
   }
   Alone();
   EXPECT_FALSE(alone_.has_communication());

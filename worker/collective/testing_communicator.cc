@@ -55,6 +55,7 @@ class ThreadCommunicator final : public Communicator {
         window_(site->shape, rank, site->memory, &waiter_, nullptr) {
     place_.rank = place_.node_rank = rank;
     place_.size = place_.node_size = site->options.ranks;
+    place_.cores = site->options.cores;
   }
 
   const Place& place() const override { return place_; }

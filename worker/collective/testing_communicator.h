@@ -12,6 +12,7 @@ namespace koinon::worker {
 struct ThreadSiteOptions {
   int ranks = 2;
   absl::Duration patience = absl::Seconds(60);
+  double cores = 2;  // Place.cores of each
 };
 
 // Runs `rank_main` in one thread for each rank of a site in this process, whose

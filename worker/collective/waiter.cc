@@ -19,10 +19,13 @@ namespace {
 constexpr absl::Duration kSlice = absl::Milliseconds(100);
 // While messages of this rank's own need its help to move.
 constexpr absl::Duration kProgressSlice = absl::Microseconds(50);
-// Polls without a pause between, then with one that grows.
+// Polls without a pause between, then with one that is a part of what was
+// waited: what is late by much may be noticed late by little.
 constexpr int kEagerPolls = 200;
+constexpr int kAwakePolls = 2000;  // of a rank that has a processor to itself
 constexpr absl::Duration kFirstPause = absl::Microseconds(20);
 constexpr absl::Duration kLongestPause = absl::Milliseconds(2);
+constexpr int kPartOfWait = 8;
 
 void Pause() {
 #if defined(__x86_64__)
@@ -70,17 +73,18 @@ absl::Status Waiter::AwaitPoll(absl::FunctionRef<absl::StatusOr<bool>()> done,
                                absl::FunctionRef<std::string()> whom,
                                absl::Duration grace) {
   absl::Duration slept;
-  absl::Duration pause = kFirstPause;
+  const bool yields = options_.spins == 0;
   for (int64_t polls = 0;; ++polls) {
     ABSL_ASSIGN_OR_RETURN(const bool is_done, done());
     if (is_done) return absl::OkStatus();
-    if (polls < kEagerPolls) {
-      sched_yield();
+    if (polls < (yields ? kEagerPolls : kAwakePolls)) {
+      if (yields) sched_yield();
       continue;
     }
+    const absl::Duration pause =
+        std::clamp(slept / kPartOfWait, kFirstPause, kLongestPause);
     absl::SleepFor(pause);
     slept += pause;
-    pause = std::min(pause * 2, kLongestPause);
     if (slept >= options_.limit + grace) return NoProgress(whom(), slept);
   }
 }
