@@ -36,7 +36,7 @@ four_ranks_are_one_worker() {
   as_client nodes >nodes.out 2>&1
   [[ "$(grep -c site nodes.out)" == 1 ]] || fail "nodes: not one worker"
   as_client rounds plain --detail >rounds.out 2>&1
-  expect_text 'ranks of site: 4 ranks on 1 node, .* hidden' "detail" rounds.out
+  expect_text 'ranks of site: 4 ranks on 1 node, .* waiting' "detail" rounds.out
   expect_text 'rank ready rank=3 ranks=4 node=0 nodes=1' "log" good.log
   stop_site good.log
 }
@@ -128,10 +128,24 @@ figures = json.load(open(sys.argv[1]))
 assert figures["ranks"] == 3 and figures["nodes"] == 1
 assert [s["bytes"] for s in figures["sums"]] == [100000, 2000000]
 assert all(s["gb_per_second"] > 0 and s["times_mpi"] > 0 for s in figures["sums"])
-(site,) = figures["sites"]
-assert site["step_bytes"] == 4 * (784 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10)
-assert site["alone_per_second"] > 0 and site["together_per_second"] > 0
-assert 0 <= site["hidden"] <= 1 and 0 <= site["waiting"]
+assert [s["batch"] for s in figures["sites"]] == ["per rank", "divided"]
+for site in figures["sites"]:
+    assert site["batch_size"] == 4
+    assert site["step_bytes"] == 4 * (784 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10)
+    assert site["alone_per_second"] > 0 and site["together_per_second"] > 0
+    assert site["apart_per_second"] > 0 and site["ceiling"] > 0
+    assert 0 <= site["hidden"] <= 1 and 0 <= site["waiting"]
+END
+  "$koinon" bench mpi --ranks 3 --across-nodes --megabytes 0.1,2 \
+    --repetitions 1 --json >nodes.json 2>nodes.log </dev/null || {
+    fail "bench mpi --across-nodes"
+    cat nodes.log >&2
+  }
+  python3 - nodes.json <<'END' || fail "bench mpi: $(cat nodes.json)"
+import json, sys
+figures = json.load(open(sys.argv[1]))
+assert figures["ranks"] == 3 and figures["nodes"] == 3
+assert all(s["gb_per_second"] > 0 and s["times_mpi"] > 0 for s in figures["sums"])
 END
 }
 

@@ -11,12 +11,11 @@
 #include "absl/types/span.h"
 #include "base/random.h"
 #include "base/status_macros.h"
-#include "kernels/network.h"
-#include "kernels/onednn/onednn_network.h"
-#include "kernels/optimizer.h"
 #include "kernels/train_bench.h"
+#include "tools/bench/rank_step.h"
 #include "worker/collective/bare_allreduce.h"
 #include "worker/collective/site_exchange.h"
+#include "worker/train/batches.h"
 
 namespace koinon::bench {
 namespace {
@@ -129,83 +128,7 @@ absl::StatusOr<SumFigure> MeasureSum(const MpiBenchOptions& options,
                    .times_in_place = Median(in_place_ratio)};
 }
 
-// One rank's training on fixed random examples, alone or with the others.
-class RankStep {
- public:
-  static absl::StatusOr<std::unique_ptr<RankStep>> Create(
-      const std::string& name, const MpiBenchOptions& options) {
-    ABSL_ASSIGN_OR_RETURN(kernels::TrainBenchModel model,
-                          kernels::FindTrainBenchModel(name));
-    if (!model.training) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("model ", name, ": is measured forward only"));
-    }
-    const size_t batch =
-        options.batch_size > 0 ? options.batch_size : model.batch_size;
-    auto step = std::unique_ptr<RankStep>(new RankStep);
-    ABSL_ASSIGN_OR_RETURN(
-        step->network_,
-        kernels::NewOneDnnNetwork(
-            model.graph,
-            {.batch_size = batch, .threads = 1, .bfloat16 = options.bfloat16}));
-    model.graph.InitializeParameters(1, 0, step->network_->parameters());
-    ABSL_ASSIGN_OR_RETURN(
-        step->optimizer_,
-        kernels::LocalOptimizer::Create(model.optimizer,
-                                        step->network_->parameters().size(),
-                                        kernels::LocalOptimizer::Options{}));
-    step->Draw(model.graph, batch);
-    return step;
-  }
-
-  absl::Status Alone() {
-    ABSL_RETURN_IF_ERROR(network_->ForwardBackward(batch_, 1).status());
-    optimizer_->Step(1, network_->gradients(), network_->parameters());
-    return absl::OkStatus();
-  }
-
-  absl::Status Together(SiteExchange* exchange, double weight) {
-    exchange->Start(0, weight, network_->gradients());
-    const auto metrics = network_->ForwardBackward(
-        batch_, 1,
-        [&](size_t begin, size_t end) { exchange->Ready(begin, end); });
-    ABSL_RETURN_IF_ERROR(exchange->Finish(metrics.status()));
-    optimizer_->Step(1, network_->gradients(), network_->parameters());
-    return absl::OkStatus();
-  }
-
-  size_t batch_size() const { return batch_.size; }
-  int64_t bytes() const {
-    return static_cast<int64_t>(network_->gradients().size() * sizeof(float));
-  }
-
- private:
-  void Draw(const kernels::ModelGraph& graph, size_t batch) {
-    Random random(1);
-    const auto vocabulary = static_cast<uint64_t>(graph.vocabulary());
-    inputs_.resize(batch * static_cast<size_t>(graph.input_size()));
-    for (float& input : inputs_) {
-      input = vocabulary > 0 ? static_cast<float>(random.NextBelow(vocabulary))
-                             : static_cast<float>(random.NextNormal());
-    }
-    labels_.resize(batch * static_cast<size_t>(graph.output_positions()));
-    for (int32_t& label : labels_) {
-      label = static_cast<int32_t>(
-          random.NextBelow(static_cast<uint64_t>(graph.output_size())));
-    }
-    batch_.size = batch;
-    batch_.inputs = inputs_;
-    batch_.labels = labels_;
-  }
-
-  std::unique_ptr<kernels::Network> network_;
-  std::unique_ptr<kernels::LocalOptimizer> optimizer_;
-  std::vector<float> inputs_;
-  std::vector<int32_t> labels_;
-  kernels::Batch batch_;
-};
-
-// How many steps take about `block`, as rank 0 finds: all must make as many.
+// How many of `step` take about `block`, as rank 0 finds: all make as many.
 absl::StatusOr<int64_t> AgreeOnSteps(const MpiBenchOptions& options,
                                      const Clock& clock, Communicator* site,
                                      RankStep* step) {
@@ -223,56 +146,132 @@ absl::StatusOr<int64_t> AgreeOnSteps(const MpiBenchOptions& options,
   return steps;
 }
 
+// This rank's steps, with its part of the site's batch, and on rank 0 those
+// that one rank alone makes; nothing in it where that is the same.
+struct SiteSteps {
+  size_t batch_size = 0;  // of one rank alone
+  size_t site_batch_size = 0;
+  size_t part = 0;  // of this rank
+  std::unique_ptr<RankStep> of_part;
+  std::unique_ptr<RankStep> of_whole;
+
+  RankStep* alone() { return (of_whole ? of_whole : of_part).get(); }
+  double weight() const {
+    return static_cast<double>(part) / static_cast<double>(site_batch_size);
+  }
+};
+
+absl::StatusOr<SiteSteps> MakeSteps(const MpiBenchOptions& options,
+                                    const Communicator::Place& place,
+                                    const std::string& name, BatchForm form) {
+  ABSL_ASSIGN_OR_RETURN(const kernels::TrainBenchModel model,
+                        kernels::FindTrainBenchModel(name));
+  const worker::Shard shard = {.index = static_cast<size_t>(place.rank),
+                               .count = static_cast<size_t>(place.size)};
+  SiteSteps steps;
+  steps.batch_size =
+      options.batch_size > 0 ? options.batch_size : model.batch_size;
+  steps.site_batch_size =
+      steps.batch_size * (form == BatchForm::kPerRank ? shard.count : 1);
+  steps.part =
+      shard.End(steps.site_batch_size) - shard.Begin(steps.site_batch_size);
+  if (steps.part == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--batch: expected at least one example for each of ",
+                     shard.count, " ranks, found ", steps.batch_size));
+  }
+  const auto make = [&](size_t batch_size) {
+    return RankStep::Create(
+        name, {.batch_size = batch_size, .bfloat16 = options.bfloat16});
+  };
+  ABSL_ASSIGN_OR_RETURN(steps.of_part, make(steps.part));
+  if (place.rank == 0 && steps.part != steps.batch_size) {
+    ABSL_ASSIGN_OR_RETURN(steps.of_whole, make(steps.batch_size));
+  }
+  return steps;
+}
+
+// Every repetition's value of each.
+struct SiteSeries {
+  std::vector<double> alone, apart, together, speedup, ceiling, rate, hidden,
+      waited;
+};
+
+// One repetition of `count` steps: alone, apart and together.
+absl::Status MeasureSiteOnce(const Clock& clock, Communicator* site,
+                             int64_t count, SiteSteps* steps,
+                             SiteSeries* series) {
+  const auto repeat = [&](const auto& work) {
+    absl::Status status;
+    for (int64_t i = 0; i < count && status.ok(); ++i) status = work();
+    return status;
+  };
+  const auto rate = [&](size_t batch_size, double seconds) {
+    return static_cast<double>(batch_size) * static_cast<double>(count) /
+           seconds;
+  };
+  ABSL_ASSIGN_OR_RETURN(
+      double seconds, Time(clock, site, [&] {
+        if (site->place().rank != 0) return absl::OkStatus();
+        return repeat([&] { return steps->alone()->Alone(); });
+      }));
+  series->alone.push_back(rate(steps->batch_size, seconds));
+  ABSL_ASSIGN_OR_RETURN(
+      seconds, Time(clock, site, [&] {
+        return repeat([&] { return steps->of_part->Alone(); });
+      }));
+  series->apart.push_back(rate(steps->site_batch_size, seconds));
+  SiteExchange exchange(site, {.clock = &clock, .steps = count});
+  const Communicator::Totals before = site->totals();
+  ABSL_ASSIGN_OR_RETURN(seconds, Time(clock, site, [&] {
+                          return repeat([&] {
+                            return steps->of_part->Together(&exchange,
+                                                            steps->weight());
+                          });
+                        }));
+  series->together.push_back(rate(steps->site_batch_size, seconds));
+  const double busy = absl::ToDoubleSeconds(site->totals().time - before.time);
+  const double wait = absl::ToDoubleSeconds(exchange.waited());
+  series->speedup.push_back(series->together.back() / series->alone.back());
+  series->ceiling.push_back(series->apart.back() / series->alone.back());
+  series->rate.push_back(
+      static_cast<double>(site->totals().bytes - before.bytes) / 1e9 / busy);
+  series->hidden.push_back(1 - std::min(1.0, wait / busy));
+  series->waited.push_back(wait / seconds);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<SiteFigure> MeasureSite(const MpiBenchOptions& options,
                                        const Clock& clock, Communicator* site,
-                                       const std::string& model) {
-  absl::StatusOr<std::unique_ptr<RankStep>> made =
-      RankStep::Create(model, options);
+                                       const std::string& model,
+                                       BatchForm form) {
+  absl::StatusOr<SiteSteps> made =
+      MakeSteps(options, site->place(), model, form);
   ABSL_RETURN_IF_ERROR(AgreeOnStatus(site, made.status()));
-  RankStep& step = **made;
-  const bool first = site->place().rank == 0;
-  const int ranks = site->place().size;
-  ABSL_ASSIGN_OR_RETURN(const int64_t steps,
-                        AgreeOnSteps(options, clock, site, &step));
-  const auto examples =
-      static_cast<double>(step.batch_size()) * static_cast<double>(steps);
-  std::vector<double> alone, together, speedup, rate, hidden, waited;
+  SiteSteps& steps = *made;
+  ABSL_RETURN_IF_ERROR(steps.of_part->Alone());  // meets cold caches
+  ABSL_ASSIGN_OR_RETURN(const int64_t count,
+                        AgreeOnSteps(options, clock, site, steps.alone()));
+  SiteSeries series;
   for (int i = 0; i < options.repetitions; ++i) {
-    const auto repeat = [&](const auto& work) {
-      absl::Status status;
-      for (int64_t s = 0; s < steps && status.ok(); ++s) status = work();
-      return status;
-    };
-    ABSL_ASSIGN_OR_RETURN(double seconds, Time(clock, site, [&] {
-                            if (!first) return absl::OkStatus();
-                            return repeat([&] { return step.Alone(); });
-                          }));
-    alone.push_back(examples / seconds);
-    SiteExchange exchange(site, {.clock = &clock, .steps = steps});
-    const Communicator::Totals before = site->totals();
-    ABSL_ASSIGN_OR_RETURN(
-        seconds, Time(clock, site, [&] {
-          return repeat([&] { return step.Together(&exchange, 1.0 / ranks); });
-        }));
-    const double busy =
-        absl::ToDoubleSeconds(site->totals().time - before.time);
-    const double wait = absl::ToDoubleSeconds(exchange.waited());
-    together.push_back(ranks * examples / seconds);
-    speedup.push_back(together.back() / alone.back());
-    rate.push_back(static_cast<double>(site->totals().bytes - before.bytes) /
-                   1e9 / busy);
-    hidden.push_back(1 - std::min(1.0, wait / busy));
-    waited.push_back(wait / seconds);
+    ABSL_RETURN_IF_ERROR(MeasureSiteOnce(clock, site, count, &steps, &series));
   }
   return SiteFigure{.model = model,
-                    .batch_size = step.batch_size(),
-                    .alone = Median(alone),
-                    .together = Median(together),
-                    .speedup = Median(speedup),
-                    .step_bytes = step.bytes(),
-                    .sum_rate = Median(rate),
-                    .hidden = Median(hidden),
-                    .waited = Median(waited)};
+                    .form = form,
+                    .batch_size = steps.batch_size,
+                    .alone = Median(series.alone),
+                    .apart = Median(series.apart),
+                    .together = Median(series.together),
+                    .speedup = Median(series.speedup),
+                    .ceiling = Median(series.ceiling),
+                    .step_bytes = steps.of_part->gradient_bytes(),
+                    .sum_rate = Median(series.rate),
+                    .hidden = Median(series.hidden),
+                    .waited = Median(series.waited)};
+}
+
+const char* NameOf(BatchForm form) {
+  return form == BatchForm::kPerRank ? "per rank" : "divided";
 }
 
 }  // namespace
@@ -289,9 +288,11 @@ absl::StatusOr<MpiBenchFigures> RunMpiBench(const MpiBenchOptions& options,
     figures.sums.push_back(figure);
   }
   for (const std::string& model : options.models) {
-    ABSL_ASSIGN_OR_RETURN(SiteFigure figure,
-                          MeasureSite(options, clock, site, model));
-    figures.sites.push_back(std::move(figure));
+    for (const BatchForm form : {BatchForm::kPerRank, BatchForm::kDivided}) {
+      ABSL_ASSIGN_OR_RETURN(SiteFigure figure,
+                            MeasureSite(options, clock, site, model, form));
+      figures.sites.push_back(std::move(figure));
+    }
   }
   return figures;
 }
@@ -310,16 +311,19 @@ std::string MpiBenchTable(const MpiBenchFigures& figures) {
         f.ours, f.bare, f.in_place, f.chunked, f.times_bare, f.times_in_place);
   }
   if (!figures.sites.empty()) {
-    absl::StrAppendFormat(&text, "\n%-12s %5s %12s %12s %8s %12s %9s %8s %8s\n",
-                          "model", "batch", "1 rank /s", "all ranks /s",
-                          "speedup", "bytes/step", "sum GB/s", "hidden",
-                          "waiting");
+    absl::StrAppendFormat(
+        &text, "\n%-12s %5s %-8s %10s %10s %10s %7s %7s %11s %8s %8s %8s\n",
+        "model", "batch", "form", "1 rank /s", "apart /s", "sums /s", "speedup",
+        "ceiling", "bytes/step", "sum GB/s", "hidden", "waiting");
   }
   for (const SiteFigure& f : figures.sites) {
-    absl::StrAppendFormat(
-        &text, "%-12s %5d %12.1f %12.1f %8.2f %12d %9.2f %6.1f %% %6.1f %%\n",
-        f.model, f.batch_size, f.alone, f.together, f.speedup, f.step_bytes,
-        f.sum_rate, 100 * f.hidden, 100 * f.waited);
+    absl::StrAppendFormat(&text,
+                          "%-12s %5d %-8s %10.1f %10.1f %10.1f %7.2f %7.2f "
+                          "%11d %8.2f %6.1f %% %6.1f %%\n",
+                          f.model, f.batch_size, NameOf(f.form), f.alone,
+                          f.apart, f.together, f.speedup, f.ceiling,
+                          f.step_bytes, f.sum_rate, 100 * f.hidden,
+                          100 * f.waited);
   }
   return text;
 }
@@ -335,11 +339,12 @@ std::string MpiBenchJson(const MpiBenchFigures& figures) {
   }
   for (const SiteFigure& f : figures.sites) {
     sites.push_back(absl::StrFormat(
-        R"({"model":"%s","batch_size":%d,"alone_per_second":%g,)"
-        R"("together_per_second":%g,"speedup":%g,"step_bytes":%d,)"
-        R"("sum_gb_per_second":%g,"hidden":%g,"waiting":%g})",
-        f.model, f.batch_size, f.alone, f.together, f.speedup, f.step_bytes,
-        f.sum_rate, f.hidden, f.waited));
+        R"({"model":"%s","batch_size":%d,"batch":"%s","alone_per_second":%g,)"
+        R"("apart_per_second":%g,"together_per_second":%g,"speedup":%g,)"
+        R"("ceiling":%g,"step_bytes":%d,"sum_gb_per_second":%g,"hidden":%g,)"
+        R"("waiting":%g})",
+        f.model, f.batch_size, NameOf(f.form), f.alone, f.apart, f.together,
+        f.speedup, f.ceiling, f.step_bytes, f.sum_rate, f.hidden, f.waited));
   }
   return absl::StrFormat(
       "{\"ranks\":%d,\"nodes\":%d,\n \"sums\":[%s],\n \"sites\":[%s]}\n",

@@ -17,7 +17,7 @@ struct MpiBenchOptions {
   std::vector<int64_t> sizes;  // bytes that are summed; multiples of 4
   // Of FindTrainBenchModel, trained with the ranks' gradients summed.
   std::vector<std::string> models;
-  size_t batch_size = 0;  // of each rank; 0: each model's own
+  size_t batch_size = 0;  // of one rank alone; 0: each model's own
   bool bfloat16 = false;
   // Sums and trainings are done in turn, each so many times; figures are
   // medians.
@@ -36,14 +36,25 @@ struct SumFigure {
   double times_in_place = 0;  // likewise
 };
 
+// What ranks make of one more rank can be asked in two ways: each has a batch
+// of its own, as large as that of one rank alone (the site's is so many times
+// larger), or they divide that batch, as a worker's ranks do with a task's.
+enum class BatchForm { kPerRank, kDivided };
+
 struct SiteFigure {
   std::string model;
-  size_t batch_size = 0;  // of each rank
-  double alone = 0;       // examples per second of one rank, the others asleep
-  double together = 0;    // of all ranks, with their gradients summed
-  double speedup = 0;     // median of the ratios
+  BatchForm form = BatchForm::kPerRank;
+  size_t batch_size = 0;  // of one rank alone
+  // Examples per second: of one rank, the others asleep;
+  double alone = 0;
+  double apart = 0;     // of all ranks at once, each without the others;
+  double together = 0;  // of all ranks, with their gradients summed.
+  // Medians of the ratios of a repetition: of together to alone, and of apart
+  // to alone, which is what sums without any cost would come to.
+  double speedup = 0;
+  double ceiling = 0;
   int64_t step_bytes = 0;
-  double sum_rate = 0;  // 1e9 bytes per second, beside the computation
+  double sum_rate = 0;  // 1e9 bytes per second, in the midst of training
   double hidden = 0;    // share of the sums' time that nobody waited for
   double waited = 0;    // share of the steps' time that was waiting
 };

@@ -28,12 +28,13 @@ struct MpiOptions {
   bench::MpiBenchOptions bench;
   std::vector<double> megabytes = {1, 10, 100, 500};
   int ranks = 2;
+  bool across_nodes = false;
   bool json = false;
 };
 
 // This program again, with the same arguments, as ranks. Returns on failure
 // only.
-absl::Status BecomeMpirun(int ranks) {
+absl::Status BecomeMpirun(const MpiOptions& options) {
   char self[PATH_MAX] = {};
   if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0) {
     return absl::ErrnoToStatus(errno, "/proc/self/exe");
@@ -42,12 +43,17 @@ absl::Status BecomeMpirun(int ranks) {
   const std::string joined{std::istreambuf_iterator<char>(file), {}};
   std::vector<std::string> words = {"mpirun",
                                     "-n",
-                                    absl::StrCat(ranks),
+                                    absl::StrCat(options.ranks),
                                     "--oversubscribe",
                                     "--mca",
                                     "oob_tcp_if_include",
-                                    "lo",
-                                    self};
+                                    "lo"};
+  if (options.across_nodes) {
+    words.insert(words.end(),
+                 {"--mca", "pml", "ob1", "--mca", "btl", "self,tcp", "--mca",
+                  "btl_tcp_if_include", "lo"});
+  }
+  words.push_back(self);
   std::vector<std::string> own = absl::StrSplit(joined, '\0');
   if (!own.empty()) own.pop_back();  // after the last end
   if (own.size() > 1) words.insert(words.end(), own.begin() + 1, own.end());
@@ -62,15 +68,18 @@ absl::Status BecomeMpirun(int ranks) {
 absl::StatusOr<bench::MpiBenchFigures> RunAsRank(const MpiOptions& options) {
   static const RealClock clock;
   ABSL_ASSIGN_OR_RETURN(const auto session, worker::MpiSession::Start());
+  worker::MpiCommunicator::Options joining;
+  joining.clock = &clock;
+  if (options.across_nodes) joining.ranks_per_node = 1;
   ABSL_ASSIGN_OR_RETURN(const auto site,
-                        worker::MpiCommunicator::Create({.clock = &clock}));
+                        worker::MpiCommunicator::Create(joining));
   auto figures = bench::RunMpiBench(options.bench, clock, site.get());
   if (!figures.ok()) site->Abort(figures.status().message());
   return figures;
 }
 
 ExitCode RunMpi(MpiOptions options) {
-  if (!worker::StartedByMpi()) return Report(BecomeMpirun(options.ranks));
+  if (!worker::StartedByMpi()) return Report(BecomeMpirun(options));
   for (const double megabytes : options.megabytes) {
     options.bench.sizes.push_back(static_cast<int64_t>(megabytes * 1e6) / 4 *
                                   4);
@@ -98,6 +107,10 @@ void AddMpiBench(CLI::App* group, ExitCode* exit_code) {
                    "or srun started this")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
+  command->add_flag("--across-nodes", options->across_nodes,
+                    "Take every rank for a node of its own: all exchange by "
+                    "MPI, which has TCP over loopback for it where this "
+                    "command starts mpirun");
   command
       ->add_option("--megabytes", options->megabytes,
                    "Sizes of the sums, of 10^6 bytes; 498 is GPT-2's; 0: none")
@@ -110,8 +123,10 @@ void AddMpiBench(CLI::App* group, ExitCode* exit_code) {
                    "none)")
       ->delimiter(',');
   command
-      ->add_option("--batch", options->bench.batch_size,
-                   "Examples per step and rank; 0: as for koinon bench train")
+      ->add_option(
+          "--batch", options->bench.batch_size,
+          "Examples per step of one rank alone; 0: as for koinon bench "
+          "train")
       ->check(CLI::Range(size_t{0}, size_t{1} << 20))
       ->capture_default_str();
   command->add_flag("--bf16", options->bench.bfloat16,
@@ -121,12 +136,17 @@ void AddMpiBench(CLI::App* group, ExitCode* exit_code) {
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON, for programs");
   command->footer(
-      "Each rank trains with one thread. Sums are compared before they are\n"
-      "timed, and all that is compared is timed in turn. Leave the machine\n"
-      "alone meanwhile. As root, mpirun wants OMPI_ALLOW_RUN_AS_ROOT=1 and\n"
+      "Each rank trains with one thread, once with a batch of its own (per\n"
+      "rank) and once with its part of one (divided). \"Apart\" is all ranks "
+      "at\n"
+      "once without sums, which is the ceiling. Sums are compared before\n"
+      "they are timed, and all that is compared is timed in turn. Leave the\n"
+      "machine alone meanwhile. As root, mpirun wants OMPI_ALLOW_RUN_AS_ROOT=1 "
+      "and\n"
       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 in the environment.\n"
       "Examples:\n"
       "  koinon bench mpi --megabytes 1,10,100,498\n"
+      "  koinon bench mpi --across-nodes --megabytes 1,10,100,498\n"
       "  koinon bench mpi --megabytes 0 --models cnn,gpt2-124m\n"
       "  mpirun -n 8 --hostfile hosts koinon bench mpi");
   command->callback([options, exit_code] {
