@@ -34,28 +34,17 @@ std::vector<Digest> Expected(absl::Span<const uint8_t> bytes) {
   return hashes;
 }
 
-std::vector<LeafHashing> AllThatThisProcessorCan() {
-  if (BestLeafHashing() == LeafHashing::kOneByOne) {
-    return {LeafHashing::kOneByOne};
-  }
-  return {LeafHashing::kOneByOne, LeafHashing::kSixteen};
-}
-
 TEST(LeafHashesTest, NoBytes_NoLeaves) {
-  for (const LeafHashing how : AllThatThisProcessorCan()) {
-    EXPECT_THAT(LeafHashes({}, how), IsEmpty());
-  }
+  EXPECT_THAT(LeafHashes({}), IsEmpty());
 }
 
 TEST(LeafHashesTest, KnownLeaf_KnownHash) {
   // printf abc | sha256sum
   const std::vector<uint8_t> abc = {'a', 'b', 'c'};
-  for (const LeafHashing how : AllThatThisProcessorCan()) {
-    EXPECT_THAT(LeafHashes(abc, how),
-                ElementsAre(*Digest::FromHex(
-                    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61"
-                    "f20015ad")));
-  }
+  EXPECT_THAT(LeafHashes(abc),
+              ElementsAre(*Digest::FromHex(
+                  "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61"
+                  "f20015ad")));
 }
 
 // More and fewer than there are lanes, and with a short one at the end.
@@ -64,26 +53,22 @@ TEST(LeafHashesTest, ManyLeaves_AsOneByOne) {
     for (const size_t more : {0, 1, 63, 64, 16383}) {
       const std::vector<uint8_t> bytes =
           Bytes(leaves * kLeafBytes + more, 17 * leaves + more);
-      for (const LeafHashing how : AllThatThisProcessorCan()) {
-        EXPECT_EQ(LeafHashes(bytes, how), Expected(bytes))
-            << leaves << " leaves and " << more << " bytes";
-      }
+      EXPECT_EQ(LeafHashes(bytes), Expected(bytes))
+          << leaves << " leaves and " << more << " bytes";
     }
   }
 }
 
 TEST(LeafHashesTest, OneBitDiffers_OneHashDiffers) {
   std::vector<uint8_t> bytes = Bytes(16 * kLeafBytes, 3);
-  for (const LeafHashing how : AllThatThisProcessorCan()) {
-    const std::vector<Digest> before = LeafHashes(bytes, how);
-    for (size_t leaf = 0; leaf < 16; ++leaf) {
-      const size_t at = leaf * kLeafBytes + 1000 * leaf;
-      bytes[at] ^= 0x80;
-      const std::vector<Digest> after = LeafHashes(bytes, how);
-      bytes[at] ^= 0x80;
-      for (size_t other = 0; other < 16; ++other) {
-        EXPECT_EQ(before[other] == after[other], other != leaf);
-      }
+  const std::vector<Digest> before = LeafHashes(bytes);
+  for (size_t leaf = 0; leaf < 16; ++leaf) {
+    const size_t at = leaf * kLeafBytes + 1000 * leaf;
+    bytes[at] ^= 0x80;
+    const std::vector<Digest> after = LeafHashes(bytes);
+    bytes[at] ^= 0x80;
+    for (size_t other = 0; other < 16; ++other) {
+      EXPECT_EQ(before[other] == after[other], other != leaf);
     }
   }
 }
