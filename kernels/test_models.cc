@@ -215,6 +215,61 @@ void AddResiduals(std::vector<NamedModel>* models) {
                   " stride: 2 } } body { group_norm { groups: 2 } }"
                   " shortcut { conv2d { channels: 20 kernel: 1 stride: 2 } } }",
                   "activation: RELU", "max_pool { kernel: 2 }"}));
+  // A group norm, the sum and the ReLU behind it in one pass: channels enough
+  // for our own kernel, images of odd extents.
+  const std::string wide =
+      "conv2d { channels: 16 kernel: 3 padding: 1 no_bias: true }";
+  const std::string norm = "group_norm { groups: 4 }";
+  const std::string side = "body { " + wide + " } body { " + norm +
+                           " } body { activation: RELU } body { " + wide +
+                           " } body { " + norm + " }";
+  const auto wide_model = [&](const std::vector<std::string>& middle) {
+    std::vector<std::string> layers = {wide, norm, "activation: RELU"};
+    layers.insert(layers.end(), middle.begin(), middle.end());
+    layers.insert(layers.end(),
+                  {"global_average_pool {}", "dense { units: 3 }"});
+    return Layers("3, 7, 5", layers);
+  };
+  const std::string block = "residual { " + side + " }";
+  add("ResidualNorm", wide_model({block, "activation: RELU"}));
+  add("ResidualNormTwice",
+      wide_model({block, "activation: RELU", block, "activation: RELU"}));
+  add("ResidualNormNoRelu", wide_model({block, block}));
+  add("ResidualNormThenTanh", wide_model({block, "activation: TANH"}));
+  add("ResidualNormPooled",
+      wide_model({block, "activation: RELU", "max_pool { kernel: 2 }"}));
+  add("ResidualNormStrided",
+      wide_model(
+          {"residual { body { conv2d { channels: 32 kernel: 3 padding: 1"
+           " stride: 2 } } body { " +
+               norm +
+               " }"
+               " shortcut { conv2d { channels: 32 kernel: 1 stride: 2 } }"
+               " shortcut { " +
+               norm + " } }",
+           "activation: RELU"}));
+  // Only the shortcut ends in a norm.
+  add("ResidualNormOfShortcut",
+      wide_model({"residual { body { " + wide + " } shortcut { " + wide +
+                      " } shortcut { " + norm + " } }",
+                  "activation: RELU"}));
+  add("ResidualNormOfItself",
+      wide_model({"residual { body { " + norm + " } }", "activation: RELU"}));
+  // What is added needs no gradient, or comes in another format.
+  add("ResidualNormOfInput",
+      Layers("16, 3, 3",
+             {"residual { body { " + wide + " } body { " + norm + " } }",
+              "activation: RELU", "flatten {}", "dense { units: 3 }"}));
+  // Three readers of one value; a sum read by a sum.
+  add("ResidualNormNested", wide_model({"residual { body { " + block +
+                                            " } body { activation: RELU }"
+                                            " body { " +
+                                            wide + " } body { " + norm + " } }",
+                                        "activation: RELU"}));
+  add("ResidualNormThenDropout",
+      wide_model({"residual { body { " + wide + " } body { " + norm +
+                      " } body { dropout { rate: 0.2 } } }",
+                  "activation: RELU"}));
   add("ResNet", "input_shape: [2, 4, 4] resnet { classes: 3 depth: 8 }");
   add("ResNetBatchNorm",
       "input_shape: [2, 5, 5] resnet { classes: 3 depth: 8 norm: BATCH_NORM }");

@@ -3,26 +3,16 @@
 #include <dnnl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
+#include "absl/strings/str_format.h"
 #include "kernels/onednn/openmp.h"
 #include "kernels/vector_exp.h"
 #include "kernels/widest_vectors.h"
 
 namespace koinon::kernels::onednn {
 namespace {
-
-// c = alpha a b + beta c, row-major; a: [m, k], or [k, m] to be transposed,
-// and so on. Within a team of threads, oneDNN uses the one that calls.
-void Multiply(char transpose_a, char transpose_b, size_t m, size_t n, size_t k,
-              float alpha, const float* a, size_t a_stride, const float* b,
-              size_t b_stride, float beta, float* c, size_t c_stride) {
-  dnnl_sgemm(transpose_a, transpose_b, static_cast<dnnl_dim_t>(m),
-             static_cast<dnnl_dim_t>(n), static_cast<dnnl_dim_t>(k), alpha, a,
-             static_cast<dnnl_dim_t>(a_stride), b,
-             static_cast<dnnl_dim_t>(b_stride), beta, c,
-             static_cast<dnnl_dim_t>(c_stride));
-}
 
 constexpr size_t kLanes = 16;
 
@@ -63,7 +53,10 @@ class Head {
         h_(unit % shape.heads),
         scale_(1 / std::sqrt(static_cast<float>(shape.size))) {}
 
-  void Forward(const float* x, float* y, float* log_sums, float* scores) const {
+  // What the first product that failed ended with.
+  dnnl_status_t status() const { return status_; }
+
+  void Forward(const float* x, float* y, float* log_sums, float* scores) {
     for (size_t first = 0; first < T(); first += shape_.block()) {
       const size_t rows = std::min(shape_.block(), T() - first);
       const size_t seen = first + rows;
@@ -82,7 +75,7 @@ class Head {
   // With p the weights and g = dy v^T: dv = p^T dy, and the scores' gradient
   // is p (g - sum(p g)).
   void Backward(const float* x, const float* log_sums, const float* dy,
-                float* dx, float* scratch) const {
+                float* dx, float* scratch) {
     for (size_t t = 0; t < T(); ++t) {
       std::fill_n(dx + Keys(t), D(), 0.0f);
       std::fill_n(dx + Values(t), D(), 0.0f);
@@ -124,8 +117,22 @@ class Head {
     return (b_ * T() + t) * shape_.width() + h_ * D();
   }
 
+  // c = alpha a b + beta c, row-major; a: [m, k], or [k, m] to be transposed,
+  // and so on. Within a team of threads, oneDNN uses the one that calls.
+  void Multiply(char transpose_a, char transpose_b, size_t m, size_t n,
+                size_t k, float alpha, const float* a, size_t a_stride,
+                const float* b, size_t b_stride, float beta, float* c,
+                size_t c_stride) {
+    if (status_ != dnnl_success) return;
+    status_ = dnnl_sgemm(transpose_a, transpose_b, static_cast<dnnl_dim_t>(m),
+                         static_cast<dnnl_dim_t>(n), static_cast<dnnl_dim_t>(k),
+                         alpha, a, static_cast<dnnl_dim_t>(a_stride), b,
+                         static_cast<dnnl_dim_t>(b_stride), beta, c,
+                         static_cast<dnnl_dim_t>(c_stride));
+  }
+
   // scores: [rows, first + rows]; those of later positions are there too.
-  void Scores(const float* x, size_t first, size_t rows, float* scores) const {
+  void Scores(const float* x, size_t first, size_t rows, float* scores) {
     const size_t seen = first + rows;
     Multiply('N', 'T', rows, seen, D(), scale_, x + Queries(first), Stride(),
              x + Keys(0), Stride(), 0, scores, seen);
@@ -170,12 +177,14 @@ class Head {
   const AttentionShape& shape_;
   const size_t b_, h_;
   const float scale_;
+  dnnl_status_t status_ = dnnl_success;
 };
 
-// Calls body(head, scratch of the thread).
+// Calls body(&head, scratch of the thread). INTERNAL if a product failed.
 template <typename Body>
-void ForEachHead(const AttentionShape& shape, int threads, float* scratch,
-                 const Body& body) {
+absl::Status ForEachHead(const AttentionShape& shape, int threads,
+                         float* scratch, const Body& body) {
+  std::atomic<dnnl_status_t> failure{dnnl_success};  // one of them
   const size_t units = shape.batch * shape.heads;
   const size_t parts = std::min(units, static_cast<size_t>(threads));
   // One part for each thread, so that each has its scratch.
@@ -183,26 +192,34 @@ void ForEachHead(const AttentionShape& shape, int threads, float* scratch,
     for (size_t part = begin; part < end; ++part) {
       for (size_t unit = units * part / parts;
            unit < units * (part + 1) / parts; ++unit) {
-        body(Head(shape, unit), scratch + part * shape.scratch());
+        Head head(shape, unit);
+        body(&head, scratch + part * shape.scratch());
+        if (head.status() != dnnl_success) failure = head.status();
       }
     }
   });
+  if (failure == dnnl_success) return absl::OkStatus();
+  return absl::InternalError(
+      absl::StrFormat("oneDNN ended a product with status %d",
+                      static_cast<int>(failure.load())));
 }
 
 }  // namespace
 
-void ForwardAttention(const AttentionShape& shape, int threads, const float* x,
-                      float* y, float* log_sums, float* scratch) {
-  ForEachHead(shape, threads, scratch, [&](const Head& head, float* scores) {
-    head.Forward(x, y, log_sums, scores);
+absl::Status ForwardAttention(const AttentionShape& shape, int threads,
+                              const float* x, float* y, float* log_sums,
+                              float* scratch) {
+  return ForEachHead(shape, threads, scratch, [&](Head* head, float* scores) {
+    head->Forward(x, y, log_sums, scores);
   });
 }
 
-void BackwardAttention(const AttentionShape& shape, int threads, const float* x,
-                       const float* log_sums, const float* y_gradient,
-                       float* x_gradient, float* scratch) {
-  ForEachHead(shape, threads, scratch, [&](const Head& head, float* memory) {
-    head.Backward(x, log_sums, y_gradient, x_gradient, memory);
+absl::Status BackwardAttention(const AttentionShape& shape, int threads,
+                               const float* x, const float* log_sums,
+                               const float* y_gradient, float* x_gradient,
+                               float* scratch) {
+  return ForEachHead(shape, threads, scratch, [&](Head* head, float* memory) {
+    head->Backward(x, log_sums, y_gradient, x_gradient, memory);
   });
 }
 

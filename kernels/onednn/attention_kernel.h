@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "absl/status/status.h"
+
 namespace koinon::kernels::onednn {
 
 // Causal softmax attention of several heads (Vaswani et al. 2017, section 3.2).
@@ -27,14 +29,17 @@ struct AttentionShape {
 };
 
 // log_sums: [B, H, T], kept for the way back: the logarithms of the sums that
-// the softmax divides by. scratch: [threads, shape.scratch()].
-void ForwardAttention(const AttentionShape& shape, int threads, const float* x,
-                      float* y, float* log_sums, float* scratch);
+// the softmax divides by. scratch: [threads, shape.scratch()]. INTERNAL if a
+// product failed; the results are undefined then.
+absl::Status ForwardAttention(const AttentionShape& shape, int threads,
+                              const float* x, float* y, float* log_sums,
+                              float* scratch);
 
-// x_gradient: like x, overwritten.
-void BackwardAttention(const AttentionShape& shape, int threads, const float* x,
-                       const float* log_sums, const float* y_gradient,
-                       float* x_gradient, float* scratch);
+// x_gradient: like x, overwritten. Errors as ForwardAttention.
+absl::Status BackwardAttention(const AttentionShape& shape, int threads,
+                               const float* x, const float* log_sums,
+                               const float* y_gradient, float* x_gradient,
+                               float* scratch);
 
 }  // namespace koinon::kernels::onednn
 

@@ -41,11 +41,18 @@ memory Builder::InFormat(const memory& from, const memory::desc& desc,
   if (from.get_desc() == desc) return from;
   memory to = NewMemory(desc);
   AddReorder(from, to, program);
+  if (IsRounded(from)) MarkRounded(to);
+  return to;
+}
+
+memory Builder::Reshape(const memory& from, const memory::desc& desc) {
+  memory to = View(from, desc);
+  if (IsRounded(from)) MarkRounded(to);
   return to;
 }
 
 memory Builder::ForProduct(const memory& from, Program* program) {
-  if (!options_.bfloat16 || !options_.rounds) return from;
+  if (!rounds() || IsRounded(from)) return from;
   memory to = NewMemory(from.get_desc());
   const size_t count = from.get_desc().get_size() / sizeof(float);
   program->AddKernel([from, to, count](const StepContext& context) {

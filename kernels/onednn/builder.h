@@ -41,6 +41,9 @@ class Builder {
   int64_t batch() const { return options_.batch; }
   bool training() const { return options_.training; }
   int threads() const { return options_.threads; }
+  // Whether products of bfloat16 are made in single precision, of rounded
+  // values.
+  bool rounds() const { return options_.bfloat16 && options_.rounds; }
   // The type of what products read: sources, weights, and gradients of results.
   dnnl::memory::data_type product_type() const {
     return options_.bfloat16 && !options_.rounds ? dnnl::memory::data_type::bf16
@@ -77,8 +80,9 @@ class Builder {
   // into it at the end of `program`.
   dnnl::memory InFormat(const dnnl::memory& memory,
                         const dnnl::memory::desc& desc, Program* program);
-  // What a product reads of `memory`: itself, or where products of bfloat16 are
-  // made in single precision, new memory and a pass that rounds into it.
+  // What a product reads of `memory`: itself, or where the network rounds(),
+  // new memory and a pass that rounds into it, unless `memory` is marked as
+  // rounded.
   dnnl::memory ForProduct(const dnnl::memory& memory, Program* program);
   void AddReorder(const dnnl::memory& from, const dnnl::memory& to,
                   Program* program);
@@ -87,7 +91,8 @@ class Builder {
   // made marks it; a layer that reads marked memory and gives back a gradient
   // that is 0 wherever the value is marks that gradient; the ReLU then has
   // nothing left to do. Marks go with the memory object: a copy, a view and a
-  // sum have none. Whoever adds to a gradient in place must take its mark away.
+  // sum have none. Whoever changes a gradient in place must take its marks
+  // away.
   void MarkRectified(const dnnl::memory& memory) { Mark(memory, &rectified_); }
   bool IsRectified(const dnnl::memory& memory) const {
     return rectified_.count(memory.get()) > 0;
@@ -96,7 +101,20 @@ class Builder {
   bool IsMasked(const dnnl::memory& gradient) const {
     return gradient && masked_.count(gradient.get()) > 0;
   }
-  void Unmark(const dnnl::memory& gradient) { masked_.erase(gradient.get()); }
+  // Where the network rounds(), whoever puts out what nothing but products read
+  // may round it on the way, and marks it; so may whoever gives back the
+  // gradient of a product's result. A reorder and Reshape keep this mark.
+  void MarkRounded(const dnnl::memory& memory) { Mark(memory, &rounded_); }
+  bool IsRounded(const dnnl::memory& memory) const {
+    return rounded_.count(memory.get()) > 0;
+  }
+  // View, with the mark of rounding.
+  dnnl::memory Reshape(const dnnl::memory& memory,
+                       const dnnl::memory::desc& desc);
+  void Unmark(const dnnl::memory& gradient) {
+    masked_.erase(gradient.get());
+    rounded_.erase(gradient.get());
+  }
 
   // Adds a primitive to `program`; its scratchpad is the one that all share.
   template <typename Primitive>
@@ -130,7 +148,7 @@ class Builder {
   std::vector<dnnl::memory> scratchpads_;
   dnnl::memory scratchpad_;
   std::map<int, dnnl::memory> substitutes_;
-  std::set<dnnl_memory_t> rectified_, masked_;
+  std::set<dnnl_memory_t> rectified_, masked_, rounded_;
   std::vector<dnnl::memory> marked_;  // so that no handle is used twice
 };
 

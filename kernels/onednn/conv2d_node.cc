@@ -50,6 +50,7 @@ class Conv2dNode final : public LayerNode {
       gradient =
           builder->InFormat(gradient, output_.get_desc(), &builder->backward());
       fused_.AddBackward(layer_.name, output_, gradient, builder);
+      builder->Unmark(gradient);
     }
     gradient = builder->ForProduct(gradient, &builder->backward());
     AddWeightGradient(gradient, builder);

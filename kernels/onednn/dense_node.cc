@@ -26,11 +26,12 @@ class DenseNode final : public LayerNode {
     Describe(input, *builder);
     Program* program = &builder->forward();
     input_ = builder->ForProduct(
-        View(builder->InFormat(input,
-                               PlainDesc(builder->batch(), layer_.input_shape,
-                                         input_desc_.data_type()),
-                               program),
-             input_desc_),
+        builder->Reshape(
+            builder->InFormat(input,
+                              PlainDesc(builder->batch(), layer_.input_shape,
+                                        input_desc_.data_type()),
+                              program),
+            input_desc_),
         program);
     output_ = builder->NewMemory(output_desc_);
     hint_ = PrimitiveDesc({builder->forward_kind(), input_desc_, weight_desc_,

@@ -9,11 +9,21 @@ namespace koinon::kernels::onednn {
 
 using dnnl::memory;
 
+namespace {
+
+bool IsProductLayer(const ModelGraph::Layer& layer) {
+  return layer.spec.has_dense() || layer.spec.has_conv2d() ||
+         layer.spec.has_unembedding();
+}
+
+}  // namespace
+
 GraphCompiler::GraphCompiler(const ModelGraph& graph, Builder* builder)
     : graph_(graph),
       builder_(builder),
       readers_(graph.layers().size() + 1),
       needs_gradient_(readers_.size()),
+      makers_(readers_.size()),
       values_(readers_.size()),
       slots_(readers_.size()) {
   for (size_t i = 0; i < graph.layers().size(); ++i) {
@@ -38,13 +48,16 @@ std::unique_ptr<LayerNode> GraphCompiler::NewNode(size_t i,
       return NewConv2dNode(layer, fused);
     case v1::Layer::kMaxPool:
     case v1::Layer::kAveragePool:
-      return NewPoolNode(layer);
+      return NewPoolNode(layer,
+                         RoundedFor(layer.input, static_cast<int>(i) + 1));
     case v1::Layer::kActivation:
       return NewActivationNode(layer);
     case v1::Layer::kDropout:
       return NewDropoutNode(layer, i);
     case v1::Layer::kGroupNorm:
-      return NewGroupNormNode(layer, fused);
+      return NewGroupNormNode(
+          layer, fused,
+          RoundedFor(layer.input, static_cast<int>(fused ? i + 2 : i + 1)));
     case v1::Layer::kLayerNorm:
       return layer.input_shape.size() == 2 ? NewSequenceNormNode(layer)
                                            : NewNormNode(layer);
@@ -92,6 +105,35 @@ FusedActivation GraphCompiler::FusedBehind(size_t i, bool is_product) const {
   return fused;
 }
 
+bool GraphCompiler::OnlyProductsRead(int value) const {
+  const auto& layers = graph_.layers();
+  if (value == static_cast<int>(layers.size())) return false;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i].input != value && layers[i].other != value) continue;
+    const bool passes_on = layers[i].spec.has_flatten() &&
+                           OnlyProductsRead(static_cast<int>(i) + 1);
+    if (!IsProductLayer(layers[i]) && !passes_on) return false;
+  }
+  return true;
+}
+
+bool GraphCompiler::IsProduct(int value) const {
+  if (readers_[value] != 1) return false;
+  for (const Step& step : steps_) {
+    if (step.output != value) continue;
+    const auto last = static_cast<size_t>(value - 1);
+    return IsProductLayer(graph_.layers()[step.layer]) &&
+           (last == step.layer ||
+            graph_.layers()[last].spec.activation() == v1::Layer::RELU);
+  }
+  return false;
+}
+
+RoundedResults GraphCompiler::RoundedFor(int input, int output) const {
+  if (!builder_->rounds()) return {};
+  return {OnlyProductsRead(output), IsProduct(input)};
+}
+
 bool GraphCompiler::FoldsNorm(size_t i) const {
   return !builder_->training() && graph_.layers()[i].spec.has_conv2d() &&
          IsOnlyReader(i + 1, i) && graph_.layers()[i + 1].spec.has_batch_norm();
@@ -129,6 +171,9 @@ memory GraphCompiler::CompileForward(const memory& input, std::string* at) {
 size_t GraphCompiler::CompileStepForward(size_t i) {
   const ModelGraph::Layer& layer = graph_.layers()[i];
   if (layer.spec.has_residual() && AddSumAndNorm(i)) return 2;
+  if (layer.spec.has_group_norm()) {
+    if (const size_t layers = AddNormAndSum(i); layers > 0) return layers;
+  }
   // The layers that are computed together end with `last`.
   size_t last = FoldsNorm(i) ? i + 1 : i;
   const FusedActivation fused =
@@ -144,8 +189,41 @@ size_t GraphCompiler::CompileStepForward(size_t i) {
   values_[step.output] = step.node == nullptr
                              ? AddSum(read, values_[layer.other])
                              : step.node->Forward(read, builder_);
+  makers_[step.output] = step.node.get();
   steps_.push_back(std::move(step));
   return last - i + 1;
+}
+
+size_t GraphCompiler::AddNormAndSum(size_t norm) {
+  const auto& layers = graph_.layers();
+  const size_t residual = norm + 1;
+  const int value = static_cast<int>(residual);  // the norm's own result
+  if (residual >= layers.size() || !layers[residual].spec.has_residual() ||
+      readers_[value] != 1) {
+    return 0;
+  }
+  const ModelGraph::Layer& sum = layers[residual];
+  if (sum.input != value && sum.other != value) return 0;
+  Step step;
+  step.layer = norm;
+  step.addend = sum.input == value ? sum.other : sum.input;
+  size_t last = residual;
+  FusedActivation fused;
+  if (IsOnlyReader(residual + 1, residual) &&
+      layers[residual + 1].spec.activation() == v1::Layer::RELU) {
+    fused.kind = v1::Layer::RELU;
+    ++last;
+  }
+  step.output = static_cast<int>(last) + 1;
+  step.node = NewGroupNormNode(layers[norm], fused,
+                               RoundedFor(layers[norm].input, step.output));
+  const memory output = step.node->ForwardPlus(values_[layers[norm].input],
+                                               values_[step.addend], builder_);
+  if (!output) return 0;
+  values_[step.output] = output;
+  makers_[step.output] = step.node.get();
+  steps_.push_back(std::move(step));
+  return last - norm + 1;
 }
 
 bool GraphCompiler::AddSumAndNorm(size_t residual) {
@@ -169,7 +247,7 @@ bool GraphCompiler::AddSumAndNorm(size_t residual) {
 
 void GraphCompiler::CompileBackward(const memory& output_gradient,
                                     std::string* at) {
-  slots_.back() = {output_gradient, std::make_shared<int>(1)};
+  slots_.back() = {output_gradient, std::make_shared<int>(1), memory()};
   for (size_t i = steps_.size(); i-- > 0;) {
     const Step& step = steps_[i];
     if (!needs_gradient_[step.output]) continue;
@@ -187,13 +265,32 @@ void GraphCompiler::CompileStepBackward(const Step& step) {
     return;
   }
   const ModelGraph::Layer& layer = graph_.layers()[step.layer];
+  AddSecond(step.output);
   // What is known of a sum's zeros says nothing of those of its inputs.
   builder_->Unmark(slots_[step.output].sum);
   if (needs_gradient_[layer.input]) Share(layer.input, slots_[step.output]);
   if (needs_gradient_[layer.other]) Share(layer.other, slots_[step.output]);
 }
 
+void GraphCompiler::CompilePartsBackward(const Step& step) {
+  const int input = graph_.layers()[step.layer].input;
+  const Slot& slot = slots_[step.output];
+  const bool wants = needs_gradient_[input];
+  memory other;
+  const memory contribution = step.node->BackwardParts(
+      {slot.sum, slot.second, *slot.holders == 1}, wants,
+      step.addend >= 0 ? &other : nullptr, builder_);
+  if (wants) AddTo(input, contribution);
+  if (step.addend >= 0 && needs_gradient_[step.addend]) {
+    AddTo(step.addend, other);
+  }
+}
+
 void GraphCompiler::CompileNodeBackward(const Step& step) {
+  if (step.node->TakesGradientInParts()) {
+    CompilePartsBackward(step);
+    return;
+  }
   const int input = graph_.layers()[step.layer].input;
   const memory gradient =
       GradientOf(step.output, step.node->OverwritesOutputGradient());
@@ -209,13 +306,14 @@ void GraphCompiler::CompileNodeBackward(const Step& step) {
 }
 
 memory GraphCompiler::GradientOf(int value, bool overwrites) {
+  AddSecond(value);
   Slot& slot = slots_[value];
   if (!overwrites || *slot.holders == 1) return slot.sum;
   memory copy = builder_->NewMemory(slot.sum.get_desc());
   builder_->AddReorder(slot.sum, copy, &builder_->backward());
   if (builder_->IsMasked(slot.sum)) builder_->MarkMasked(copy);
   --*slot.holders;
-  slot = {copy, std::make_shared<int>(1)};
+  slot = {copy, std::make_shared<int>(1), memory()};
   return slot.sum;
 }
 
@@ -226,7 +324,7 @@ void GraphCompiler::Release(int value) {
 
 void GraphCompiler::Share(int value, const Slot& from) {
   if (slots_[value].sum) {
-    AddTo(value, from.sum);
+    AddAtOnce(value, from.sum);
     return;
   }
   slots_[value] = from;
@@ -236,9 +334,27 @@ void GraphCompiler::Share(int value, const Slot& from) {
 void GraphCompiler::AddTo(int value, const memory& contribution) {
   Slot& slot = slots_[value];
   if (!slot.sum) {
-    slot = {contribution, std::make_shared<int>(1)};
+    slot = {contribution, std::make_shared<int>(1), memory()};
     return;
   }
+  AddSecond(value);
+  const bool can_wait = makers_[value] != nullptr &&
+                        makers_[value]->TakesGradientInParts() &&
+                        slot.sum.get_desc() == contribution.get_desc();
+  if (can_wait) {
+    slot.second = contribution;
+  } else {
+    AddAtOnce(value, contribution);
+  }
+}
+
+void GraphCompiler::AddSecond(int value) {
+  if (!slots_[value].second) return;
+  AddAtOnce(value, std::exchange(slots_[value].second, memory()));
+}
+
+void GraphCompiler::AddAtOnce(int value, const memory& contribution) {
+  Slot& slot = slots_[value];
   // In single precision if either is.
   const bool widens =
       slot.sum.get_desc().data_type() != memory::data_type::f32 &&
@@ -259,7 +375,7 @@ void GraphCompiler::AddTo(int value, const memory& contribution) {
       program);
   if (sum.get() != slot.sum.get()) {
     --*slot.holders;
-    slot = {sum, std::make_shared<int>(1)};
+    slot = {sum, std::make_shared<int>(1), memory()};
   }
   builder_->Unmark(slot.sum);
 }

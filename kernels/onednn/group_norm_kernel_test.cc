@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "base/random.h"
+#include "kernels/onednn/rounding.h"
 
 namespace koinon::kernels::onednn {
 namespace {
@@ -32,9 +34,17 @@ Value Drawn(Random* random) {
   }
 }
 
-// Group norm by its definition, in double, on the kernel's layout.
+// What a pass does beside the norm.
+struct Variant {
+  bool adds = false;      // another image, on the way there
+  bool second = false;    // the gradient comes in two parts
+  bool in_place = false;  // results go where the gradient's parts were
+};
+
+// Group norm by its definition, in double, on the kernel's layout. `other` and
+// `dy` are 0 where there is none; dwhole is the gradient of `other`.
 struct Truth {
-  std::vector<double> y, dx, dscale, dshift;
+  std::vector<double> y, dwhole, dx, dscale, dshift;
 };
 
 size_t Place(const GroupNormShape& s, size_t b, size_t c, size_t position) {
@@ -43,12 +53,17 @@ size_t Place(const GroupNormShape& s, size_t b, size_t c, size_t position) {
 }
 
 template <typename Value>
-Truth Define(const GroupNormShape& s, const std::vector<Value>& x,
-             const std::vector<float>& scale, const std::vector<float>& shift,
-             const std::vector<Value>& dy) {
+struct Images {
+  std::vector<Value> x, other, dy, dy2;
+};
+
+template <typename Value>
+Truth Define(const GroupNormShape& s, const Images<Value>& in,
+             const std::vector<float>& scale, const std::vector<float>& shift) {
   Truth truth;
-  truth.y.resize(x.size());
-  truth.dx.resize(x.size());
+  truth.y.resize(in.x.size());
+  truth.dwhole.resize(in.x.size());
+  truth.dx.resize(in.x.size());
   truth.dscale.resize(s.channels);
   truth.dshift.resize(s.channels);
   const size_t width = s.channels / s.groups;
@@ -61,81 +76,182 @@ Truth Define(const GroupNormShape& s, const std::vector<Value>& x,
         }
       };
       double mean = 0, variance = 0, mean_g = 0, mean_gz = 0;
-      for_each([&](size_t, size_t i) { mean += Wide(x[i]) / count; });
-      for_each([&](size_t, size_t i) {
-        variance += (Wide(x[i]) - mean) * (Wide(x[i]) - mean) / count;
-      });
+      for_each([&](size_t, size_t i) { mean += Wide(in.x[i]) / count; });
+      const auto off = [&](size_t i) { return Wide(in.x[i]) - mean; };
+      for_each([&](size_t, size_t i) { variance += off(i) * off(i) / count; });
       const double inverse = 1 / std::sqrt(variance + s.epsilon);
-      const auto passed = [&](size_t c, size_t i) {
-        const double y = (Wide(x[i]) - mean) * inverse * scale[c] + shift[c];
-        truth.y[i] = s.rectified ? std::max(0.0, y) : y;
-        return !s.rectified || y > 0 ? double{Wide(dy[i])} : 0.0;
-      };
       for_each([&](size_t c, size_t i) {
-        const double z = (Wide(x[i]) - mean) * inverse;
-        const double gradient = passed(c, i);
+        const double z = off(i) * inverse;
+        const double y = z * scale[c] + shift[c] + Wide(in.other[i]);
+        truth.y[i] = s.rectified ? std::max(0.0, y) : y;
+        const double gradient = !s.rectified || y > 0
+                                    ? double{Wide(in.dy[i])} + Wide(in.dy2[i])
+                                    : 0.0;
+        truth.dwhole[i] = gradient;
         truth.dshift[c] += gradient;
         truth.dscale[c] += gradient * z;
         mean_g += gradient * scale[c] / count;
         mean_gz += gradient * scale[c] * z / count;
       });
       for_each([&](size_t c, size_t i) {
-        const double z = (Wide(x[i]) - mean) * inverse;
         truth.dx[i] =
-            (passed(c, i) * scale[c] - mean_g - z * mean_gz) * inverse;
+            (truth.dwhole[i] * scale[c] - mean_g - off(i) * inverse * mean_gz) *
+            inverse;
       });
     }
   }
   return truth;
 }
 
-// tolerance: of one value; sums over the batch get as much for each term.
+// Zeros in lanes without a channel, and where the variant has no image.
 template <typename Value>
-void ExpectDefinition(const GroupNormShape& s, int threads, double tolerance) {
-  Random random(s.channels + s.spatial);
+Images<Value> DrawImages(const GroupNormShape& s, const Variant& variant,
+                         Random* random) {
   const size_t size = s.batch * s.padded() * s.spatial;
-  std::vector<Value> x(size), y(size), dy(size), dx(size);
-  for (size_t b = 0; b < s.batch; ++b) {
-    for (size_t c = 0; c < s.channels; ++c) {
-      for (size_t p = 0; p < s.spatial; ++p) {
-        x[Place(s, b, c, p)] = Drawn<Value>(&random);
-        dy[Place(s, b, c, p)] = Drawn<Value>(&random);
+  Images<Value> images;
+  for (auto* image : {&images.x, &images.other, &images.dy, &images.dy2}) {
+    image->resize(size);
+    if ((image == &images.other && !variant.adds) ||
+        (image == &images.dy2 && !variant.second)) {
+      continue;
+    }
+    for (size_t b = 0; b < s.batch; ++b) {
+      for (size_t c = 0; c < s.channels; ++c) {
+        for (size_t p = 0; p < s.spatial; ++p) {
+          (*image)[Place(s, b, c, p)] = Drawn<Value>(random);
+        }
       }
     }
   }
-  std::vector<float> scale(s.channels), shift(s.channels), dscale(s.channels),
-      dshift(s.channels);
-  for (float& value : scale) value = Drawn<float>(&random);
-  for (float& value : shift) value = Drawn<float>(&random);
-  std::vector<float> mean(s.batch * s.groups), inverse(s.batch * s.groups);
+  return images;
+}
+
+template <typename Value>
+struct Results {
+  std::vector<Value> y, dwhole, dx;
+  std::vector<float> dscale, dshift;
+};
+
+template <typename Value>
+Results<Value> RunKernel(const GroupNormShape& s, const Variant& variant,
+                         int threads, const Images<Value>& in,
+                         const std::vector<float>& scale,
+                         const std::vector<float>& shift) {
+  const size_t size = in.x.size();
+  Results<Value> results;
+  results.y.resize(size);
+  results.dscale.resize(s.channels);
+  results.dshift.resize(s.channels);
+  std::vector<float> mean(s.batch * s.groups), inverse(mean),
+      line(s.batch * 2 * s.padded()), coefficients(s.batch * 3 * s.padded());
   std::vector<double> sums(s.batch * 2 * s.padded());
-  std::vector<float> coefficients(s.batch * 3 * s.padded());
   const GroupNormScratch scratch{sums.data(), coefficients.data()};
-  ForwardGroupNorm(s, threads, x.data(), scale.data(), shift.data(), scratch,
-                   mean.data(), inverse.data(), y.data());
-  BackwardGroupNorm(s, threads, x.data(), y.data(), scale.data(), mean.data(),
-                    inverse.data(), dy.data(), scratch, dx.data(),
-                    dscale.data(), dshift.data());
-  const Truth truth = Define(s, x, scale, shift, dy);
-  for (size_t i = 0; i < size; ++i) {
-    ASSERT_NEAR(Wide(y[i]), truth.y[i],
-                tolerance * std::max(1.0, std::abs(truth.y[i])));
-    ASSERT_NEAR(Wide(dx[i]), truth.dx[i],
-                tolerance * std::max(1.0, std::abs(truth.dx[i])));
+  const GroupNormMoments moments{mean.data(), inverse.data(), line.data()};
+  ForwardGroupNorm(s, threads, in.x.data(),
+                   variant.adds ? in.other.data() : nullptr, scale.data(),
+                   shift.data(), scratch, moments, results.y.data());
+  // What is written to begins as what nobody should find there.
+  std::vector<Value> first = in.dy, second = in.dy2;
+  std::vector<Value> whole(size, Value{99}), dx(size, Value{99});
+  GroupNormGradients<Value> gradients{first.data()};
+  if (variant.second) gradients.second = second.data();
+  std::vector<Value>* whole_at = nullptr;
+  std::vector<Value>* dx_at = variant.in_place ? &first : &dx;
+  if (variant.adds || variant.second) {
+    whole_at = variant.in_place ? &first : &whole;
+    dx_at = variant.in_place && variant.second ? &second : &dx;
+    gradients.whole = whole_at->data();
+  }
+  gradients.x = dx_at->data();
+  BackwardGroupNorm(s, threads, in.x.data(), results.y.data(), scale.data(),
+                    moments, gradients, scratch, results.dscale.data(),
+                    results.dshift.data());
+  results.dx = *dx_at;
+  if (whole_at != nullptr) results.dwhole = *whole_at;
+  return results;
+}
+
+std::vector<float> DrawnFloats(size_t count, Random* random) {
+  std::vector<float> values(count);
+  for (float& value : values) value = Drawn<float>(random);
+  return values;
+}
+
+// tolerance: of one value; sums over the batch get as much for each term.
+template <typename Value>
+void ExpectDefinition(const GroupNormShape& s, const Variant& variant,
+                      int threads, double tolerance) {
+  Random random(s.channels + s.spatial);
+  const Images<Value> in = DrawImages<Value>(s, variant, &random);
+  const std::vector<float> scale = DrawnFloats(s.channels, &random);
+  const std::vector<float> shift = DrawnFloats(s.channels, &random);
+  const Results<Value> found = RunKernel(s, variant, threads, in, scale, shift);
+  const Truth truth = Define(s, in, scale, shift);
+  const auto expect_near = [&](Value value, double wanted) {
+    ASSERT_NEAR(Wide(value), wanted,
+                tolerance * std::max(1.0, std::abs(wanted)));
+  };
+  for (size_t i = 0; i < in.x.size(); ++i) {
+    expect_near(found.y[i], truth.y[i]);
+    expect_near(found.dx[i], truth.dx[i]);
+    if (!found.dwhole.empty()) expect_near(found.dwhole[i], truth.dwhole[i]);
   }
   for (size_t c = 0; c < s.channels; ++c) {
-    ASSERT_NEAR(dscale[c], truth.dscale[c], 1e-5 * s.batch * s.spatial);
-    ASSERT_NEAR(dshift[c], truth.dshift[c], 1e-5 * s.batch * s.spatial);
+    ASSERT_NEAR(found.dscale[c], truth.dscale[c], 1e-5 * s.batch * s.spatial);
+    ASSERT_NEAR(found.dshift[c], truth.dshift[c], 1e-5 * s.batch * s.spatial);
   }
 }
 
 class GroupNormKernel : public testing::TestWithParam<GroupNormShape> {};
 
+constexpr Variant kVariants[] = {
+    {},
+    {.in_place = true},
+    {.adds = true},
+    {.adds = true, .in_place = true},
+    {.second = true},
+    {.second = true, .in_place = true},
+    {.adds = true, .second = true},
+    {.adds = true, .second = true, .in_place = true}};
+
 TEST_P(GroupNormKernel, FollowsTheDefinition) {
-  // A few roundings of values up to ten; a bfloat16 has 8 bits.
-  ExpectDefinition<float>(GetParam(), 1, 2e-5);
-  ExpectDefinition<float>(GetParam(), 3, 2e-5);
-  ExpectDefinition<uint16_t>(GetParam(), 2, 1.0 / 256);
+  for (const Variant& variant : kVariants) {
+    SCOPED_TRACE(testing::Message()
+                 << "adds " << variant.adds << ", second " << variant.second
+                 << ", in place " << variant.in_place);
+    // A few roundings of values up to ten; a bfloat16 has 8 bits, and what two
+    // parts of a gradient make is rounded before scale and deviation, and half
+    // a unit of values up to four times as large is left of that.
+    ExpectDefinition<float>(GetParam(), variant, 1, 2e-5);
+    ExpectDefinition<float>(GetParam(), variant, 3, 2e-5);
+    ExpectDefinition<uint16_t>(GetParam(), variant, 2,
+                               (variant.second ? 4.0 : 1.0) / 256);
+  }
+}
+
+std::vector<float> Rounded(std::vector<float> values) {
+  RoundToBfloat16(1, values.size(), values.data(), values.data());
+  return values;
+}
+
+// A pass that rounds puts out what a pass of its own would make of the plain
+// result; neither sums nor the gradient of what was added know of it.
+TEST_P(GroupNormKernel, Rounding_IsOfTheResultAlone) {
+  for (const Variant& variant : kVariants) {
+    GroupNormShape shape = GetParam();
+    Random random(7);
+    const Images<float> in = DrawImages<float>(shape, variant, &random);
+    const std::vector<float> scale = DrawnFloats(shape.channels, &random);
+    const std::vector<float> shift = DrawnFloats(shape.channels, &random);
+    const Results<float> plain = RunKernel(shape, variant, 2, in, scale, shift);
+    shape.rounds_output = shape.rounds_gradient = true;
+    const Results<float> found = RunKernel(shape, variant, 2, in, scale, shift);
+    EXPECT_EQ(found.y, Rounded(plain.y));
+    EXPECT_EQ(found.dx, Rounded(plain.dx));
+    EXPECT_EQ(found.dwhole, plain.dwhole);
+    EXPECT_EQ(found.dscale, plain.dscale);
+    EXPECT_EQ(found.dshift, plain.dshift);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(

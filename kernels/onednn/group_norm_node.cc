@@ -1,3 +1,4 @@
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -11,59 +12,97 @@ namespace {
 
 using dnnl::memory;
 
-// By the kernel for images whose channels lie side by side, ReLU included, or
-// by the one for everything else: which it is shows when the input's format is
-// known.
+// By the kernel for images whose channels lie side by side, with the value that
+// is added and the ReLU, or by the one for everything else: which it is shows
+// when the input's format is known.
 class GroupNormNode final : public LayerNode {
  public:
-  GroupNormNode(const ModelGraph::Layer& layer, FusedActivation fused)
-      : layer_(layer), fused_(fused) {}
+  GroupNormNode(const ModelGraph::Layer& layer, FusedActivation fused,
+                RoundedResults rounded)
+      : layer_(layer), fused_(fused), rounded_(rounded) {}
 
+  bool TakesGradientInParts() const override { return other_node_ == nullptr; }
   bool OverwritesOutputGradient() const override {
-    return other_ != nullptr && static_cast<bool>(fused_);
+    return static_cast<bool>(fused_);
   }
 
   memory Forward(const memory& input, Builder* builder) override {
     if (!Describe(input.get_desc(), builder)) {
-      other_ = NewNormNode(layer_);
-      output_ = other_->Forward(input, builder);
+      other_node_ = NewNormNode(layer_);
+      output_ = other_node_->Forward(input, builder);
       if (fused_) fused_.AddForward(layer_.name, output_, builder);
       return output_;
     }
-    input_ = input;
-    output_ = builder->NewMemory(input.get_desc());
-    if (shape_.rectified) builder->MarkRectified(output_);
-    if (input.get_desc().data_type() == memory::data_type::bf16) {
-      AddForward<uint16_t>(builder);
-    } else {
-      AddForward<float>(builder);
-    }
-    return output_;
+    return AddOwn(input, memory(), builder);
   }
 
+  memory ForwardPlus(const memory& input, const memory& other,
+                     Builder* builder) override {
+    // What is wider than the norm's own result stays so.
+    if (input.get_desc().data_type() != other.get_desc().data_type() ||
+        !Describe(input.get_desc(), builder)) {
+      return memory();
+    }
+    return AddOwn(
+        input, builder->InFormat(other, input.get_desc(), &builder->forward()),
+        builder);
+  }
+
+  // Of the other node; our own kernel's way back is BackwardParts.
   memory Backward(const memory& output_gradient, bool wants_input_gradient,
                   Builder* builder) override {
     const memory gradient = builder->InFormat(
         output_gradient, output_.get_desc(), &builder->backward());
-    if (other_ != nullptr) {
-      if (fused_ && !builder->IsMasked(output_gradient)) {
-        fused_.AddBackward(layer_.name, output_, gradient, builder);
+    if (fused_ && !builder->IsMasked(output_gradient)) {
+      fused_.AddBackward(layer_.name, output_, gradient, builder);
+    }
+    return other_node_->Backward(gradient, wants_input_gradient, builder);
+  }
+
+  memory BackwardParts(const OutputGradient& gradient,
+                       bool wants_input_gradient, memory* other,
+                       Builder* builder) override {
+    Gradients gradients;
+    gradients.first = builder->InFormat(gradient.first, output_.get_desc(),
+                                        &builder->backward());
+    if (gradient.second) {
+      gradients.second = builder->InFormat(gradient.second, output_.get_desc(),
+                                           &builder->backward());
+    }
+    // Memory that may be written to: what was reordered is nobody else's.
+    memory free[] = {gradient.may_overwrite_first ||
+                             gradients.first.get() != gradient.first.get()
+                         ? gradients.first
+                         : memory(),
+                     gradients.second};
+    const auto take = [&] {
+      for (memory& candidate : free) {
+        if (candidate) return std::exchange(candidate, memory());
       }
-      return other_->Backward(gradient, wants_input_gradient, builder);
+      return builder->NewMemory(output_.get_desc());
+    };
+    if (has_addend_ || gradients.second) gradients.whole = take();
+    if (wants_input_gradient) gradients.input = take();
+    for (const memory& written : {gradients.whole, gradients.input}) {
+      if (written) builder->Unmark(written);
     }
-    memory input_gradient;
-    if (wants_input_gradient) {
-      input_gradient = builder->NewMemory(input_.get_desc());
+    if (gradients.input && shape_.rounds_gradient) {
+      builder->MarkRounded(gradients.input);
     }
-    if (input_.get_desc().data_type() == memory::data_type::bf16) {
-      AddBackward<uint16_t>(gradient, input_gradient, builder);
+    if (output_.get_desc().data_type() == memory::data_type::bf16) {
+      AddBackward<uint16_t>(gradients, builder);
     } else {
-      AddBackward<float>(gradient, input_gradient, builder);
+      AddBackward<float>(gradients, builder);
     }
-    return input_gradient;
+    if (other != nullptr) *other = gradients.whole;
+    return gradients.input;
   }
 
  private:
+  struct Gradients {
+    memory first, second, whole, input;
+  };
+
   // False: not for images like `input`.
   bool Describe(const memory::desc& input, Builder* builder) {
     const std::optional<ImageFormat> format = ImageFormat::Of(input);
@@ -78,12 +117,17 @@ class GroupNormNode final : public LayerNode {
     shape_.groups = static_cast<size_t>(layer_.spec.group_norm().groups());
     shape_.epsilon = layer_.spec.group_norm().epsilon();
     shape_.rectified = fused_.kind == v1::Layer::RELU;
+    shape_.rounds_output = rounded_.output;
+    shape_.rounds_gradient = rounded_.input_gradient;
     const int64_t examples = builder->batch();
     const auto padded = static_cast<int64_t>(shape_.padded());
     mean_ = builder->NewMemory(
         PlainDesc({examples, layer_.spec.group_norm().groups()}));
     inverse_ = builder->NewMemory(mean_.get_desc());
-    coefficients_ = builder->NewMemory(PlainDesc({examples, 3, padded}));
+    line_ = builder->NewMemory(PlainDesc({examples, 2, padded}));
+    if (builder->training()) {
+      coefficients_ = builder->NewMemory(PlainDesc({examples, 3, padded}));
+    }
     // Doubles, which oneDNN does not know.
     sums_ = builder->NewMemory(PlainDesc(
         {examples * 2 * padded * static_cast<int64_t>(sizeof(double))},
@@ -91,8 +135,27 @@ class GroupNormNode final : public LayerNode {
     return true;
   }
 
+  memory AddOwn(const memory& input, const memory& addend, Builder* builder) {
+    input_ = input;
+    has_addend_ = static_cast<bool>(addend);
+    output_ = builder->NewMemory(input.get_desc());
+    if (shape_.rectified) builder->MarkRectified(output_);
+    if (shape_.rounds_output) builder->MarkRounded(output_);
+    if (input.get_desc().data_type() == memory::data_type::bf16) {
+      AddForward<uint16_t>(addend, builder);
+    } else {
+      AddForward<float>(addend, builder);
+    }
+    return output_;
+  }
+
   GroupNormScratch Scratch() const {
-    return {static_cast<double*>(sums_.get_data_handle()), Data(coefficients_)};
+    return {static_cast<double*>(sums_.get_data_handle()),
+            coefficients_ ? Data(coefficients_) : nullptr};
+  }
+
+  GroupNormMoments Moments() const {
+    return {Data(mean_), Data(inverse_), Data(line_)};
   }
 
   template <typename Value>
@@ -100,55 +163,61 @@ class GroupNormNode final : public LayerNode {
     return memory ? static_cast<Value*>(memory.get_data_handle()) : nullptr;
   }
 
-  // The memories are named so that the kernels keep them alive.
+  // What a kernel's capture holds so that its memory lives.
+  using Kept = std::array<memory, 5>;
+  Kept KeptMemory() const {
+    return {mean_, inverse_, line_, sums_, coefficients_};
+  }
+
   template <typename Value>
-  void AddForward(Builder* builder) const {
+  void AddForward(const memory& addend, Builder* builder) const {
     builder->forward().AddKernel(
-        [shape = shape_, input = input_, output = output_, mean = mean_,
-         inverse = inverse_, scratch = Scratch(), sums = sums_,
-         coefficients = coefficients_,
+        [shape = shape_, input = input_, addend, output = output_,
+         scratch = Scratch(), moments = Moments(), kept = KeptMemory(),
          scale = builder->ParameterData(layer_.weight),
          shift =
              builder->ParameterData(layer_.bias)](const StepContext& context) {
-          ForwardGroupNorm(shape, context.threads, Values<Value>(input), scale,
-                           shift, scratch, Data(mean), Data(inverse),
-                           Values<Value>(output));
+          ForwardGroupNorm(shape, context.threads, Values<Value>(input),
+                           Values<Value>(addend), scale, shift, scratch,
+                           moments, Values<Value>(output));
         });
   }
 
   template <typename Value>
-  void AddBackward(const memory& gradient, const memory& input_gradient,
-                   Builder* builder) const {
+  void AddBackward(const Gradients& gradients, Builder* builder) const {
     builder->backward().AddKernel(
-        [shape = shape_, input = input_, output = output_, mean = mean_,
-         inverse = inverse_, gradient, input_gradient, scratch = Scratch(),
-         sums = sums_, coefficients = coefficients_,
+        [shape = shape_, input = input_, output = output_, gradients,
+         scratch = Scratch(), moments = Moments(), kept = KeptMemory(),
          scale = builder->ParameterData(layer_.weight),
          scale_gradient = builder->GradientData(layer_.weight),
          shift_gradient =
              builder->GradientData(layer_.bias)](const StepContext& context) {
-          BackwardGroupNorm(shape, context.threads, Values<Value>(input),
-                            Values<Value>(output), scale, Data(mean),
-                            Data(inverse), Values<Value>(gradient), scratch,
-                            Values<Value>(input_gradient), scale_gradient,
-                            shift_gradient);
+          BackwardGroupNorm<Value>(
+              shape, context.threads, Values<Value>(input),
+              Values<Value>(output), scale, moments,
+              {Values<Value>(gradients.first), Values<Value>(gradients.second),
+               Values<Value>(gradients.whole), Values<Value>(gradients.input)},
+              scratch, scale_gradient, shift_gradient);
         });
   }
 
   const ModelGraph::Layer& layer_;
   const FusedActivation fused_;
-  std::unique_ptr<LayerNode> other_;  // where our own kernel cannot run
+  const RoundedResults rounded_;
+  std::unique_ptr<LayerNode> other_node_;  // where our own kernel cannot run
   GroupNormShape shape_;
+  bool has_addend_ = false;
   memory input_, output_;
-  memory mean_, inverse_;
+  memory mean_, inverse_, line_;
   memory sums_, coefficients_;  // scratch
 };
 
 }  // namespace
 
 std::unique_ptr<LayerNode> NewGroupNormNode(const ModelGraph::Layer& layer,
-                                            FusedActivation fused) {
-  return std::make_unique<GroupNormNode>(layer, fused);
+                                            FusedActivation fused,
+                                            RoundedResults rounded) {
+  return std::make_unique<GroupNormNode>(layer, fused, rounded);
 }
 
 }  // namespace koinon::kernels::onednn

@@ -9,6 +9,15 @@
 
 namespace koinon::kernels::onednn {
 
+// The gradient of a layer's output, with what the layer may do to it.
+struct OutputGradient {
+  dnnl::memory first;
+  // To be added to `first`; of its type and format, and to be overwritten at
+  // will. Empty: nothing.
+  dnnl::memory second;
+  bool may_overwrite_first = false;
+};
+
 // One layer while a network is compiled: it adds its operations to the forward
 // program, then, in reverse order of the layers, to the backward program.
 class LayerNode {
@@ -25,12 +34,31 @@ class LayerNode {
                                   dnnl::memory* /*sum*/, Builder* /*builder*/) {
     return dnnl::memory();
   }
+  // For a layer that can add another value to its result while it makes it: as
+  // Forward, of layer(input) + other, with the activation that it was made with
+  // applied to that. Empty, and nothing is added to the program, if it cannot.
+  virtual dnnl::memory ForwardPlus(const dnnl::memory& /*input*/,
+                                   const dnnl::memory& /*other*/,
+                                   Builder* /*builder*/) {
+    return dnnl::memory();
+  }
   // Adds what turns the output's gradient (which it may overwrite) into the
   // parameters' gradients and the returned input's gradient; returns empty
   // memory if that is not wanted. Called after Forward.
   virtual dnnl::memory Backward(const dnnl::memory& output_gradient,
                                 bool wants_input_gradient,
                                 Builder* builder) = 0;
+  // For a layer that can add its output's gradient up on its way, or that added
+  // another value to its result. True: the compiler calls BackwardParts in the
+  // place of Backward, which puts the gradient of what was added to the result
+  // into `other` if that is not null. It may be memory of `gradient`.
+  virtual bool TakesGradientInParts() const { return false; }
+  virtual dnnl::memory BackwardParts(const OutputGradient& gradient,
+                                     bool wants_input_gradient,
+                                     dnnl::memory* /*other*/,
+                                     Builder* builder) {
+    return Backward(gradient.first, wants_input_gradient, builder);
+  }
   // False if Backward leaves the output's gradient as it is; then it need not
   // be copied where others have a use for it.
   virtual bool OverwritesOutputGradient() const { return true; }
@@ -66,6 +94,13 @@ struct FusedActivation {
                    const dnnl::memory& gradient, Builder* builder) const;
 };
 
+// What a layer rounds to bfloat16 while it puts it out, because only products
+// that want it so read it (Builder::rounds). It may leave that to the products.
+struct RoundedResults {
+  bool output = false;
+  bool input_gradient = false;
+};
+
 // `layer` must outlive the node; `place` is its index in the graph.
 std::unique_ptr<LayerNode> NewDenseNode(const ModelGraph::Layer& layer,
                                         FusedActivation fused);
@@ -76,13 +111,15 @@ std::unique_ptr<LayerNode> NewConv2dNode(const ModelGraph::Layer& layer,
 std::unique_ptr<LayerNode> NewFoldedConvolutionNode(
     const ModelGraph::Layer& convolution, const ModelGraph::Layer& norm,
     FusedActivation fused);
-std::unique_ptr<LayerNode> NewPoolNode(const ModelGraph::Layer& layer);
+std::unique_ptr<LayerNode> NewPoolNode(const ModelGraph::Layer& layer,
+                                       RoundedResults rounded);
 std::unique_ptr<LayerNode> NewActivationNode(const ModelGraph::Layer& layer);
 std::unique_ptr<LayerNode> NewDropoutNode(const ModelGraph::Layer& layer,
                                           size_t place);
 std::unique_ptr<LayerNode> NewNormNode(const ModelGraph::Layer& layer);
 std::unique_ptr<LayerNode> NewGroupNormNode(const ModelGraph::Layer& layer,
-                                            FusedActivation fused);
+                                            FusedActivation fused,
+                                            RoundedResults rounded);
 std::unique_ptr<LayerNode> NewFlattenNode(const ModelGraph::Layer& layer);
 std::unique_ptr<LayerNode> NewBatchNormNode(const ModelGraph::Layer& layer);
 // `adds`: the weight's gradient has the unembedding's part in it already.

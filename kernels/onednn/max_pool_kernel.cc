@@ -55,30 +55,33 @@ bool HasAvx512() {
 }
 #endif
 
-// The row of windows for this processor and kernel.
+// The row of windows for this processor, kernel and rounding.
+#define KOINON_ROW_FOR(Row, set, shape, rounds)                          \
+  ((shape).kernel == 2                                                   \
+       ? (rounds ? set::Row<2, true, Value> : set::Row<2, false, Value>) \
+       : (rounds ? set::Row<0, true, Value> : set::Row<0, false, Value>))
+
 template <typename Value>
 auto ForwardRowFor(const MaxPoolShape& shape) {
 #if defined(KOINON_MAX_POOL_AVX512)
   if (HasAvx512()) {
-    return shape.kernel == 2 ? avx512::ForwardRow<2, Value>
-                             : avx512::ForwardRow<0, Value>;
+    return KOINON_ROW_FOR(ForwardRow, avx512, shape, shape.rounds_output);
   }
 #endif
-  return shape.kernel == 2 ? plain::ForwardRow<2, Value>
-                           : plain::ForwardRow<0, Value>;
+  return KOINON_ROW_FOR(ForwardRow, plain, shape, shape.rounds_output);
 }
 
 template <typename Value>
 auto BackwardRowFor(const MaxPoolShape& shape) {
 #if defined(KOINON_MAX_POOL_AVX512)
   if (HasAvx512()) {
-    return shape.kernel == 2 ? avx512::BackwardRow<2, Value>
-                             : avx512::BackwardRow<0, Value>;
+    return KOINON_ROW_FOR(BackwardRow, avx512, shape, shape.rounds_gradient);
   }
 #endif
-  return shape.kernel == 2 ? plain::BackwardRow<2, Value>
-                           : plain::BackwardRow<0, Value>;
+  return KOINON_ROW_FOR(BackwardRow, plain, shape, shape.rounds_gradient);
 }
+
+#undef KOINON_ROW_FOR
 
 }  // namespace
 

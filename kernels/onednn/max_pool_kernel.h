@@ -23,6 +23,10 @@ struct MaxPoolShape {
   size_t stride = 0;  // >= kernel
   // The input is what a ReLU put out: where it is 0, so is its gradient.
   bool rectified = false;
+  // y, or the gradient of x, is put out rounded to bfloat16, for products that
+  // read nothing else. Floats only.
+  bool rounds_output = false;
+  bool rounds_gradient = false;
 
   size_t output_height() const { return (height - kernel) / stride + 1; }
   size_t output_width() const { return (width - kernel) / stride + 1; }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "kernels/onednn/rounding.h"
 
 namespace koinon::kernels::onednn {
 namespace {
@@ -110,6 +111,32 @@ TEST_P(MaxPoolKernel, FollowsTheDefinition) {
   EXPECT_EQ(y16, UpperHalves(wanted_y));
   EXPECT_EQ(index, wanted_index);
   EXPECT_EQ(dx16, UpperHalves(wanted_dx));
+}
+
+std::vector<float> Rounded(std::vector<float> values) {
+  RoundToBfloat16(1, values.size(), values.data(), values.data());
+  return values;
+}
+
+// A pass that rounds puts out what a pass of its own would make of the plain
+// result, and takes the same maxima.
+TEST_P(MaxPoolKernel, Rounding_IsOfTheResultAlone) {
+  MaxPoolShape shape = GetParam().shape;
+  const int threads = GetParam().threads;
+  Random random(8);
+  std::vector<float> x(InputSize(shape)), dy(OutputSize(shape));
+  for (float& value : x) value = static_cast<float>(random.NextNormal());
+  for (float& value : dy) value = static_cast<float>(random.NextNormal());
+  std::vector<float> y(dy.size()), dx(x.size()), found_y(y), found_dx(dx);
+  std::vector<uint8_t> index(y.size()), found_index(y.size());
+  ForwardMaxPool(shape, threads, x.data(), y.data(), index.data());
+  BackwardMaxPool(shape, threads, dy.data(), index.data(), dx.data());
+  shape.rounds_output = shape.rounds_gradient = true;
+  ForwardMaxPool(shape, threads, x.data(), found_y.data(), found_index.data());
+  BackwardMaxPool(shape, threads, dy.data(), index.data(), found_dx.data());
+  EXPECT_EQ(found_y, Rounded(y));
+  EXPECT_EQ(found_index, index);
+  EXPECT_EQ(found_dx, Rounded(dx));
 }
 
 INSTANTIATE_TEST_SUITE_P(

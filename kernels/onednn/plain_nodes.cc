@@ -26,7 +26,7 @@ class FlattenNode final : public LayerNode {
   memory Forward(const memory& input, Builder* builder) override {
     // Whatever its type: only the order matters.
     const memory::data_type type = input.get_desc().data_type();
-    return View(
+    return builder->Reshape(
         builder->InFormat(input,
                           PlainDesc(builder->batch(), layer_.input_shape, type),
                           &builder->forward()),

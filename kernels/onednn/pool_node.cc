@@ -96,8 +96,8 @@ class PoolNode final : public LayerNode {
 // oneDNN's: which it is shows when the input's format is known.
 class MaxPoolNode final : public LayerNode {
  public:
-  explicit MaxPoolNode(const ModelGraph::Layer& layer)
-      : layer_(layer), other_(layer) {}
+  MaxPoolNode(const ModelGraph::Layer& layer, RoundedResults rounded)
+      : layer_(layer), rounded_(rounded), other_(layer) {}
 
   memory Forward(const memory& input, Builder* builder) override {
     format_ = ImageFormat::Of(input.get_desc());
@@ -140,7 +140,10 @@ class MaxPoolNode final : public LayerNode {
     shape_.kernel = static_cast<size_t>(pool.kernel());
     shape_.stride = static_cast<size_t>(pool.stride());
     shape_.rectified = builder->IsRectified(input);
+    shape_.rounds_output = rounded_.output;
+    shape_.rounds_gradient = rounded_.input_gradient;
     memory output = builder->NewMemory(output_desc_);
+    if (shape_.rounds_output) builder->MarkRounded(output);
     if (builder->training()) {
       const auto count =
           static_cast<int64_t>(output_desc_.get_size() / sizeof(Value));
@@ -167,6 +170,7 @@ class MaxPoolNode final : public LayerNode {
                       Values<uint8_t>(index), Values<Value>(input_gradient));
     });
     if (shape_.rectified) builder->MarkMasked(input_gradient);
+    if (shape_.rounds_gradient) builder->MarkRounded(input_gradient);
     return input_gradient;
   }
 
@@ -176,6 +180,7 @@ class MaxPoolNode final : public LayerNode {
   }
 
   const ModelGraph::Layer& layer_;
+  const RoundedResults rounded_;
   PoolNode other_;
   std::optional<ImageFormat> format_;
   MaxPoolShape shape_;
@@ -185,8 +190,11 @@ class MaxPoolNode final : public LayerNode {
 
 }  // namespace
 
-std::unique_ptr<LayerNode> NewPoolNode(const ModelGraph::Layer& layer) {
-  if (layer.spec.has_max_pool()) return std::make_unique<MaxPoolNode>(layer);
+std::unique_ptr<LayerNode> NewPoolNode(const ModelGraph::Layer& layer,
+                                       RoundedResults rounded) {
+  if (layer.spec.has_max_pool()) {
+    return std::make_unique<MaxPoolNode>(layer, rounded);
+  }
   return std::make_unique<PoolNode>(layer);
 }
 

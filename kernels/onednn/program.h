@@ -5,6 +5,7 @@
 #include <dnnl.hpp>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -56,8 +57,12 @@ class KernelOperation final : public Operation {
  public:
   explicit KernelOperation(Body body) : body_(std::move(body)) {}
   absl::Status Run(const StepContext& context) override {
-    body_(context);
-    return absl::OkStatus();
+    if constexpr (std::is_void_v<decltype(body_(context))>) {
+      body_(context);
+      return absl::OkStatus();
+    } else {
+      return body_(context);
+    }
   }
 
  private:
@@ -70,7 +75,7 @@ class Program {
   void Add(std::unique_ptr<Operation> operation) {
     operations_.push_back(std::move(operation));
   }
-  // `body`: void(const StepContext&).
+  // `body`: void(const StepContext&), or absl::Status if it can fail.
   template <typename Body>
   void AddKernel(Body body) {
     Add(std::make_unique<KernelOperation<Body>>(std::move(body)));

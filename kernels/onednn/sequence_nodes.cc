@@ -2,7 +2,9 @@
 // embedding, layer norm of each position, causal attention.
 
 #include <algorithm>
+#include <string>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/onednn/attention_kernel.h"
 #include "kernels/onednn/layer_node.h"
 #include "kernels/onednn/layer_norm_kernel.h"
@@ -188,6 +190,12 @@ class SequenceNormNode final : public LayerNode {
   memory input_, mean_, inverse_;
 };
 
+absl::Status Named(const std::string& name, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat(name, ": ", status.message()));
+}
+
 class AttentionNode final : public LayerNode {
  public:
   explicit AttentionNode(const ModelGraph::Layer& layer) : layer_(layer) {}
@@ -204,9 +212,10 @@ class AttentionNode final : public LayerNode {
         {builder->threads(), static_cast<int64_t>(shape_.scratch())}));
     builder->forward().AddKernel(
         [shape = shape_, input = input_, output, log_sums = log_sums_,
-         scratch = scratch_](const StepContext& context) {
-          ForwardAttention(shape, context.threads, Data(input), Data(output),
-                           Data(log_sums), Data(scratch));
+         scratch = scratch_, name = layer_.name](const StepContext& context) {
+          return Named(name, ForwardAttention(shape, context.threads,
+                                              Data(input), Data(output),
+                                              Data(log_sums), Data(scratch)));
         });
     return output;
   }
@@ -217,13 +226,15 @@ class AttentionNode final : public LayerNode {
     const memory gradient =
         builder->InFormat(output_gradient, output_desc_, &builder->backward());
     memory input_gradient = builder->NewMemory(input_desc_);
-    builder->backward().AddKernel([shape = shape_, input = input_,
-                                   log_sums = log_sums_, scratch = scratch_,
-                                   gradient,
-                                   input_gradient](const StepContext& context) {
-      BackwardAttention(shape, context.threads, Data(input), Data(log_sums),
-                        Data(gradient), Data(input_gradient), Data(scratch));
-    });
+    builder->backward().AddKernel(
+        [shape = shape_, input = input_, log_sums = log_sums_,
+         scratch = scratch_, gradient, input_gradient,
+         name = layer_.name](const StepContext& context) {
+          return Named(name,
+                       BackwardAttention(shape, context.threads, Data(input),
+                                         Data(log_sums), Data(gradient),
+                                         Data(input_gradient), Data(scratch)));
+        });
     return input_gradient;
   }
 
