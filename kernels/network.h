@@ -68,8 +68,9 @@ class Network {
 
   // The flat parameters and, after Backward, their gradients (mean over the
   // batch), in layout order: [layout.total_elements()]. Parameters start at
-  // zero and may be written between calls; gradients() is empty in a network
-  // that is not for training.
+  // zero and may be written between calls; a network that is not for training
+  // packs its weights once, in the first Evaluate after parameters(): to write
+  // them again, call it again. gradients() is empty in such a network.
   virtual absl::Span<float> parameters() = 0;
   virtual absl::Span<float> gradients() = 0;
 

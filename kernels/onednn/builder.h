@@ -14,7 +14,7 @@
 namespace koinon::kernels::onednn {
 
 // What the layers of one network share while they are compiled: the engine, the
-// memory, the two programs. Layers throw dnnl::error; onednn_network.cc
+// memory, the programs. Layers throw dnnl::error; onednn_network.cc
 // catches.
 //
 // Memory between layers may have any format that suits its maker, and in a
@@ -57,6 +57,10 @@ class Builder {
   const dnnl::primitive_attr& attributes() const { return attributes_; }
 
   Program& forward() { return forward_; }
+  // For what is made of parameters alone, weights in the format of a product
+  // say. A network that trains makes it anew in each step, on its way there;
+  // one that does not, once for all batches (Network::parameters).
+  Program& packing() { return options_.training ? forward_ : packing_; }
   Program& backward() { return backward_; }
 
   // New memory for the life of the network.
@@ -143,6 +147,7 @@ class Builder {
   const Options options_;
   dnnl::primitive_attr attributes_;
   Program forward_;
+  Program packing_;  // of a network that does not train
   Program backward_;
   // One operation runs at a time, so that one scratchpad does for all.
   std::vector<dnnl::memory> scratchpads_;

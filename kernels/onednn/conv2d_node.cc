@@ -28,7 +28,7 @@ class Conv2dNode final : public LayerNode {
     Program* program = &builder->forward();
     input_ = builder->ForProduct(
         builder->InFormat(input, hint_.src_desc(), program), program);
-    weight_ = WeightIn(hint_.weights_desc(), builder, program);
+    weight_ = WeightIn(hint_.weights_desc(), builder, &builder->packing());
     output_ = builder->NewMemory(hint_.dst_desc());
     if (fused_.kind == v1::Layer::RELU) builder->MarkRectified(output_);
     PrimitiveOperation::Arguments arguments = {{DNNL_ARG_SRC, input_},

@@ -39,8 +39,8 @@ class DenseNode final : public LayerNode {
                           fused_.Attributes(*builder), builder->engine());
     weight_ = builder->ForProduct(
         builder->InFormat(builder->Parameter(layer_.weight, flat_desc_),
-                          weight_desc_, program),
-        program);
+                          weight_desc_, &builder->packing()),
+        &builder->packing());
     PrimitiveOperation::Arguments arguments = {{DNNL_ARG_SRC, input_},
                                                {DNNL_ARG_WEIGHTS, weight_},
                                                {DNNL_ARG_DST, output_}};

@@ -54,7 +54,7 @@ class FoldedConvolutionNode final : public LayerNode {
         PlainDesc({static_cast<int64_t>(folding.channels * folding.window)}));
     memory bias =
         builder->NewMemory(PlainDesc({static_cast<int64_t>(folding.channels)}));
-    builder->forward().AddKernel(
+    builder->packing().AddKernel(
         [folding, weight, bias](const StepContext& context) {
           folding.Apply(context.threads, Data(weight), Data(bias));
         });

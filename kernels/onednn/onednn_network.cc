@@ -82,6 +82,7 @@ class OneDnnNetwork final : public Network {
   }
 
   absl::Span<float> parameters() override {
+    packed_ = false;
     return absl::MakeSpan(onednn::Data(parameters_),
                           graph_.layout().total_elements());
   }
@@ -162,6 +163,10 @@ class OneDnnNetwork final : public Network {
   }
 
   absl::Status Forward(const Batch& batch, const onednn::StepContext& context) {
+    if (!options_.training && !packed_) {
+      ABSL_RETURN_IF_ERROR(builder_->packing().Run(context));
+      packed_ = true;
+    }
     latest_size_ = batch.size;
     float* input = onednn::Data(input_);
     std::copy(batch.inputs.begin(), batch.inputs.end(), input);
@@ -182,6 +187,7 @@ class OneDnnNetwork final : public Network {
   memory output_;
   memory output_gradient_;
   size_t latest_size_ = 0;
+  bool packed_ = false;  // weights are as products of a forward network read
 };
 
 }  // namespace
