@@ -88,7 +88,7 @@ code=0
 expect_text "full/checkpoint.safetensors.*File too large" "no room" full.txt
 cmp run/checkpoint.safetensors full/checkpoint.safetensors ||
   fail "no room: the checkpoint before is another"
-[[ "$(ls full)" == checkpoint.safetensors ]] || fail "no room: $(ls full)"
+[[ "$(ls full)" == $'checkpoint.safetensors\nlock' ]] || fail "no room: $(ls full)"
 
 # Each report as JSON.
 expect_exit 0 "json" "${train[@]}" --steps 4 --report-every 2 --json

@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "base/clock.h"
 #include "base/env.h"
+#include "base/state_lock.h"
 #include "base/status_macros.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/job_file.h"
@@ -87,6 +88,18 @@ absl::Status CheckOutput(const std::string& path) {
       "--output ", path, ": there is no folder ", DirectoryOf(path)));
 }
 
+// Keeps a second run off the checkpoint folder. Null without one.
+absl::StatusOr<std::unique_ptr<StateLock>> LockFolder(const std::string& dir) {
+  if (dir.empty()) return nullptr;
+  ABSL_RETURN_IF_ERROR(RealEnv()->MakeDirs(dir));
+  auto lock = StateLock::Acquire(dir);
+  if (!absl::IsFailedPrecondition(lock.status())) return lock;
+  return absl::FailedPreconditionError(
+      absl::StrCat("--checkpoint-dir ", dir,
+                   ": another run keeps its checkpoints there; wait for its "
+                   "end, or name another folder"));
+}
+
 TrainingFacts FactsOf(const SoloTraining& training,
                       const worker::LocalData& data) {
   TrainingFacts facts;
@@ -145,6 +158,8 @@ absl::Status Train(Options options) {
   if (options.solo.threads == 0) {
     options.solo.threads = worker::AvailableCores();
   }
+  ABSL_ASSIGN_OR_RETURN(const auto lock,
+                        LockFolder(options.solo.checkpoint_dir));
   ABSL_ASSIGN_OR_RETURN(
       const auto training,
       SoloTraining::Create(RealEnv(), &clock, job, &data, options.solo));
