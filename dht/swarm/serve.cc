@@ -144,7 +144,7 @@ class Seeder::Stream final : public Reactor,
   // `passed`: since the last one.
   void OnPulse(absl::Duration passed) {
     if (!opened_) return CountIdle(passed, state_->options.idle / 10);
-    upload_->FlushHaves(passed);
+    if (upload_->FlushHaves(passed)) state_->WantPulse();
     Write();
     CountIdle(passed, state_->options.idle);
   }
