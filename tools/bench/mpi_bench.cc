@@ -175,11 +175,6 @@ absl::StatusOr<SiteSteps> MakeSteps(const MpiBenchOptions& options,
       steps.batch_size * (form == BatchForm::kPerRank ? shard.count : 1);
   steps.part =
       shard.End(steps.site_batch_size) - shard.Begin(steps.site_batch_size);
-  if (steps.part == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--batch: expected at least one example for each of ",
-                     shard.count, " ranks, found ", steps.batch_size));
-  }
   const auto make = [&](size_t batch_size) {
     return RankStep::Create(
         name, {.batch_size = batch_size, .bfloat16 = options.bfloat16});
@@ -274,6 +269,21 @@ const char* NameOf(BatchForm form) {
   return form == BatchForm::kPerRank ? "per rank" : "divided";
 }
 
+// Of a batch that is divided, every rank needs an example.
+absl::Status CheckBatch(const MpiBenchOptions& options,
+                        const Communicator::Place& place,
+                        const std::string& name) {
+  ABSL_ASSIGN_OR_RETURN(const kernels::TrainBenchModel model,
+                        kernels::FindTrainBenchModel(name));
+  const size_t batch_size =
+      options.batch_size > 0 ? options.batch_size : model.batch_size;
+  if (batch_size >= static_cast<size_t>(place.size)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "%s: expected a batch of at least one example for each of %d ranks, "
+      "found %d; choose another --batch or fewer --ranks",
+      name, place.size, batch_size));
+}
+
 }  // namespace
 
 absl::StatusOr<MpiBenchFigures> RunMpiBench(const MpiBenchOptions& options,
@@ -282,6 +292,9 @@ absl::StatusOr<MpiBenchFigures> RunMpiBench(const MpiBenchOptions& options,
   ABSL_RETURN_IF_ERROR(CheckOptions(options));
   MpiBenchFigures figures;
   figures.place = site->place();
+  for (const std::string& model : options.models) {
+    ABSL_RETURN_IF_ERROR(CheckBatch(options, figures.place, model));
+  }
   for (const int64_t bytes : options.sizes) {
     ABSL_ASSIGN_OR_RETURN(const SumFigure figure,
                           MeasureSum(options, clock, site, bytes));
