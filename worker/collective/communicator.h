@@ -34,6 +34,8 @@ class Communicator {
     int node_rank = 0;  // among the ranks of this node
     int node_size = 1;
     double cores = 1;  // of its node, that fall to this rank (ShareOfCores)
+    // The least that falls to any rank: the same on all of them.
+    double least_cores = 1;
   };
   // What the collectives of this rank took since the start.
   struct Totals {

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 namespace koinon::worker {
@@ -26,13 +27,11 @@ double ShareOfCores(absl::Span<const int> own,
   }
   double share = 0;
   for (const int core : own) share += 1.0 / std::max(1, users[core]);
-  return share;
+  // Three thirds are one, whatever the rounding of each.
+  return std::round(share * 1e6) / 1e6;
 }
 
-int ThreadsOn(double cores) {
-  // A third of three is one, whatever the rounding.
-  return std::max(1, static_cast<int>(cores + 1e-6));
-}
+int ThreadsOn(double cores) { return std::max(1, static_cast<int>(cores)); }
 
 std::string EncodeCores(absl::Span<const int> cores) {
   std::string mask(kCoreMaskBytes, '\0');

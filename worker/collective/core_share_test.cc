@@ -14,7 +14,9 @@ TEST(ShareOfCoresTest, Alone_IsAll) {
 TEST(ShareOfCoresTest, NotBound_DividesTheNode) {
   const Cores all = {0, 1, 2, 3, 4, 5, 6, 7};
   EXPECT_EQ(ShareOfCores(all, {all, all}), 4);
-  EXPECT_NEAR(ShareOfCores(all, {all, all, all}), 8.0 / 3, 1e-12);
+  EXPECT_NEAR(ShareOfCores(all, {all, all, all}), 8.0 / 3, 1e-6);
+  const Cores six = {0, 1, 2, 3, 4, 5};
+  EXPECT_EQ(ShareOfCores(six, {six, six, six}), 2);  // no less by rounding
 }
 
 TEST(ShareOfCoresTest, Bound_UsesItsOwn) {

@@ -97,7 +97,7 @@ class MpiCommunicator::Ranks {
 
  private:
   // Memory that the ranks of this node share, all zeros.
-  absl::StatusOr<char*> OpenMemory(size_t size_bytes);
+  absl::StatusOr<char*> OpenMemory(const NodeWindow::Shape& shape);
   void OpenWaiter();
   void OpenLeaders(const NodeWindow::Shape& shape);
 
@@ -119,8 +119,7 @@ MpiCommunicator::Ranks::~Ranks() {
 absl::Status MpiCommunicator::Ranks::Open() {
   ABSL_ASSIGN_OR_RETURN(roster_, MpiRoster::Meet(options_.ranks_per_node));
   const NodeWindow::Shape shape = ShapeAt(roster_->place(), options_.chunk);
-  ABSL_ASSIGN_OR_RETURN(char* const memory,
-                        OpenMemory(NodeWindow::SizeBytes(shape)));
+  ABSL_ASSIGN_OR_RETURN(char* const memory, OpenMemory(shape));
   OpenWaiter();
   messages_ = std::make_unique<MpiMessages>(roster_.get(), waiter_.get());
   OpenLeaders(shape);
@@ -130,7 +129,9 @@ absl::Status MpiCommunicator::Ranks::Open() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<char*> MpiCommunicator::Ranks::OpenMemory(size_t size_bytes) {
+absl::StatusOr<char*> MpiCommunicator::Ranks::OpenMemory(
+    const NodeWindow::Shape& shape) {
+  const size_t size_bytes = NodeWindow::SizeBytes(shape);
   const bool owns = roster_->place().node_rank == 0;
   const MPI_Aint own = owns ? static_cast<MPI_Aint>(size_bytes + 64) : 0;
   char* memory = nullptr;
@@ -148,7 +149,8 @@ absl::StatusOr<char*> MpiCommunicator::Ranks::OpenMemory(size_t size_bytes) {
               "MPI_Win_shared_query"));
   // The same in every process: pages are.
   memory += (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64;
-  if (owns) std::memset(memory, 0, size_bytes);
+  // No more: what a rank alone on its node never touches takes no memory.
+  if (owns) std::memset(memory, 0, NodeWindow::FlagBytes(shape));
   ABSL_RETURN_IF_ERROR(FromMpi(MPI_Barrier(roster_->node()), "MPI_Barrier"));
   return memory;
 }

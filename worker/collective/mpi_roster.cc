@@ -41,6 +41,9 @@ absl::Status MpiRoster::OpenCommunicators(int ranks_per_node) {
                                   MPI_INFO_NULL, &node_),
               "MPI_Comm_split_type"));
   ABSL_RETURN_IF_ERROR(ShareCores(node_));
+  ABSL_RETURN_IF_ERROR(FromMpi(MPI_Allreduce(&place_.cores, &place_.least_cores,
+                                             1, MPI_DOUBLE, MPI_MIN, world_),
+                               "MPI_Allreduce"));
   if (ranks_per_node > 0) {
     MPI_Comm_free(&node_);
     ABSL_RETURN_IF_ERROR(

@@ -44,11 +44,13 @@ void AddScaled(float scale, const float* in, size_t n, float* sum) {
 
 }  // namespace
 
+size_t NodeWindow::FlagBytes(const Shape& shape) {
+  return (3 * static_cast<size_t>(shape.ranks) + 1) * sizeof(SharedFlag);
+}
+
 size_t NodeWindow::SizeBytes(const Shape& shape) {
-  const size_t flags = 3 * static_cast<size_t>(shape.ranks) + 1;
   const size_t arrays = static_cast<size_t>(shape.ranks) + 1;
-  return flags * sizeof(SharedFlag) +
-         shape.depth * arrays * shape.chunk * sizeof(float);
+  return FlagBytes(shape) + shape.depth * arrays * shape.chunk * sizeof(float);
 }
 
 NodeWindow::NodeWindow(const Shape& shape, int rank, char* memory,

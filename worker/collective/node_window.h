@@ -59,9 +59,10 @@ class NodeWindow {
   // Chunks between the one that is copied in and the one that is copied out.
   static size_t MinDepth(bool leaders) { return leaders ? 8 : 4; }
   static size_t SizeBytes(const Shape& shape);
+  static size_t FlagBytes(const Shape& shape);
 
-  // memory: SizeBytes(shape), aligned to 64 bytes, all zeros before the first
-  // rank uses it. `leaders`: on node rank 0 of one of several nodes, else null.
+  // memory: SizeBytes(shape), aligned to 64 bytes, the first FlagBytes(shape) of
+  // them zeros before the first rank uses it. `leaders`: on node rank 0 of one of several nodes, else null.
   NodeWindow(const Shape& shape, int rank, char* memory, Waiter* waiter,
              LeaderExchange* leaders);
 

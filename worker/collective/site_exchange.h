@@ -45,11 +45,12 @@ class SiteExchange final : public GradientExchange {
     std::optional<bool> beside = std::nullopt;
   };
   // Whether ranks gain by sums beside the way back: if there is a processor to
-  // make them on, or a network to wait for. A rank that has a single processor
-  // and shares memory with all the others does not: two threads would only
-  // take turns on it, and ranks wait for each other's turns.
+  // make them on, or a network to wait for. Where a rank has a single processor
+  // and shares memory with all the others they do not: two threads would only
+  // take turns on it, and ranks wait for each other's turns. The same on every
+  // rank.
   static bool GainsBeside(const Communicator::Place& place) {
-    return place.nodes > 1 || place.cores >= 2;
+    return place.nodes > 1 || place.least_cores >= 2;
   }
 
   SiteExchange(Communicator* communicator, const Options& options);

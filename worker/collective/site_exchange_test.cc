@@ -188,11 +188,11 @@ INSTANTIATE_TEST_SUITE_P(Ranks, SiteExchangeTest,
 
 TEST(GainsBesideTest, SpareProcessorOrNetwork_Gains) {
   using Place = Communicator::Place;
-  EXPECT_FALSE(SiteExchange::GainsBeside(Place{.size = 2, .cores = 1}));
-  EXPECT_FALSE(SiteExchange::GainsBeside(Place{.size = 4, .cores = 0.5}));
-  EXPECT_TRUE(SiteExchange::GainsBeside(Place{.size = 2, .cores = 2}));
-  EXPECT_TRUE(
-      SiteExchange::GainsBeside(Place{.size = 2, .nodes = 2, .cores = 1}));
+  EXPECT_FALSE(SiteExchange::GainsBeside(Place{.size = 2, .least_cores = 1}));
+  EXPECT_FALSE(SiteExchange::GainsBeside(Place{.size = 4, .least_cores = 0.5}));
+  EXPECT_TRUE(SiteExchange::GainsBeside(Place{.size = 2, .least_cores = 2}));
+  EXPECT_TRUE(SiteExchange::GainsBeside(
+      Place{.size = 2, .nodes = 2, .least_cores = 1}));
 }
 
 }  // namespace

@@ -99,8 +99,8 @@ class SiteTrainingTest : public ::testing::Test {
   RealClock clock_;
   LocalDatasets datasets_ = testtask::BlobDatasets();
   LocalDatasets no_datasets_;
-  int bare_rank_ = -1;  // has no data
-  double cores_ = 2;    // of each rank
+  int bare_rank_ = -1;               // has no data
+  std::vector<double> cores_ = {2};  // of each rank, from the first again
   ControlStore* controls_ = nullptr;
   v1::OfferTask offer_ = testtask::BlobOffer();
   std::string base_path_;
@@ -183,8 +183,12 @@ TEST_F(SiteTrainingTest, Train_OnOneCoreEach_GivesTheSameBytes) {
   UseMlp();
   const std::vector<float> beside = Together(3);
   ASSERT_OK(metrics_[0]);
-  cores_ = 1;  // sums are not made beside the way back
+  cores_ = {1};  // sums are not made beside the way back
   EXPECT_EQ(beside, Together(3));
+  // Ranks that were bound unevenly must do the same.
+  cores_ = {1.5, 3};
+  EXPECT_EQ(beside, Together(3));
+  EXPECT_OK(metrics_[0]);
 }
 
 // What the guide says of batch norm in a site, on plain kernels: each rank

@@ -55,7 +55,14 @@ class ThreadCommunicator final : public Communicator {
         window_(site->shape, rank, site->memory, &waiter_, nullptr) {
     place_.rank = place_.node_rank = rank;
     place_.size = place_.node_size = site->options.ranks;
-    place_.cores = site->options.cores;
+    const std::vector<double>& cores = site->options.cores;
+    const auto each = [&](int r) {
+      return cores[static_cast<size_t>(r) % cores.size()];
+    };
+    place_.cores = place_.least_cores = each(rank);
+    for (int r = 0; r < place_.size; ++r) {
+      place_.least_cores = std::min(place_.least_cores, each(r));
+    }
   }
 
   const Place& place() const override { return place_; }

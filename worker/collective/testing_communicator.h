@@ -2,6 +2,7 @@
 #define KOINON_WORKER_COLLECTIVE_TESTING_COMMUNICATOR_H_
 
 #include <functional>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "worker/collective/communicator.h"
@@ -12,7 +13,7 @@ namespace koinon::worker {
 struct ThreadSiteOptions {
   int ranks = 2;
   absl::Duration patience = absl::Seconds(60);
-  double cores = 2;  // Place.cores of each
+  std::vector<double> cores = {2};  // Place.cores of each, from the first again
 };
 
 // Runs `rank_main` in one thread for each rank of a site in this process, whose
