@@ -144,7 +144,7 @@ class Seeder::Stream final : public Reactor,
   // `passed`: since the last one.
   void OnPulse(absl::Duration passed) {
     if (!opened_) return CountIdle(passed, state_->options.idle / 10);
-    if (upload_->FlushHaves(passed)) state_->WantPulse();
+    upload_->FlushHaves(passed);
     Write();
     CountIdle(passed, state_->options.idle);
   }

