@@ -144,7 +144,7 @@ class Seeder::Stream final : public Reactor,
   // `passed`: since the last one.
   void OnPulse(absl::Duration passed) {
     if (!opened_) return CountIdle(passed, state_->options.idle / 10);
-    upload_->FlushHaves(passed);
+    upload_->FlushHaves();
     Write();
     CountIdle(passed, state_->options.idle);
   }
@@ -239,7 +239,9 @@ class Seeder::Stream final : public Reactor,
       MutexLock lock(&mutex_);
       if (filled) {
         CountBlock();
-        StartWrite(&outgoing_, MoreFollows()
+        // A piece's beginning goes out with what follows it: its first block,
+        // or that it cannot be read.
+        StartWrite(&outgoing_, outgoing_.has_piece_start()
                                    ? grpc::WriteOptions().set_buffer_hint()
                                    : grpc::WriteOptions());
         return;
@@ -247,14 +249,6 @@ class Seeder::Stream final : public Reactor,
       writing_ = false;
       if (!again_) return;
     }
-  }
-
-  // A piece's beginning goes out with what follows it: its first block, or that
-  // it cannot be read; and news with the beginning of a piece, or that there is
-  // none to give.
-  bool MoreFollows() const {
-    return outgoing_.has_piece_start() ||
-           (outgoing_.has_have() && has_slot_ && upload_->wants_to_begin());
   }
 
   // As the upload's; of whoever set writing_.
@@ -391,7 +385,6 @@ bool Seeder::State::ChangeSlots(Change change, uint64_t asking) {
 
 void Seeder::State::WantPulse() {
   MutexLock lock(&mutex);
-  if (pulse_wanted) return;  // not sooner because there is more to tell
   pulse_wanted = true;
   wake.Signal();
 }

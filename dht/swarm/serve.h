@@ -28,8 +28,7 @@ class Seeder {
     size_t max_wants = 64;  // pieces asked for and not sent, on a stream
     size_t block_bytes = 256 << 10;
     SendSlots::Options slots = {};
-    // New pieces are told to a stream together, at most so often, or with the
-    // next piece that it waits for (Upload::Options::keep_haves).
+    // New pieces are told to a stream together, at most so often.
     absl::Duration have_every = absl::Milliseconds(50);
     // A stream on which nothing has moved for at least so long is ended, and
     // one that has not said what it wants after a tenth of it.

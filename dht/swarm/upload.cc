@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
-#include "dht/swarm/hash_list.h"
 
 namespace koinon::dht {
 namespace {
@@ -72,8 +71,8 @@ absl::Status Upload::OnRequest(const v1::FetchRequest& request) {
     case v1::FetchRequest::kWantPieceLayer: {
       ABSL_RETURN_IF_ERROR(CheckRoom(1));
       v1::FetchReply reply;  // no hashes: not known here yet
-      reply.mutable_piece_layer()->set_hashes(
-          EncodeHashes(file_->piece_layer()));
+      std::string* hashes = reply.mutable_piece_layer()->mutable_hashes();
+      for (const Digest& hash : file_->piece_layer()) *hashes += hash.ToBytes();
       control_.push_back(std::move(reply));
       return absl::OkStatus();
     }
@@ -187,12 +186,9 @@ bool Upload::CatchUp() {
   return any;
 }
 
-void Upload::FlushHaves(absl::Duration passed) {
+void Upload::FlushHaves() {
   MutexLock lock(&mutex_);
-  if (haves_.empty()) return;
-  haves_kept_ += passed;
-  const bool waits = current_.has_value() || !wants_.empty();
-  if (!waits || haves_kept_ >= options_.keep_haves) haves_due_ = true;
+  haves_due_ = !haves_.empty();
 }
 
 bool Upload::TakeControl(v1::FetchReply* reply) {
@@ -209,7 +205,6 @@ bool Upload::TakeControl(v1::FetchReply* reply) {
     if (!caller_have_.Has(piece)) have->add_pieces(piece);
   }
   haves_.clear();
-  haves_kept_ = absl::ZeroDuration();
   return have->pieces_size() > 0;
 }
 
@@ -259,8 +254,6 @@ bool Upload::NextReply(v1::FetchReply* reply, bool may_begin) {
       if (TakeControl(reply)) return true;
       if (!current_.has_value()) {
         if (wants_.empty() || !may_begin) return false;
-        haves_due_ = !haves_.empty();
-        if (TakeControl(reply)) return true;
         if (const auto piece = TakeWant(); piece.has_value()) {
           starts = true;
           current_ = Current{.piece = *piece};
@@ -287,7 +280,10 @@ bool Upload::StartPiece(uint32_t piece, v1::FetchReply* reply) {
   if (leaves.ok()) {
     v1::PieceStart* start = reply->mutable_piece_start();
     start->set_piece(piece);
-    start->set_leaf_hashes(EncodeHashes(*leaves));
+    start->clear_leaf_hashes();
+    for (const Digest& leaf : *leaves) {
+      start->mutable_leaf_hashes()->append(leaf.ToBytes());
+    }
     return true;
   }
   LogWarning("a piece cannot be served",

@@ -12,7 +12,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "base/mutex.h"
 #include "dht/key.h"
 #include "dht/swarm/bitmap.h"
@@ -31,9 +30,6 @@ class Upload {
   struct Options {
     size_t max_wants = 64;  // asked for and not sent
     size_t block_bytes = 256 << 10;
-    // What a caller that waits for pieces has not heard of is kept for the next
-    // of them, but no longer than this.
-    absl::Duration keep_haves = absl::Milliseconds(400);
     // Who else may have pieces: for the opening, and when there is none to
     // give.
     std::function<std::vector<Contact>()> others;
@@ -55,15 +51,12 @@ class Upload {
   // INVALID_ARGUMENT for what is no request to this content, RESOURCE_EXHAUSTED
   // for more wants than the bound: the stream ends.
   absl::Status OnRequest(const v1::FetchRequest& request);
-  // A growing content has a new piece. True if the caller is to hear of it:
-  // before the next piece that it is sent, or by FlushHaves.
+  // A growing content has a new piece. True if the caller is to hear of it
+  // soon: FlushHaves.
   bool OnPiece(uint32_t piece);
   // As OnPiece of all that came since the construction.
   bool CatchUp();
-  // So much time has gone by since the last call. What is new goes out if the
-  // caller waits for no piece, or has not been told for long: a message of its
-  // own costs the machines at both ends much.
-  void FlushHaves(absl::Duration passed);
+  void FlushHaves();
 
   // Fills in what to send next; false: nothing now. Without `may_begin` no
   // piece is begun, and no choice made.
@@ -120,7 +113,6 @@ class Upload {
   Bitmap told_ ABSL_GUARDED_BY(mutex_);  // what the caller has heard of
   std::vector<uint32_t> haves_ ABSL_GUARDED_BY(mutex_);
   bool haves_due_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Duration haves_kept_ ABSL_GUARDED_BY(mutex_);
   Counts counts_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -223,37 +223,10 @@ TEST_F(UploadTest, NewPieces_AreToldTogetherAndOnlyOfUse) {
   EXPECT_FALSE(upload->OnPiece(99));
   ASSERT_THAT(upload->OnRequest(Have(3)), IsOk());  // meanwhile
   Opened(upload.get());
-  upload->FlushHaves(absl::ZeroDuration());
+  upload->FlushHaves();
   const auto replies = Drain(upload.get());
   ASSERT_THAT(Words(replies), ElementsAre("have"));
   EXPECT_THAT(replies[0].have().pieces(), ElementsAre(1, 2));
-}
-
-TEST_F(UploadTest, Haves_CallerWaitsForAPiece_GoOutWithItOrAfterAWhile) {
-  const auto file = Growing();
-  Put(file.get(), 1);
-  const auto upload = NewUpload(file);
-  Opened(upload.get());
-  ASSERT_THAT(upload->OnRequest(Want({1})), IsOk());
-  Put(file.get(), 2);
-  EXPECT_TRUE(upload->OnPiece(2));
-  upload->FlushHaves(absl::Milliseconds(399));
-  v1::FetchReply reply;
-  EXPECT_FALSE(upload->NextReply(&reply, /*may_begin=*/false));  // kept
-  ASSERT_TRUE(upload->NextReply(&reply));
-  ASSERT_TRUE(reply.has_have());
-  EXPECT_THAT(reply.have().pieces(), ElementsAre(2));
-  EXPECT_TRUE(upload->wants_to_begin());
-  ASSERT_TRUE(upload->NextReply(&reply));
-  EXPECT_TRUE(reply.has_piece_start());
-
-  Put(file.get(), 3);  // while it waits for the rest
-  EXPECT_TRUE(upload->OnPiece(3));
-  upload->FlushHaves(absl::Milliseconds(399));
-  upload->FlushHaves(absl::Milliseconds(1));
-  ASSERT_TRUE(upload->NextReply(&reply, /*may_begin=*/false));
-  ASSERT_TRUE(reply.has_have());
-  EXPECT_THAT(reply.have().pieces(), ElementsAre(3));
 }
 
 TEST_F(UploadTest, NextReply_MayNotBegin_OnlyFinishesWhatIsUnderWay) {
