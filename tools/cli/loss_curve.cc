@@ -24,7 +24,6 @@ absl::StatusOr<std::string> EarlierRows(const std::string& path,
   if (last_step == 0 || !RealEnv()->Exists(path)) return header;
   ABSL_ASSIGN_OR_RETURN(const std::string text,
                         ReadFile(RealEnv(), path, kMaxFileBytes));
-  if (text.empty()) return header;  // it was killed before the first line
   std::vector<absl::string_view> lines = absl::StrSplit(text, '\n');
   lines.pop_back();  // what no newline ends
   if (lines.empty() || absl::StrCat(lines[0], "\n") != header) {
