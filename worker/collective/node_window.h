@@ -61,8 +61,9 @@ class NodeWindow {
   static size_t SizeBytes(const Shape& shape);
   static size_t FlagBytes(const Shape& shape);
 
-  // memory: SizeBytes(shape), aligned to 64 bytes, the first FlagBytes(shape) of
-  // them zeros before the first rank uses it. `leaders`: on node rank 0 of one of several nodes, else null.
+  // memory: SizeBytes(shape), aligned to 64 bytes, the first FlagBytes(shape)
+  // of them zeros before the first rank uses it. `leaders`: on node rank 0 of
+  // one of several nodes, else null.
   NodeWindow(const Shape& shape, int rank, char* memory, Waiter* waiter,
              LeaderExchange* leaders);
 
