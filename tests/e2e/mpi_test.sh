@@ -71,6 +71,27 @@ fault() {
   stop_site "$name-again.log"
 }
 
+# A site of which a rank dies, and is not started again, is one worker less.
+round_goes_on_without_a_dead_site() {
+  start_site gone.log
+  "$worker" --name other --coordinator "$address" --state-dir other \
+    --dataset "$table" --insecure >other-worker.log 2>&1 </dev/null &
+  local other=$!
+  await_text 'rank ready rank=3' gone.log "$site" || fail "gone: start"
+  await_text 'I connected' other-worker.log "$other" || fail "gone: other"
+  make_job gone 1 'steps: 6000' |
+    sed 's/target: 1 minimum: 1/target: 2 minimum: 1/' >gone.txtpb
+  as_client submit gone.txtpb >gone.out 2>&1 </dev/null || fail "submit gone"
+  await_text 'training rank=2 job=gone' gone.log "$site" ||
+    fail "gone: no training"
+  kill -KILL "$(pid_of 2 gone.log)"
+  await_end "$site" 20 || fail "gone: mpirun still runs"
+  as_client watch gone >gone-watch.out 2>&1 </dev/null || fail "watch gone"
+  expect_text 'gone: succeeded after 1 round' "gone" gone-watch.out
+  kill -TERM "$other"
+  wait "$other" || fail "gone: the other worker's exit code $?"
+}
+
 no_mpirun_no_mpi() {
   "$worker" --name single --coordinator "$address" --state-dir single \
     --dataset "$table" --insecure >single.log 2>&1 </dev/null &
@@ -156,6 +177,7 @@ four_ranks_are_one_worker
 fault killed KILL 2 'rank 2 \(host .*\) died|signal 9' 20
 expect_text 'worker left .*rank 2' "killed" coordinator.log
 fault hung STOP 1 'rank 1 \(host .*\) made no progress' 40 --mpi-timeout 2
+round_goes_on_without_a_dead_site
 no_mpirun_no_mpi
 ranks_with_other_data_do_not_start
 rank_that_hangs_at_the_start_ends_the_site

@@ -216,7 +216,11 @@ absl::Status MeasureSiteOnce(const Clock& clock, Communicator* site,
         return repeat([&] { return steps->of_part->Alone(); });
       }));
   series->apart.push_back(rate(steps->site_batch_size, seconds));
-  SiteExchange exchange(site, {.clock = &clock, .steps = count});
+  SiteExchange exchange(
+      site, {.clock = &clock,
+             .steps = count,
+             .parameters = static_cast<size_t>(
+                 steps->of_part->gradient_bytes() / sizeof(float))});
   const Communicator::Totals before = site->totals();
   ABSL_ASSIGN_OR_RETURN(seconds, Time(clock, site, [&] {
                           return repeat([&] {

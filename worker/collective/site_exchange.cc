@@ -22,7 +22,8 @@ size_t BucketFor(size_t parameters) {
 SiteExchange::SiteExchange(Communicator* communicator, const Options& options)
     : communicator_(communicator),
       options_(options),
-      beside_(options.beside.value_or(GainsBeside(communicator->place()))) {
+      beside_(options.beside.value_or(
+          GainsBeside(communicator->place(), options.parameters))) {
   if (beside_ && SumsGradients()) thread_ = std::thread([this] { Run(); });
 }
 

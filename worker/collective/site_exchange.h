@@ -37,6 +37,7 @@ class SiteExchange final : public GradientExchange {
     const Clock* clock = nullptr;
     int64_t steps = 0;       // of the whole run
     int64_t site_steps = 1;  // TrainingSpec.site_steps; 0: 1
+    size_t parameters = 0;   // of the model
     // Elements summed at once beside the way back. Zero: follows from the
     // number of parameters.
     size_t bucket = 0;
@@ -47,11 +48,13 @@ class SiteExchange final : public GradientExchange {
   // Whether ranks gain by sums beside the way back: if there is a processor to
   // make them on, or a network to wait for. Where a rank has a single processor
   // and shares memory with all the others they do not: two threads would only
-  // take turns on it, and ranks wait for each other's turns. The same on every
-  // rank.
-  static bool GainsBeside(const Communicator::Place& place) {
-    return place.nodes > 1 || place.least_cores >= 2;
+  // take turns on it, and ranks wait for each other's turns; unless sums are so
+  // long that these waits are nothing beside them. The same on every rank.
+  static bool GainsBeside(const Communicator::Place& place, size_t parameters) {
+    return place.nodes > 1 || place.least_cores >= 2 ||
+           parameters >= kManyParameters;
   }
+  static constexpr size_t kManyParameters = size_t{8} << 20;
 
   SiteExchange(Communicator* communicator, const Options& options);
   ~SiteExchange() override;

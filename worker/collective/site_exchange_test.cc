@@ -188,11 +188,18 @@ INSTANTIATE_TEST_SUITE_P(Ranks, SiteExchangeTest,
 
 TEST(GainsBesideTest, SpareProcessorOrNetwork_Gains) {
   using Place = Communicator::Place;
-  EXPECT_FALSE(SiteExchange::GainsBeside(Place{.size = 2, .least_cores = 1}));
-  EXPECT_FALSE(SiteExchange::GainsBeside(Place{.size = 4, .least_cores = 0.5}));
-  EXPECT_TRUE(SiteExchange::GainsBeside(Place{.size = 2, .least_cores = 2}));
+  constexpr size_t kFew = 400000;
+  EXPECT_FALSE(
+      SiteExchange::GainsBeside(Place{.size = 2, .least_cores = 1}, kFew));
+  EXPECT_FALSE(
+      SiteExchange::GainsBeside(Place{.size = 4, .least_cores = 0.5}, kFew));
+  EXPECT_TRUE(
+      SiteExchange::GainsBeside(Place{.size = 2, .least_cores = 2}, kFew));
   EXPECT_TRUE(SiteExchange::GainsBeside(
-      Place{.size = 2, .nodes = 2, .least_cores = 1}));
+      Place{.size = 2, .nodes = 2, .least_cores = 1}, kFew));
+  // Sums that take a good part of a step.
+  EXPECT_TRUE(SiteExchange::GainsBeside(Place{.size = 2, .least_cores = 1},
+                                        SiteExchange::kManyParameters));
 }
 
 }  // namespace

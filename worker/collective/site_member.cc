@@ -40,12 +40,13 @@ absl::Status SiteMember::Share(absl::Span<float> values) {
 }
 
 GradientExchange* SiteMember::BeginRun(const v1::TrainingSpec& spec,
-                                       int64_t steps) {
+                                       int64_t steps, size_t parameters) {
   if (alone()) return nullptr;
   exchange_ = std::make_unique<SiteExchange>(
-      communicator_,
-      SiteExchange::Options{
-          .clock = clock_, .steps = steps, .site_steps = spec.site_steps()});
+      communicator_, SiteExchange::Options{.clock = clock_,
+                                           .steps = steps,
+                                           .site_steps = spec.site_steps(),
+                                           .parameters = parameters});
   run_began_ = clock_->Now();
   return exchange_.get();
 }

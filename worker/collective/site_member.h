@@ -39,7 +39,8 @@ class SiteMember {
   absl::Status Share(absl::Span<float> values);
 
   // For TrainingRun; null if alone.
-  GradientExchange* BeginRun(const v1::TrainingSpec& spec, int64_t steps);
+  GradientExchange* BeginRun(const v1::TrainingSpec& spec, int64_t steps,
+                             size_t parameters);
   // After the run: averages what training itself set (ModelGraph::is_buffer),
   // checks that all ranks have the same parameters (INTERNAL if not), and adds
   // the totals up.

@@ -207,7 +207,8 @@ absl::StatusOr<v1::Metrics> NativeTrainer::Train(
        .threads = options_.threads,
        .base = task.parameters(),
        .correction = correction,
-       .exchange = member.BeginRun(offer.training(), task.plan.steps),
+       .exchange = member.BeginRun(offer.training(), task.plan.steps,
+                                   network->parameters().size()),
        .shard = member.shard()},
       network, optimizer.get());
   ABSL_ASSIGN_OR_RETURN(TrainingTotals totals, run.Finish(progress, stop));
