@@ -7,7 +7,6 @@
 #include <thread>
 #include <utility>
 #include <variant>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
@@ -18,6 +17,8 @@
 #include "worker/local_paths.h"
 #include "worker/serial_thread.h"
 #include "worker/session/session_machine.h"
+#include "worker/session_words.h"
+#include "worker/settlement.h"
 
 namespace koinon::worker {
 namespace {
@@ -28,28 +29,6 @@ constexpr size_t kMaxEvents = 1024;
 constexpr absl::Duration kLongestWait = absl::Minutes(1);
 // Trainers may report each step; the machine hears of it this often.
 constexpr absl::Duration kProgressInterval = absl::Milliseconds(100);
-
-std::string TaskName(const v1::TaskRef& ref) {
-  const auto task = TaskIdFromRef(ref);
-  return task.ok() ? task->ToString() : std::string(task.status().message());
-}
-
-// All that a worker says in words passes here: its errors name files, and
-// where these lie is nobody else's business.
-v1::WorkerMessage ForOthers(v1::WorkerMessage message,
-                            const LocalPaths& paths) {
-  const auto hide = [&paths](std::string* reason) {
-    *reason = paths.Hide(*reason);
-  };
-  if (message.has_refuse_task()) {
-    hide(message.mutable_refuse_task()->mutable_reason());
-  } else if (message.has_task_failed()) {
-    hide(message.mutable_task_failed()->mutable_reason());
-  } else if (message.has_goodbye()) {
-    hide(message.mutable_goodbye()->mutable_reason());
-  }
-  return message;
-}
 
 SessionMachine::Config MachineConfig(const Worker::Options& options) {
   SessionMachine::Config config;
@@ -74,7 +53,8 @@ class Worker::Driver {
       : options_(std::move(options)),
         local_paths_(options_.local_paths),
         updates_(std::move(updates)),
-        machine_(MachineConfig(options_), updates_->held()) {
+        machine_(MachineConfig(options_), updates_->held()),
+        settlement_(options_.controls, updates_.get()) {
     status_.held_updates = machine_.held_updates();
     loop_ = std::thread([this] { Loop(); });
   }
@@ -143,18 +123,12 @@ class Worker::Driver {
   void Do(const CancelPush&) { push_cancellation_->Cancel(); }
   void Do(const ForgetUpdate& action);
   void Do(const Warn& action) { LogWarning(action.message); }
-  void RemoveUpdate(const TaskId& task);
   Actions OnSessionClosed(absl::Time now, uint64_t session,
                           const absl::Status& status);
   Actions OnFetched(absl::Time now, uint64_t run,
                     const absl::StatusOr<ModelSource::Fetched>& fetched);
-  void LogMessage(const v1::CoordinatorMessage& message) const;
-  // In full, as an operator needs it.
-  void LogRefusal(const v1::WorkerMessage& message) const;
 
   // The training thread.
-  // Brings the job's control variate up to date. Anything but OK: it is not.
-  absl::Status IncludeSettled(const JobId& job);
   void Train(uint64_t run, const v1::OfferTask& offer, const std::string& base,
              const std::atomic<bool>& stop);
   void Evaluate(uint64_t run, const v1::OfferTask& offer,
@@ -178,9 +152,7 @@ class Worker::Driver {
   std::optional<uint64_t> fetch_run_;  // not ended, its fetch under way
   absl::Time stop_deadline_ = absl::InfiniteFuture();
 
-  // The training thread's: updates that a version holds, but whose share in a
-  // control variate could not be written yet. At most as many as are kept.
-  std::vector<TaskId> settled_;
+  Settlement settlement_;  // the training thread's
 
   mutable Mutex mutex_;
   CondVar changed_;
@@ -259,27 +231,10 @@ void Worker::Driver::PostMessage(uint64_t session,
   }
   if (session <= last_dead_session_) return;
   events_.push_back([this, session, message](absl::Time now) {
-    LogMessage(message);
+    LogHeard(message);
     return machine_.OnMessage(now, session, message);
   });
   changed_.SignalAll();
-}
-
-void Worker::Driver::LogMessage(const v1::CoordinatorMessage& message) const {
-  if (message.has_welcome()) {
-    LogInfo("connected",
-            {{"federation", message.welcome().federation()},
-             {"coordinator_version", message.welcome().software_version()},
-             {"epoch", message.welcome().epoch()},
-             {"lease_seconds", message.welcome().lease_seconds()}});
-  } else if (message.has_offer_task()) {
-    LogInfo("task offered", {{"task", TaskName(message.offer_task().task())},
-                             {"dataset", message.offer_task().dataset()}});
-  } else if (message.has_withdraw_task()) {
-    LogInfo("task withdrawn",
-            {{"task", TaskName(message.withdraw_task().task())},
-             {"reason", message.withdraw_task().reason()}});
-  }
 }
 
 void Worker::Driver::Do(const OpenSession& action) {
@@ -329,19 +284,8 @@ Actions Worker::Driver::OnSessionClosed(absl::Time now, uint64_t session,
 
 void Worker::Driver::Do(const SendMessage& action) {
   if (session_ == nullptr || action.session != session_number_) return;
-  LogRefusal(action.message);
+  LogSaid(action.message);
   session_->Send(ForOthers(action.message, local_paths_));
-}
-
-void Worker::Driver::LogRefusal(const v1::WorkerMessage& message) const {
-  if (message.has_refuse_task()) {
-    LogWarning("task refused",
-               {{"task", TaskName(message.refuse_task().task())},
-                {"reason", message.refuse_task().reason()}});
-  } else if (message.has_task_failed()) {
-    LogError("task failed", {{"task", TaskName(message.task_failed().task())},
-                             {"reason", message.task_failed().reason()}});
-  }
 }
 
 void Worker::Driver::Do(const CloseSession& action) {
@@ -414,7 +358,7 @@ void Worker::Driver::Train(uint64_t run, const v1::OfferTask& offer,
   };
   updates_->DiscardStaged(task);
   absl::StatusOr<v1::UpdateHeader> header;
-  const absl::Status current = IncludeSettled(task.job);
+  const absl::Status current = settlement_.Include(task.job);
   const absl::StatusOr<v1::Metrics> metrics =
       current.ok()
           ? options_.trainer->Train(offer, base, updates_->StagingPath(task),
@@ -485,45 +429,14 @@ void Worker::Driver::Do(const ForgetUpdate& action) {
           {{"task", action.task.ToString()}, {"reason", action.reason}});
   if (!action.included || options_.controls == nullptr ||
       !options_.controls->Holds(action.task.job)) {
-    return RemoveUpdate(action.task);
+    return RemoveUpdate(updates_.get(), action.task);
   }
   // Where control variates are read, so that the next training sees it. The
   // update stays on disk until then: after a crash, all this is done again.
   train_thread_.Post([this, task = action.task] {
-    settled_.push_back(task);
-    (void)IncludeSettled(task.job);  // logged; tried again before training
+    settlement_.Add(task);
+    (void)settlement_.Include(task.job);  // logged; tried again before training
   });
-}
-
-void Worker::Driver::RemoveUpdate(const TaskId& task) {
-  const absl::Status status = updates_->Forget(task);
-  if (!status.ok()) {
-    LogWarning("cannot remove an update",
-               {{"task", task.ToString()}, {"reason", status}});
-  }
-}
-
-absl::Status Worker::Driver::IncludeSettled(const JobId& job) {
-  while (true) {
-    const auto next =
-        std::find_if(settled_.begin(), settled_.end(),
-                     [&](const TaskId& task) { return task.job == job; });
-    if (next == settled_.end()) return absl::OkStatus();
-    absl::StatusOr<std::unique_ptr<File>> update = updates_->OpenUpdate(*next);
-    const absl::Status included =
-        update.ok() ? options_.controls->Include(*next, **update)
-                    : update.status();
-    if (!included.ok()) {
-      LogError("a control variate could not be brought up to date",
-               {{"task", next->ToString()}, {"reason", included}});
-      // What is gone, or of another job, stays so.
-      const bool for_good =
-          absl::IsNotFound(included) || absl::IsFailedPrecondition(included);
-      if (!for_good) return included;
-    }
-    RemoveUpdate(*next);
-    settled_.erase(next);
-  }
 }
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(Options options) {
