@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/absl_mutexes.h"
 #include "base/clock.h"
+#include "base/clock_watch.h"
 #include "base/descriptor_limit.h"
 #include "base/env.h"
 #include "base/log.h"
@@ -184,6 +185,7 @@ int Run(const Flags& flags) {
   signal(SIGPIPE, SIG_IGN);
 
   const RealClock clock;
+  const ClockWatch clock_watch(&clock);
   Server::Options options;
   options.clock = &clock;
   // What is in memory can not be trusted any more: end here, and let the

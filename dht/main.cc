@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/absl_mutexes.h"
 #include "base/clock.h"
+#include "base/clock_watch.h"
 #include "base/descriptor_limit.h"
 #include "base/env.h"
 #include "base/log.h"
@@ -126,6 +127,7 @@ void WaitForSignal(const sigset_t& signals) {
 // Runs until a signal comes.
 int Serve(const Flags& flags, const sigset_t& signals) {
   const RealClock clock;
+  const ClockWatch clock_watch(&clock);
   const auto server = Server::Start(flags.spec, {.clock = &clock});
   if (!server.ok()) {
     LogError("cannot start", {{"error", server.status()}});

@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "base/absl_mutexes.h"
 #include "base/clock.h"
+#include "base/clock_watch.h"
 #include "base/descriptor_limit.h"
 #include "base/env.h"
 #include "base/log.h"
@@ -410,6 +411,7 @@ int Run(const WorkerConfig& config) {
     LogError("cannot start", {{"error", site.status()}});
     return kExitFailed;
   }
+  const ClockWatch clock_watch(&clock);
   return RunAsPartOf(site->get(), config, clock, signals);
 }
 
