@@ -20,6 +20,7 @@ constexpr char kManifest[] = ".manifest";
 constexpr char kLeaves[] = ".leaves";
 constexpr char kPartial[] = ".partial";
 constexpr char kDelta[] = ".delta";
+constexpr char kDeltaPartial[] = ".delta.partial";
 constexpr char kTemporary[] = ".tmp";
 
 constexpr size_t kMaxManifestBytes = 64 << 10;
@@ -135,8 +136,8 @@ absl::Status VersionCache::State::Recover() {
     }
   }
   ABSL_RETURN_IF_ERROR(RecoverModels(names));
-  ABSL_RETURN_IF_ERROR(RecoverDeltas(names));
-  ABSL_RETURN_IF_ERROR(RecoverPartials(names));
+  const auto awaited = RecoverPartials(names);
+  RecoverDeltas(names, awaited);
   OrderByAge();
   MutexLock lock(&mutex);
   for (const std::string& name : names) {  // of models that are not there
@@ -193,47 +194,63 @@ absl::Status VersionCache::State::RecoverModels(
   return absl::OkStatus();
 }
 
-absl::Status VersionCache::State::RecoverDeltas(
-    const std::vector<std::string>& names) {
-  MutexLock lock(&mutex);
-  std::map<Digest, DeltaFile> useful;
-  for (const auto& [digest, entry] : entries) {
-    if (!IsNewest(entry.manifest)) continue;
-    for (const v1::Delta& delta : entry.manifest.deltas()) {
-      useful[RootOf(delta.content())] = {.version = digest,
-                                         .size = delta.content().size_bytes()};
-    }
-  }
-  for (const std::string& name : names) {
-    const auto root = DigestOf(name, kDelta);
-    if (!root.has_value()) continue;
-    if (useful.contains(*root)) {
-      deltas[*root] = useful[*root];
-    } else {
-      RemoveDelta(*root);
-    }
-  }
-  return absl::OkStatus();
-}
-
 // One fetch was under way at most: of several, the newest may go on.
-absl::Status VersionCache::State::RecoverPartials(
+std::optional<v1::VersionManifest> VersionCache::State::RecoverPartials(
     const std::vector<std::string>& names) {
   std::optional<std::pair<int64_t, Digest>> kept;
+  std::optional<v1::VersionManifest> awaited;
   for (const std::string& name : names) {
     const auto digest = DigestOf(name, kPartial);
     if (!digest.has_value()) continue;
     const auto manifest = ReadManifest(*digest);
     if (!manifest.ok()) continue;
     const auto candidate = std::pair(manifest->created_ms(), *digest);
-    if (!kept.has_value() || candidate > *kept) kept = candidate;
+    if (kept.has_value() && candidate < *kept) continue;
+    kept = candidate;
+    awaited = *manifest;
   }
   for (const std::string& name : names) {
     if (!absl::EndsWith(name, kPartial)) continue;
+    if (absl::EndsWith(name, kDeltaPartial)) continue;  // RecoverDeltas
     if (kept.has_value() && DigestOf(name, kPartial) == kept->second) continue;
     RemovePartial(absl::StrCat(dir, "/", name));
   }
-  return absl::OkStatus();
+  return awaited;
+}
+
+// Those of the newest versions are served; those of the one that was being
+// fetched, whole or not, it goes on with.
+void VersionCache::State::RecoverDeltas(
+    const std::vector<std::string>& names,
+    const std::optional<v1::VersionManifest>& awaited) {
+  MutexLock lock(&mutex);
+  std::map<Digest, DeltaFile> useful;
+  const auto add = [&](const v1::VersionManifest& manifest) {
+    for (const v1::Delta& delta : manifest.deltas()) {
+      useful[RootOf(delta.content())] = {
+          .version = *Digest::FromBytes(manifest.digest()),
+          .size = delta.content().size_bytes()};
+    }
+  };
+  for (const auto& [digest, entry] : entries) {
+    if (IsNewest(entry.manifest)) add(entry.manifest);
+  }
+  if (awaited.has_value() && options.use_deltas) add(*awaited);
+  for (const std::string& name : names) {
+    if (const auto root = DigestOf(name, kDeltaPartial); root.has_value()) {
+      const auto found = useful.find(*root);
+      if (found != useful.end() && !entries.contains(found->second.version)) {
+        continue;
+      }
+      RemovePartial(absl::StrCat(dir, "/", name));
+    } else if (const auto root = DigestOf(name, kDelta); root.has_value()) {
+      if (useful.contains(*root)) {
+        deltas[*root] = useful[*root];
+      } else {
+        RemoveDelta(*root);
+      }
+    }
+  }
 }
 
 // What this process, or an earlier one, has written: the signature was checked
@@ -487,7 +504,8 @@ void VersionCache::State::EvictDeltas(Gone* gone) {
     const auto entry = entries.find(version);
     const bool useful = entry != entries.end()
                             ? IsNewest(entry->second.manifest)
-                            : fetching.contains(version);
+                            : fetching.contains(version) ||
+                                  env->Exists(PathOf(version, kPartial));
     if (useful) {
       ++it;
       continue;

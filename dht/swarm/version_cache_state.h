@@ -50,8 +50,11 @@ struct VersionCache::State {
   absl::Status Recover();
   void OrderByAge();
   absl::Status RecoverModels(const std::vector<std::string>& names);
-  absl::Status RecoverDeltas(const std::vector<std::string>& names);
-  absl::Status RecoverPartials(const std::vector<std::string>& names);
+  // The version that goes on being fetched, if there is one.
+  std::optional<v1::VersionManifest> RecoverPartials(
+      const std::vector<std::string>& names);
+  void RecoverDeltas(const std::vector<std::string>& names,
+                     const std::optional<v1::VersionManifest>& awaited);
   absl::StatusOr<v1::VersionManifest> ReadManifest(const Digest& digest) const;
   void RemoveModel(const Digest& digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void RemoveDelta(const Digest& root) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
@@ -75,7 +78,8 @@ struct VersionCache::State {
   std::optional<Digest> NextToEvict() const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   Gone Evict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  // Deltas to versions that are not the newest of their job any more.
+  // Deltas to versions that are not the newest of their job any more, nor being
+  // fetched.
   void EvictDeltas(Gone* gone) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   bool IsNewest(const v1::VersionManifest& manifest) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);

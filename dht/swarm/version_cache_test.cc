@@ -48,6 +48,7 @@ class VersionCacheTest : public testing::Test {
   VersionCacheTest()
       : faulty_(&env_),
         origin_(OriginOptions()),
+        peer_(TestHost::Options{.name = "peer"}),
         host_(TestHost::Options{.name = "worker"}) {}
 
   static TestHost::Options OriginOptions() {
@@ -74,16 +75,38 @@ class VersionCacheTest : public testing::Test {
     return *std::move(file);
   }
 
+  // A peer serves its first `pieces`, and nobody the others.
+  void ServePart(const TestContent& test, uint32_t pieces,
+                 const Digest& digest) {
+    auto file =
+        ContentFile::Resume(&origin_env_, "/a part of it", test.content());
+    ASSERT_THAT(file, IsOk());
+    ASSERT_THAT((*file)->SetPieceLayer(test.tree.pieces), IsOk());
+    for (uint32_t piece = 0; piece < pieces; ++piece) {
+      auto incoming = (*file)->Begin(piece, test.LeavesOf(piece));
+      ASSERT_THAT(incoming, IsOk());
+      ASSERT_THAT((*incoming)->Append(test.Piece(piece)), IsOk());
+      ASSERT_THAT((*incoming)->Finish(), IsOk());
+    }
+    origin_.board()->Remove(*Digest::FromBytes(test.content().root()));
+    peer_.board()->Add(*file, digest);
+  }
+
   // Version `number` of job "mnist", served by the origin; with a delta from
-  // `parent`, if there is one.
-  Version Publish(int64_t number, const Version* parent = nullptr) {
+  // `parent`, if there is one: of a quarter of the bytes, if `much` changes.
+  Version Publish(int64_t number, const Version* parent = nullptr,
+                  bool much = false) {
     Version version;
     std::vector<uint8_t> bytes =
-        RandomContent(parent == nullptr ? number : 0, 40 * kPiece + 100, kPiece)
+        RandomContent(parent == nullptr || much ? number : 0, 40 * kPiece + 100,
+                      kPiece)
             .bytes;
     if (parent != nullptr) {
-      bytes = parent->test.bytes;  // few of them change
-      for (size_t i = 0; i < bytes.size(); i += 1000) bytes[i] ^= number;
+      const std::vector<uint8_t>& old = parent->test.bytes;
+      for (size_t i = 0; i < bytes.size(); ++i) {
+        if (!much) bytes[i] = old[i] ^ (i % 1000 == 0 ? number : 0);
+        if (much && i % 4 != 0) bytes[i] = old[i];
+      }
     }
     version.test = TreeOver(std::move(bytes), kPiece);
     v1::VersionManifest& manifest = version.wanted.manifest;
@@ -145,6 +168,7 @@ class VersionCacheTest : public testing::Test {
   MemoryEnv origin_env_;
   FaultInjectingEnv faulty_;
   TestHost origin_;
+  TestHost peer_;
   TestHost host_;
   std::unique_ptr<VersionCache> cache_;
 };
@@ -368,6 +392,89 @@ TEST_F(VersionCacheTest, Delta_ToAVersionThatIsHere_IsFetchedInstead) {
   EXPECT_NE(host_.board()->Find(root), nullptr);
   Fetch(Publish(3));
   EXPECT_EQ(host_.board()->Find(root), nullptr);
+  EXPECT_THAT(*env_.List(kDir), Each(Not(HasSubstr(".delta"))));
+}
+
+TEST_F(VersionCacheTest, DeltaThatWasCancelled_GoesOnAfterARestart) {
+  OpenCache();
+  const Version v1 = Publish(1);
+  Version v2 = Publish(2, &v1, /*much=*/true);
+  Fetch(v1);
+  const uint32_t pieces = v2.delta->map().pieces();
+  ASSERT_GT(pieces, 8);
+  ServePart(*v2.delta, pieces - 3, v2.digest());
+  v2.wanted.peers.push_back(peer_.self());
+  const auto part_is_here = [&] {
+    return host_.board()->traffic().from_peers() == (pieces - 3) * kPiece;
+  };
+  EXPECT_THAT(cache_->Fetch(v2.wanted, part_is_here),
+              StatusIs(absl::StatusCode::kCancelled));
+  OpenCache();
+  Serve(*v2.delta, v2.digest());
+  const auto fetched = Fetch(v2);
+  EXPECT_TRUE(fetched.by_delta);
+  EXPECT_EQ(fetched.traffic.from_peers() + fetched.traffic.from_origin() -
+                fetched.traffic.wasted(),
+            v2.delta->bytes.size() - (pieces - 3) * kPiece);
+}
+
+// As of a worker that was killed while it applied it.
+TEST_F(VersionCacheTest, DeltaThatIsWhole_IsKeptForItsVersionAndServed) {
+  OpenCache();
+  const Version v1 = Publish(1);
+  const Version v2 = Publish(2, &v1);
+  Fetch(v1);
+  EXPECT_THAT(cache_->Fetch(v2.wanted, [] { return true; }),
+              StatusIs(absl::StatusCode::kCancelled));
+  cache_.reset();
+  const Digest root = *Digest::FromBytes(v2.delta->content().root());
+  const std::string path = absl::StrCat(kDir, "/", root.ToHex(), ".delta");
+  ASSERT_THAT(WriteContent(&env_, path, *v2.delta), IsOk());
+  ASSERT_THAT(
+      ContentFile::WriteLeaves(&env_, path + ".leaves", v2.delta->tree.leaves),
+      IsOk());
+  OpenCache();
+  EXPECT_NE(cache_->Find(v1.digest()), nullptr);
+  const auto fetched = Fetch(v2);
+  EXPECT_TRUE(fetched.by_delta);
+  EXPECT_EQ(fetched.traffic.from_origin(), 0);
+  EXPECT_NE(host_.board()->Find(root), nullptr);
+}
+
+TEST_F(VersionCacheTest, DeltaWithoutItsHashes_IsFetchedAgain) {
+  OpenCache();
+  const Version v1 = Publish(1);
+  const Version v2 = Publish(2, &v1);
+  Fetch(v1);
+  EXPECT_THAT(cache_->Fetch(v2.wanted, [] { return true; }),
+              StatusIs(absl::StatusCode::kCancelled));
+  const Digest root = *Digest::FromBytes(v2.delta->content().root());
+  const std::string path = absl::StrCat(kDir, "/", root.ToHex(), ".delta");
+  ASSERT_THAT(WriteContent(&env_, path, *v2.delta), IsOk());
+  OpenCache();
+  const auto fetched = Fetch(v2);
+  EXPECT_TRUE(fetched.by_delta);
+  EXPECT_EQ(fetched.traffic.from_origin(), v2.delta->bytes.size());
+}
+
+TEST_F(VersionCacheTest, DeltaOfAVersionThatIsNotWantedAnyMore_IsRemoved) {
+  OpenCache();
+  const Version v1 = Publish(1);
+  const Version v2 = Publish(2, &v1);
+  Fetch(v1);
+  EXPECT_THAT(cache_->Fetch(v2.wanted, [] { return true; }),
+              StatusIs(absl::StatusCode::kCancelled));
+  const Digest root = *Digest::FromBytes(v2.delta->content().root());
+  const std::string path = absl::StrCat(kDir, "/", root.ToHex(), ".delta");
+  ASSERT_THAT(WriteContent(&env_, path, *v2.delta), IsOk());
+  const std::string nobodys =
+      absl::StrCat(kDir, "/", v1.root().ToHex(), ".delta.partial");
+  ASSERT_THAT(WriteContent(&env_, nobodys, *v2.delta), IsOk());
+  OpenCache();
+  EXPECT_FALSE(env_.Exists(nobodys));
+  EXPECT_TRUE(env_.Exists(path));
+  EXPECT_TRUE(env_.Exists(path + ".partial"));
+  Fetch(Publish(3));
   EXPECT_THAT(*env_.List(kDir), Each(Not(HasSubstr(".delta"))));
 }
 

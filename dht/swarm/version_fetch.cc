@@ -242,6 +242,8 @@ absl::Status VersionCache::State::FetchDelta(const v1::Content& content,
                                              Fetched* fetched) {
   const Digest root = *Digest::FromBytes(content.root());
   const Digest version = DigestOf(wanted.manifest);
+  // It may be whole since before a restart.
+  if (host->board()->Find(root) == nullptr) ServeDeltasOf(wanted.manifest);
   {
     MutexLock lock(&mutex);
     if (deltas.contains(root)) return absl::OkStatus();
