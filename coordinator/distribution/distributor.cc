@@ -214,6 +214,8 @@ void Distributor::SetPeers(const JobId& job, std::vector<dht::Contact> peers) {
   peers_[job] = std::move(contacts);
 }
 
+void Distributor::OnGone(const dht::Key& node) { board_->OnGone(node); }
+
 // Different ones each time, so that not all come to the same.
 std::vector<dht::Contact> Distributor::OthersOf(const Digest& root) {
   Contacts peers;

@@ -75,6 +75,7 @@ class Distributor final : public VersionOutlet {
   void Withdraw(const v1::ModelManifest& manifest) override;
   void WithdrawDelta(const v1::ModelManifest& manifest) override;
   void SetPeers(const JobId& job, std::vector<dht::Contact> peers) override;
+  void OnGone(const dht::Key& node) override;
 
   // Versions whose records were stored, and attempts that failed.
   struct Counts {

@@ -319,6 +319,14 @@ TEST_F(DistributorTest, DamagedOrUnsigned_IsNotServed) {
   EXPECT_THAT(board_.roots(), IsEmpty());
 }
 
+TEST_F(DistributorTest, NodeThatHasGone_IsToldToWhoeverServes) {
+  auto distributor = Make(nullptr);
+  std::vector<dht::Key> gone;
+  board_.ListenToGone([&](const dht::Key& node) { gone.push_back(node); });
+  distributor->OnGone(Sha256Of("w"));
+  EXPECT_THAT(gone, ElementsAre(Sha256Of("w")));
+}
+
 TEST_F(DistributorTest, OthersOf_AreSomeOfTheJobsFetchers_NotAlwaysTheSame) {
   auto distributor = Make(nullptr);
   const v1::ModelManifest manifest = Write(0);

@@ -206,6 +206,7 @@ absl::Time Engine::AfterBatch() {
   }
   const absl::Time now = clock_->Now();
   PassTime(now);
+  TellOfGone();
   StartFolds();
   // A tick may free workers that another job waits for.
   for (int i = 0; i < kMaxTicks && !draining_ && TickJobs(now); ++i) {

@@ -237,6 +237,8 @@ class Engine {
   void CountFetched(const WorkerId& worker, TaskId::Kind kind,
                     const v1::SwarmTraffic& fetched, Job* job);
   const FetchPeers& PeersOf(const Job& job);
+  // The outlet, of nodes that have gone.
+  void TellOfGone();
   void AddFetchPeers(const Job& job, const WorkerId& worker,
                      v1::OfferTask* offer);
 

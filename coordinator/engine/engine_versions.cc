@@ -240,6 +240,12 @@ const FetchPeers& Engine::PeersOf(const Job& job) {
   return known.peers;
 }
 
+void Engine::TellOfGone() {
+  for (const dht::Key& node : registry_.TakeGone()) {
+    if (options_.outlet != nullptr) options_.outlet->OnGone(node);
+  }
+}
+
 void Engine::AddFetchPeers(const Job& job, const WorkerId& worker,
                            v1::OfferTask* offer) {
   const Registry::Worker* self = registry_.Find(worker);

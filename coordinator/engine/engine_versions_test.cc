@@ -19,6 +19,7 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 using ::testing::IsSupersetOf;
 using ::testing::Not;
 
@@ -48,10 +49,18 @@ class RecordingOutlet final : public VersionOutlet {
     Note("delta", manifest);
   }
   void SetPeers(const JobId&, std::vector<dht::Contact>) override {}
+  void OnGone(const dht::Key& node) override {
+    MutexLock lock(&mutex_);
+    gone_.push_back(node);
+  }
 
   std::vector<std::string> notes() {
     MutexLock lock(&mutex_);
     return notes_;
+  }
+  std::vector<dht::Key> gone() {
+    MutexLock lock(&mutex_);
+    return gone_;
   }
 
  private:
@@ -64,6 +73,7 @@ class RecordingOutlet final : public VersionOutlet {
   Journal* const journal_;
   Mutex mutex_;
   std::vector<std::string> notes_ ABSL_GUARDED_BY(mutex_);
+  std::vector<dht::Key> gone_ ABSL_GUARDED_BY(mutex_);
 };
 
 class EngineVersionsTest : public ::testing::Test {
@@ -116,6 +126,26 @@ TEST_F(EngineVersionsTest, Restarted_AnnouncesWhatIsKept_NewestFirst) {
   EXPECT_THAT(outlet.notes(),
               ElementsAre("serve 2", "newest 2", "serve 1", "announce 1",
                           "serve 0", "announce 0"));
+}
+
+TEST_F(EngineVersionsTest, WorkerThatIsDisconnected_ItsNodeHasGone) {
+  RecordingOutlet outlet(disk_.journal.get());
+  Process process(&disk_, 1 << 20, 0, &outlet);
+  process.Start();
+  const dht::Contact node = {
+      .id = Sha256Of("node"), .address = "w:1", .site = ""};
+  v1::Hello hello;
+  hello.set_worker("a");
+  *hello.mutable_peer() = dht::ContactToProto(node);
+  const auto session = std::make_shared<FakeSession>(&process, &site_, 1,
+                                                     /*automatic=*/false);
+  process.engine->OnSessionOpened(1, session);
+  process.engine->OnHello(1, hello, "test");
+  ASSERT_OK(session->Await(v1::CoordinatorMessage::kWelcome));
+  EXPECT_THAT(outlet.gone(), IsEmpty());
+  process.engine->OnSessionClosed(1);
+  process.engine->Stop(kPatience);
+  EXPECT_THAT(outlet.gone(), ElementsAre(node.id));
 }
 
 TEST_F(EngineVersionsTest, Pin_SurvivesTheVersionsStateAndLaterRounds) {

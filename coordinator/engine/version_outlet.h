@@ -35,6 +35,9 @@ class VersionOutlet {
 
   // Who is fetching versions of the job just now.
   virtual void SetPeers(const JobId& job, std::vector<dht::Contact> peers) = 0;
+  // A worker's node: nobody is sent there to fetch any more, until it comes
+  // back.
+  virtual void OnGone(const dht::Key& node) = 0;
 };
 
 }  // namespace koinon::coordinator

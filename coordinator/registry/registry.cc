@@ -55,6 +55,7 @@ bool Registry::Renew(absl::Time now, const WorkerId& id, uint64_t session) {
 bool Registry::Disconnect(const WorkerId& id, uint64_t session) {
   Worker* worker = Current(id, session);
   if (worker == nullptr || !worker->connected) return false;
+  NoteGone(*worker);
   worker->connected = false;
   ++generation_;
   return true;
@@ -104,9 +105,16 @@ void Registry::SetLeaseEnd(Worker* worker, absl::Time lease_ends) {
 }
 
 void Registry::Forget(std::map<WorkerId, Worker>::iterator worker) {
+  NoteGone(worker->second);
   by_lease_end_.erase({worker->second.lease_ends, worker->first});
   workers_.erase(worker);
   ++generation_;
+}
+
+void Registry::NoteGone(const Worker& worker) {
+  if (worker.connected && worker.peer.has_value()) {
+    gone_.push_back(worker.peer->id);
+  }
 }
 
 Registry::Worker* Registry::Current(const WorkerId& id, uint64_t session) {

@@ -56,6 +56,10 @@ class Registry {
   std::vector<WorkerId> Expire(absl::Time now);
   absl::Time next_expiry() const;
 
+  // Nodes of workers that have been disconnected or forgotten since the last
+  // call: nobody is sent there to fetch.
+  std::vector<dht::Key> TakeGone() { return std::exchange(gone_, {}); }
+
   // Changes whenever workers() does in more than a lease.
   uint64_t generation() const { return generation_; }
 
@@ -69,12 +73,15 @@ class Registry {
  private:
   void SetLeaseEnd(Worker* worker, absl::Time lease_ends);
   void Forget(std::map<WorkerId, Worker>::iterator worker);
+  // It is connected no longer.
+  void NoteGone(const Worker& worker);
   // The worker if `session` is its current stream; null otherwise.
   Worker* Current(const WorkerId& id, uint64_t session);
 
   const Options options_;
   std::map<WorkerId, Worker> workers_;
   uint64_t generation_ = 0;
+  std::vector<dht::Key> gone_;
   // Each worker once, by the end of its lease.
   std::set<std::pair<absl::Time, WorkerId>> by_lease_end_;
 };

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "base/digest.h"
 #include "base/status_matchers.h"
 
 namespace koinon::coordinator {
@@ -109,6 +110,32 @@ TEST_F(RegistryTest, Expire_Several_ReturnsThemAscending) {
   EXPECT_THAT(registry_.Expire(kStart + kLease + absl::Seconds(1)),
               ElementsAre("a", "c"));
   EXPECT_EQ(registry_.workers().size(), 1u);
+}
+
+TEST_F(RegistryTest, TakeGone_NodesThatCannotBeReached_AreNamedOnce) {
+  const auto with_node = [](const WorkerId& id, uint64_t session) {
+    Registry::Worker worker = MakeWorker(id, session);
+    worker.peer = dht::Contact{.id = Sha256Of(id), .address = id, .site = ""};
+    return worker;
+  };
+  ASSERT_OK(registry_.Join(kStart, with_node("a", 1)));
+  ASSERT_OK(registry_.Join(kStart, with_node("b", 2)));
+  ASSERT_OK(registry_.Join(kStart, MakeWorker("c", 3)));  // has no node
+  EXPECT_THAT(registry_.TakeGone(), IsEmpty());
+  ASSERT_TRUE(registry_.Disconnect("a", 1));
+  ASSERT_TRUE(registry_.Disconnect("c", 3));
+  EXPECT_THAT(registry_.TakeGone(), ElementsAre(Sha256Of("a")));
+  EXPECT_THAT(registry_.TakeGone(), IsEmpty());
+  // Its lease runs out too, which is no news; the other's is.
+  registry_.Expire(kStart + kLease);
+  EXPECT_THAT(registry_.TakeGone(), ElementsAre(Sha256Of("b")));
+  // It comes back with a stream that takes the place of another, and leaves.
+  ASSERT_OK(registry_.Join(kStart, with_node("a", 4)));
+  EXPECT_THAT(registry_.TakeGone(), IsEmpty());
+  ASSERT_OK(registry_.Join(kStart, with_node("a", 5)));
+  EXPECT_THAT(registry_.TakeGone(), ElementsAre(Sha256Of("a")));
+  ASSERT_TRUE(registry_.Leave("a", 5));
+  EXPECT_THAT(registry_.TakeGone(), ElementsAre(Sha256Of("a")));
 }
 
 TEST_F(RegistryTest, Capable_Job_NeedsItsDatasetWithExamplesAndItsTrainer) {

@@ -91,6 +91,20 @@ std::vector<Contact> ContentBoard::OthersOf(const Digest& root) const {
   return others ? others(root) : std::vector<Contact>();
 }
 
+void ContentBoard::OnGone(const Key& node) {
+  std::function<void(const Key&)> listener;
+  {
+    MutexLock lock(&mutex_);
+    listener = gone_listener_;
+  }
+  if (listener) listener(node);
+}
+
+void ContentBoard::ListenToGone(std::function<void(const Key& node)> listener) {
+  MutexLock lock(&mutex_);
+  gone_listener_ = std::move(listener);
+}
+
 void ContentBoard::CountFetched(const v1::SwarmTraffic& traffic) {
   MutexLock lock(&mutex_);
   traffic_.set_from_peers(traffic_.from_peers() + traffic.from_peers());

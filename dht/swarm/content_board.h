@@ -43,6 +43,12 @@ class ContentBoard {
   void SetOthers(Others others);
   std::vector<Contact> OthersOf(const Digest& root) const;
 
+  // That a node which served is out of everybody's reach is said by whoever
+  // knows, and heard by whoever serves here. The listener is called under no
+  // lock.
+  void OnGone(const Key& node);
+  void ListenToGone(std::function<void(const Key& node)> listener);
+
   void CountFetched(const v1::SwarmTraffic& traffic);
   void CountServed(int64_t bytes);
   v1::SwarmTraffic traffic() const;
@@ -58,6 +64,7 @@ class ContentBoard {
   absl::flat_hash_map<uint64_t, Digest> listening_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_listener_ ABSL_GUARDED_BY(mutex_) = 1;
   Others others_ ABSL_GUARDED_BY(mutex_);
+  std::function<void(const Key&)> gone_listener_ ABSL_GUARDED_BY(mutex_);
   v1::SwarmTraffic traffic_ ABSL_GUARDED_BY(mutex_);
 };
 

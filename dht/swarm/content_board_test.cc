@@ -100,6 +100,14 @@ TEST_F(ContentBoardTest, Others_AreThoseThatTheHostNames) {
   EXPECT_EQ(others[0].id, Sha256Of("root"));
 }
 
+TEST_F(ContentBoardTest, NodeThatHasGone_IsToldToWhoeverListens) {
+  board_.OnGone(Sha256Of("nobody listens"));
+  std::vector<Key> gone;
+  board_.ListenToGone([&](const Key& node) { gone.push_back(node); });
+  board_.OnGone(Sha256Of("node"));
+  EXPECT_THAT(gone, ElementsAre(Sha256Of("node")));
+}
+
 TEST_F(ContentBoardTest, Traffic_AddsUp) {
   v1::SwarmTraffic traffic;
   traffic.set_from_peers(1);

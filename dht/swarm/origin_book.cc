@@ -18,8 +18,19 @@ uint64_t SeedOf(const Digest& root) {
 
 }  // namespace
 
-OriginBook::Seat OriginBook::Join(const Digest& root,
-                                  const SeedPolicy::Place& place, bool serves,
+void OriginBook::Entry::Lose(const Key& node) {
+  if (node.IsZero()) return;
+  std::erase_if(finished, [&](const Member& member) {
+    if (member.node != node) return false;
+    policy->RemovePeer(member.peer, /*lost=*/true);
+    return true;
+  });
+  for (auto& [peer, member] : open) {
+    if (member.node == node) member.stays = false;
+  }
+}
+
+OriginBook::Seat OriginBook::Join(const Digest& root, const Caller& caller,
                                   const Bitmap& have) {
   MutexLock lock(&mutex_);
   Entry& entry = entries_[root];
@@ -27,23 +38,32 @@ OriginBook::Seat OriginBook::Join(const Digest& root,
     entry.policy = std::make_unique<SeedPolicy>(SeedPolicy::Options{
         .pieces = have.size(), .copies = copies_, .seed = SeedOf(root)});
   }
-  ++entry.seats;
+  entry.Lose(caller.node);
   const Seat seat{.root = root, .peer = next_peer_++};
-  entry.policy->AddPeer(seat.peer, place, serves, have);
+  entry.open[seat.peer] = {
+      .peer = seat.peer, .node = caller.node, .stays = caller.serves};
+  entry.policy->AddPeer(seat.peer, caller.place, caller.serves, have);
   return seat;
 }
 
-void OriginBook::Leave(const Seat& seat, bool lost) {
+void OriginBook::Leave(const Seat& seat, bool whole) {
   MutexLock lock(&mutex_);
   SeedPolicy* const policy = PolicyOf(seat);
-  policy->RemovePeer(seat.peer, lost);
   Entry& entry = entries_[seat.root];
-  --entry.seats;
-  if (lost) return;
-  entry.finished.push_back(seat.peer);
+  const Member member = entry.open[seat.peer];
+  entry.open.erase(seat.peer);
+  const bool stays = whole && member.stays;
+  policy->RemovePeer(seat.peer, /*lost=*/!stays);
+  if (!stays) return;
+  entry.finished.push_back(member);
   if (entry.finished.size() <= max_finished_) return;
-  policy->RemovePeer(entry.finished.front(), /*lost=*/true);
+  policy->RemovePeer(entry.finished.front().peer, /*lost=*/true);
   entry.finished.pop_front();
+}
+
+void OriginBook::OnGone(const Key& node) {
+  MutexLock lock(&mutex_);
+  for (auto& [root, entry] : entries_) entry.Lose(node);
 }
 
 std::optional<uint32_t> OriginBook::Choose(const Seat& seat) {

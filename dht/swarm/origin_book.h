@@ -11,6 +11,7 @@
 
 #include "base/digest.h"
 #include "base/mutex.h"
+#include "dht/key.h"
 #include "dht/swarm/bitmap.h"
 #include "dht/swarm/seed_policy.h"
 
@@ -24,16 +25,26 @@ class OriginBook {
   explicit OriginBook(size_t copies, size_t max_finished = 256)
       : copies_(copies), max_finished_(max_finished) {}
 
+  // Who fetches. `node`: zero of one that says not who it is.
+  struct Caller {
+    Key node = {};
+    SeedPolicy::Place place = {};
+    bool serves = false;
+  };
   // One stream of one peer. A value; good until Leave.
   struct Seat {
     Digest root;
     SeedPolicy::Peer peer = 0;
   };
-  // As SeedPolicy's; here a peer that left, and was not lost, is lost once
-  // enough others have left.
-  Seat Join(const Digest& root, const SeedPolicy::Place& place, bool serves,
-            const Bitmap& have);
-  void Leave(const Seat& seat, bool lost);
+  // As SeedPolicy's. Who comes again has what it says now, and no longer what
+  // it left with.
+  Seat Join(const Digest& root, const Caller& caller, const Bitmap& have);
+  // `whole`: it has all of the content. Then, if it serves, it is a holder
+  // still, until it is gone, comes again, or enough others have left.
+  void Leave(const Seat& seat, bool whole);
+  // The node is out of everybody's reach: what it left with is lost, and what
+  // it has when its streams end will be.
+  void OnGone(const Key& node);
   std::optional<uint32_t> Choose(const Seat& seat);
   bool Grant(const Seat& seat, uint32_t piece);
   void OnHave(const Seat& seat, uint32_t piece);
@@ -45,17 +56,25 @@ class OriginBook {
   void Forget(Keep keep) {
     MutexLock lock(&mutex_);
     for (auto it = entries_.begin(); it != entries_.end();) {
-      const bool gone = it->second.seats == 0 && !keep(it->first);
+      const bool gone = it->second.open.empty() && !keep(it->first);
       it = gone ? entries_.erase(it) : std::next(it);
     }
   }
 
  private:
+  struct Member {
+    SeedPolicy::Peer peer = 0;
+    Key node = {};
+    bool stays = false;  // a holder once it has all of it and leaves
+  };
   struct Entry {
+    // What the node left with, and what it will when its streams end.
+    void Lose(const Key& node);
+
     std::unique_ptr<SeedPolicy> policy;
-    size_t seats = 0;
+    std::map<SeedPolicy::Peer, Member> open;
     // Who left with all of it, and counts as a holder: of many, the last ones.
-    std::deque<SeedPolicy::Peer> finished;
+    std::deque<Member> finished;
   };
   SeedPolicy* PolicyOf(const Seat& seat) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -177,24 +177,30 @@ class Seeder::Stream final : public Reactor,
     });
     upload_ = std::make_unique<Upload>(
         file, std::move(have), origin ? &state_->book : nullptr,
-        SeedPolicy::Place{.site = caller_.site, .crosses = open.cross_site()},
-        serves, UploadOptions(*root));
+        OriginBook::Caller{
+            .node = WhoCalls(),
+            .place = {.site = caller_.site, .crosses = open.cross_site()},
+            .serves = serves},
+        UploadOptions(*root));
     opened_ = true;
     if (!file->complete()) Listen(*root);
     return absl::OkStatus();
   }
 
+  // Zero if it does not say.
+  Key WhoCalls() const {
+    if (!caller_.id.IsZero()) return caller_.id;
+    // In plaintext it is whom it claims to be.
+    const auto claimed = ContactFromProto(incoming_.open().caller());
+    return claimed.ok() ? claimed->id : Key();
+  }
+
   Upload::Options UploadOptions(const Digest& root) const {
-    Digest self = caller_.id;
-    if (self.IsZero()) {  // in plaintext it is whom it claims to be
-      const auto claimed = ContactFromProto(incoming_.open().caller());
-      if (claimed.ok()) self = claimed->id;
-    }
     return Upload::Options{
         .max_wants = state_->options.max_wants,
         .block_bytes = state_->options.block_bytes,
         .others =
-            [state = state_, root, self] {
+            [state = state_, root, self = WhoCalls()] {
               std::vector<Contact> others = state->board->OthersOf(root);
               std::erase_if(others,
                             [&](const Contact& c) { return c.id == self; });
@@ -427,6 +433,9 @@ std::vector<std::shared_ptr<Seeder::Stream>> Seeder::State::AllStreams() {
 Seeder::Seeder(ContentBoard* board, Options options)
     : state_(std::make_shared<State>(board, options)) {
   state_->pulse = std::thread([state = state_.get()] { state->Pulse(); });
+  board->ListenToGone([state = std::weak_ptr<State>(state_)](const Key& node) {
+    if (const auto alive = state.lock()) alive->book.OnGone(node);
+  });
 }
 
 Seeder::~Seeder() {

@@ -29,15 +29,15 @@ void AddOthers(const std::function<std::vector<Contact>()>& others,
 }  // namespace
 
 Upload::Upload(std::shared_ptr<ContentFile> file, Bitmap caller_have,
-               OriginBook* book, const SeedPolicy::Place& place, bool serves,
+               OriginBook* book, const OriginBook::Caller& caller,
                Options options)
     : file_(std::move(file)),
       book_(book),
       options_(std::move(options)),
       seat_(book == nullptr
                 ? OriginBook::Seat{}
-                : book->Join(*Digest::FromBytes(file_->content().root()), place,
-                             serves, caller_have)),
+                : book->Join(*Digest::FromBytes(file_->content().root()),
+                             caller, caller_have)),
       caller_have_(std::move(caller_have)),
       told_(file_->have()) {
   v1::FetchReply reply;
@@ -53,7 +53,7 @@ Upload::~Upload() {
   if (book_ == nullptr) return;
   MutexLock lock(&mutex_);
   // Who has everything goes on serving; what others had is out of reach.
-  book_->Leave(seat_, /*lost=*/!caller_have_.full());
+  book_->Leave(seat_, /*whole=*/caller_have_.full());
 }
 
 absl::Status Upload::OnRequest(const v1::FetchRequest& request) {

@@ -42,10 +42,9 @@ class Upload {
   };
 
   // `caller_have`: of the content's pieces. `book`: of an origin, which it must
-  // outlive; else null. `place`, `serves`: SeedPolicy's.
+  // outlive; else null, and who the caller is does not matter.
   Upload(std::shared_ptr<ContentFile> file, Bitmap caller_have,
-         OriginBook* book, const SeedPolicy::Place& place, bool serves,
-         Options options);
+         OriginBook* book, const OriginBook::Caller& caller, Options options);
   ~Upload();
 
   // INVALID_ARGUMENT for what is no request to this content, RESOURCE_EXHAUSTED

@@ -58,8 +58,8 @@ class UploadTest : public testing::Test {
           {.id = Sha256Of("a"), .address = "a:1", .site = ""}};
     };
     return std::make_unique<Upload>(std::move(file), std::move(have), book,
-                                    SeedPolicy::Place(),
-                                    /*serves=*/true, options);
+                                    OriginBook::Caller{.serves = true},
+                                    options);
   }
 
   static std::vector<v1::FetchReply> Drain(Upload* upload) {
