@@ -112,7 +112,7 @@ absl::StatusOr<v1::AskReply> AnswerGetProviders(
   AddCloser(*core, from, key, core->options().k, &reply);
   const absl::Time now = core->Now();
   for (const RecordStore::ProviderUntil& provider :
-       core->store().Providers(key, kMaxProvidersInAnswer, now)) {
+       core->store().Providers(key, kMaxProvidersInAnswer, now, from.site)) {
     v1::Provider* proto = reply.add_providers();
     *proto->mutable_contact() = ContactToProto(provider.contact);
     proto->set_expires_seconds(absl::ToDoubleSeconds(provider.expires - now));

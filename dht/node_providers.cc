@@ -23,8 +23,8 @@ class ProviderSearch : public std::enable_shared_from_this<ProviderSearch> {
       : core_(core), content_(content), count_(count), done_(std::move(done)) {}
 
   void Start() {
-    for (const RecordStore::ProviderUntil& provider :
-         core_->store().Providers(content_, count_ + 1, core_->Now())) {
+    for (const RecordStore::ProviderUntil& provider : core_->store().Providers(
+             content_, count_ + 1, core_->Now(), core_->options().self.site)) {
       Add(provider.contact);
     }
     if (enough()) {

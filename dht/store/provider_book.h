@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <map>
 #include <set>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -14,8 +15,11 @@
 namespace koinon::dht {
 
 // Who provides which content, for as long as they say so again and again. Pure:
-// told `now`. Bounded for each content, for each provider and in total: what
-// lives is never pushed out. Not thread-safe.
+// told `now`. Bounded for each content, for each provider and in total. What
+// lives is pushed out only where a content has all the providers that it may:
+// the site that has most of them then makes room for one that has fewer, so
+// that workers that fetch from their own site alone find somebody there. Not
+// thread-safe.
 class ProviderBook {
  public:
   struct Options {
@@ -36,9 +40,11 @@ class ProviderBook {
   // if it, or the content, or the book has all that it may have.
   absl::Status Add(const Key& content, const Contact& provider, absl::Time now);
   void Remove(const Key& content, const Key& provider);
-  // Alive, the last announced first; at most `count`.
+  // Alive, those of `site` first unless it is empty, and the last announced
+  // first; at most `count`.
   std::vector<ProviderUntil> Find(const Key& content, size_t count,
-                                  absl::Time now) const;
+                                  absl::Time now,
+                                  const std::string& site = "") const;
   // Forgets those that have expired, and says how many they were.
   size_t Sweep(absl::Time now);
 
@@ -48,7 +54,10 @@ class ProviderBook {
  private:
   using Expiry = std::tuple<absl::Time, Key, Key>;  // of content, by provider
 
-  absl::Status CheckPlace(const Key& content, const Key& provider) const;
+  bool IsFull(const Key& content) const;
+  // Who makes room for one more of `site`, if anybody.
+  const Contact* Outnumbered(const Key& content, const std::string& site) const;
+  absl::Status CheckPlace(const Key& content, const Contact& provider) const;
 
   const Options options_;
   std::map<Key, std::vector<ProviderUntil>> contents_;  // last announced last

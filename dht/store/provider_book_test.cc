@@ -92,6 +92,43 @@ TEST(ProviderBookTest, Add_FullList_WhoLivesStaysAndWhoExpiredGoes) {
               ElementsAre(Provider(3), Provider(2)));
 }
 
+Contact OfSite(uint64_t i, const std::string& site) {
+  Contact contact = Provider(i);
+  contact.site = site;
+  return contact;
+}
+
+TEST(ProviderBookTest, Add_FullList_SiteThatHasMostMakesRoomForOthers) {
+  ProviderBook book({.max_per_content = 4});
+  for (uint64_t i = 0; i < 4; ++i) {
+    ASSERT_OK(book.Add(kModel, OfSite(i, "a"), kStart));
+  }
+  EXPECT_OK(book.Add(kModel, OfSite(4, "b"), kStart));
+  EXPECT_OK(book.Add(kModel, OfSite(5, "b"), kStart));
+  // Two each: nobody has to make room any more.
+  EXPECT_EQ(RejectionOf(book.Add(kModel, OfSite(6, "b"), kStart)),
+            Rejection::kQuota);
+  EXPECT_EQ(RejectionOf(book.Add(kModel, OfSite(0, "a"), kStart)),
+            Rejection::kQuota);
+  EXPECT_THAT(Contacts(book.Find(kModel, 9, kStart)),
+              ElementsAre(OfSite(5, "b"), OfSite(4, "b"), OfSite(3, "a"),
+                          OfSite(2, "a")));
+  EXPECT_OK(book.Add(kModel, OfSite(7, "c"), kStart));
+  EXPECT_EQ(book.providers(), 4u);
+}
+
+TEST(ProviderBookTest, Find_ForASite_ItsOwnComeFirst) {
+  ProviderBook book({});
+  ASSERT_OK(book.Add(kModel, OfSite(1, "a"), kStart));
+  ASSERT_OK(book.Add(kModel, OfSite(2, "b"), kStart));
+  ASSERT_OK(book.Add(kModel, OfSite(3, "a"), kStart));
+  ASSERT_OK(book.Add(kModel, OfSite(4, "b"), kStart));
+  EXPECT_THAT(Contacts(book.Find(kModel, 3, kStart, "a")),
+              ElementsAre(OfSite(3, "a"), OfSite(1, "a"), OfSite(4, "b")));
+  EXPECT_THAT(Contacts(book.Find(kModel, 1, kStart, "c")),
+              ElementsAre(OfSite(4, "b")));
+}
+
 TEST(ProviderBookTest, Add_ProviderOverItsQuota_OthersNoticeNothing) {
   ProviderBook book({.max_contents_per_provider = 10});
   int kept = 0;

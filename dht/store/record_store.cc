@@ -420,8 +420,9 @@ void RecordStore::RemoveProvider(const Key& key, const Key& provider) {
 }
 
 std::vector<RecordStore::ProviderUntil> RecordStore::Providers(
-    const Key& key, size_t count, absl::Time now) const {
-  return state_->providers.Find(key, count, now);
+    const Key& key, size_t count, absl::Time now,
+    const std::string& site) const {
+  return state_->providers.Find(key, count, now, site);
 }
 
 size_t RecordStore::Sweep(absl::Time now) {

@@ -92,9 +92,11 @@ class RecordStore {
                            absl::Time now);
   void RemoveProvider(const Key& key, const Key& provider);
   using ProviderUntil = ProviderBook::ProviderUntil;
-  // The last announced first; at most `count`.
+  // Those of `site` first unless it is empty, and the last announced first; at
+  // most `count`.
   std::vector<ProviderUntil> Providers(const Key& key, size_t count,
-                                       absl::Time now) const;
+                                       absl::Time now,
+                                       const std::string& site = "") const;
 
   // Forgets what has expired. Returns how many records and providers.
   size_t Sweep(absl::Time now);
