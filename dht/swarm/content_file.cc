@@ -52,7 +52,8 @@ struct ContentFile::State {
   absl::Status OpenOld();
   absl::Status OpenNew();
   absl::Status SavePieces(const SavedPieces& saved);
-  void DropPiecesWithoutLeaves();
+  void DropDamagedPieces();
+  bool IsSound(uint32_t piece) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   absl::StatusOr<std::vector<Digest>> ReadLeavesOf(uint32_t piece) const;
   absl::Status WriteLeavesOf(uint32_t piece, absl::Span<const Digest> leaves);
 
@@ -134,25 +135,32 @@ absl::Status ContentFile::State::OpenOld() {
   }
   if (layer.empty()) layer = std::move(saved.layer);
   have = std::move(saved.have);
-  DropPiecesWithoutLeaves();
+  DropDamagedPieces();
   return absl::OkStatus();
 }
 
-// Their hashes are small beside the pieces: they are compared with the layer,
-// which has the root.
-void ContentFile::State::DropPiecesWithoutLeaves()
+// Hashes are compared with the layer, which has the root, and the bytes with
+// them: a disk may have said of what it lost that it was safe.
+bool ContentFile::State::IsSound(uint32_t piece) const {
+  auto hashes = ReadLeavesOf(piece);
+  if (!hashes.ok() ||
+      PieceHash(*hashes, map.LeavesPerPiece()) != layer[piece]) {
+    return false;
+  }
+  std::vector<uint8_t> bytes(map.PieceBytes(piece));
+  return file->ReadAt(map.PieceOffset(piece), bytes.size(), bytes.data())
+             .ok() &&
+         LeafCheck(map, piece, *std::move(hashes)).Check(bytes).ok();
+}
+
+void ContentFile::State::DropDamagedPieces()
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
   Bitmap sound(map.pieces());
   for (uint32_t piece = 0; piece < map.pieces(); ++piece) {
-    if (!have.Has(piece)) continue;
-    const auto hashes = ReadLeavesOf(piece);
-    if (hashes.ok() &&
-        PieceHash(*hashes, map.LeavesPerPiece()) == layer[piece]) {
-      sound.Set(piece);
-    }
+    if (have.Has(piece) && IsSound(piece)) sound.Set(piece);
   }
   if (sound.count() != have.count()) {
-    LogWarning("hashes of pieces are damaged; these are fetched again",
+    LogWarning("pieces or their hashes are damaged; these are fetched again",
                {{"path", path}, {"pieces", have.count() - sound.count()}});
   }
   have = std::move(sound);

@@ -32,7 +32,8 @@ class ContentFile {
   //
   // Takes up what an earlier fetch of the same content left at `path`, or
   // begins anew, with the disk's room reserved. Pieces that the synced bitmap
-  // names are believed; what came after the last sync is fetched again.
+  // names are read and compared with their hashes; one that differs, and what
+  // came after the last sync, is fetched again.
   // RESOURCE_EXHAUSTED when the disk is full.
   static absl::StatusOr<std::shared_ptr<ContentFile>> Resume(
       Env* env, const std::string& path, const v1::Content& content);

@@ -221,6 +221,34 @@ TEST_F(ContentFileTest, Resume_WithDamagedLeaves_DropsTheirPieceOnly) {
   EXPECT_TRUE((*file)->Has(3));
 }
 
+// By a disk that said of bytes that they were safe, or by another's hand.
+TEST_F(ContentFileTest, Resume_WithDamagedBytes_DropsTheirPieceOnly) {
+  const TestContent test = Uneven();
+  const uint32_t last = test.map().pieces() - 1;
+  {
+    const auto file = Resume(test);
+    for (uint32_t i = 0; i <= last; ++i) {
+      ASSERT_THAT(Put(file.get(), test, i), IsOkAndHolds(true));
+    }
+    ASSERT_THAT(file->Sync(), IsOk());
+  }
+  for (const uint32_t piece : {uint32_t{2}, last}) {
+    const int64_t end =
+        test.map().PieceOffset(piece) + test.map().PieceBytes(piece);
+    const uint8_t other = test.bytes[end - 1] ^ 1;
+    auto bytes = env_.Open(kPath, Env::OpenMode::kReadWrite);
+    ASSERT_THAT(bytes, IsOk());
+    ASSERT_THAT((*bytes)->WriteAt(end - 1, &other, 1), IsOk());
+  }
+  auto file = ContentFile::Resume(&env_, kPath, test.content());
+  ASSERT_THAT(file, IsOk());
+  EXPECT_FALSE((*file)->complete());
+  for (uint32_t i = 0; i <= last; ++i) {
+    EXPECT_EQ((*file)->Has(i), i != 2 && i != last) << "piece " << i;
+  }
+  ExpectPiecesAreSound(**file, test);
+}
+
 TEST_F(ContentFileTest, Crash_AtAnyMoment_LosesAtMost64MiB) {
   const TestContent test = RandomContent(4, 200 * kMiB, 4 * kMiB);
   auto file = Resume(test);

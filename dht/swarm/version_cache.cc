@@ -44,6 +44,12 @@ Digest RootOf(const v1::Content& content) {
   return *Digest::FromBytes(content.root());  // of what was checked
 }
 
+// Nothing is known of what could not be read for want of descriptors, or was
+// not read to its end.
+bool IsNoVerdict(const absl::Status& status) {
+  return absl::IsCancelled(status) || absl::IsResourceExhausted(status);
+}
+
 absl::StatusOr<uint64_t> SizeOf(Env* env, const std::string& path) {
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
                         env->Open(path, Env::OpenMode::kRead));
@@ -300,12 +306,10 @@ void VersionCache::State::RemovePartial(const std::string& path) {
 // ---- Checked before it is used or served ----
 
 absl::StatusOr<std::shared_ptr<ContentFile>> VersionCache::State::Check(
-    const v1::VersionManifest& manifest) {
-  const std::string path =
-      PathOf(*Digest::FromBytes(manifest.digest()), kModel);
+    const std::string& path, const v1::Content& content) {
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
                         env->Open(path, Env::OpenMode::kRead));
-  const uint64_t size = manifest.content().size_bytes();
+  const uint64_t size = content.size_bytes();
   MerkleBuilder builder;
   std::vector<uint8_t> buffer(kReadBytes);
   for (uint64_t at = 0; at < size; at += buffer.size()) {
@@ -315,8 +319,7 @@ absl::StatusOr<std::shared_ptr<ContentFile>> VersionCache::State::Check(
     MutexLock lock(&mutex);
     if (stopping) return absl::CancelledError("the cache is closed");
   }
-  return ContentFile::OpenWhole(env, path, manifest.content(),
-                                builder.Finish());
+  return ContentFile::OpenWhole(env, path, content, builder.Finish());
 }
 
 std::unique_ptr<VersionCache::Lease> VersionCache::State::FindVerified(
@@ -335,7 +338,7 @@ std::unique_ptr<VersionCache::Lease> VersionCache::State::FindVerified(
     entry.verifying = true;
     manifest = entry.manifest;
   }
-  const auto file = Check(manifest);
+  const auto file = Check(PathOf(digest, kModel), manifest.content());
   if (file.ok()) {  // whoever finds it here finds it served
     host->board()->Add(*file, digest);
     host->Provide(digest);
@@ -347,11 +350,7 @@ std::unique_ptr<VersionCache::Lease> VersionCache::State::FindVerified(
     entry.verifying = false;
     entry.verified = file.ok();
     changed.SignalAll();
-    // Nothing is known of what could not be read for want of descriptors.
-    if (absl::IsCancelled(file.status()) ||
-        absl::IsResourceExhausted(file.status())) {
-      return nullptr;
-    }
+    if (IsNoVerdict(file.status())) return nullptr;
     if (!file.ok()) {
       LogWarning("a kept model is damaged and removed",
                  {{"model", digest.ToShortHex()}, {"reason", file.status()}});
@@ -370,15 +369,12 @@ void VersionCache::State::ServeDeltasOf(const v1::VersionManifest& manifest) {
       MutexLock lock(&mutex);
       if (!deltas.contains(root)) continue;
     }
-    const auto leaves = ContentFile::ReadLeaves(
-        env, PathOf(root, absl::StrCat(kDelta, kLeaves)));
-    auto file = leaves.ok() ? ContentFile::OpenWhole(env, PathOf(root, kDelta),
-                                                     delta.content(), *leaves)
-                            : leaves.status();
+    const auto file = Check(PathOf(root, kDelta), delta.content());
     if (file.ok()) {
       host->board()->Add(*file, *Digest::FromBytes(manifest.digest()));
       continue;
     }
+    if (IsNoVerdict(file.status())) continue;
     LogWarning("a kept delta is damaged and removed",
                {{"reason", file.status()}});
     MutexLock lock(&mutex);

@@ -61,9 +61,9 @@ struct VersionCache::State {
   void RemovePartial(const std::string& path);
   void RemoveIfThere(const std::string& path);
 
-  // Whether the version is what its manifest says; reads it once.
+  // Whether the file is the content: reads all of it.
   absl::StatusOr<std::shared_ptr<ContentFile>> Check(
-      const v1::VersionManifest& manifest);
+      const std::string& path, const v1::Content& content);
   std::unique_ptr<Lease> FindVerified(const Digest& digest);
   void CheckAll();  // the thread
   void ServeDeltasOf(const v1::VersionManifest& manifest);

@@ -441,22 +441,6 @@ TEST_F(VersionCacheTest, DeltaThatIsWhole_IsKeptForItsVersionAndServed) {
   EXPECT_NE(host_.board()->Find(root), nullptr);
 }
 
-TEST_F(VersionCacheTest, DeltaWithoutItsHashes_IsFetchedAgain) {
-  OpenCache();
-  const Version v1 = Publish(1);
-  const Version v2 = Publish(2, &v1);
-  Fetch(v1);
-  EXPECT_THAT(cache_->Fetch(v2.wanted, [] { return true; }),
-              StatusIs(absl::StatusCode::kCancelled));
-  const Digest root = *Digest::FromBytes(v2.delta->content().root());
-  const std::string path = absl::StrCat(kDir, "/", root.ToHex(), ".delta");
-  ASSERT_THAT(WriteContent(&env_, path, *v2.delta), IsOk());
-  OpenCache();
-  const auto fetched = Fetch(v2);
-  EXPECT_TRUE(fetched.by_delta);
-  EXPECT_EQ(fetched.traffic.from_origin(), v2.delta->bytes.size());
-}
-
 TEST_F(VersionCacheTest, DeltaOfAVersionThatIsNotWantedAnyMore_IsRemoved) {
   OpenCache();
   const Version v1 = Publish(1);
@@ -475,6 +459,25 @@ TEST_F(VersionCacheTest, DeltaOfAVersionThatIsNotWantedAnyMore_IsRemoved) {
   EXPECT_TRUE(env_.Exists(path));
   EXPECT_TRUE(env_.Exists(path + ".partial"));
   Fetch(Publish(3));
+  EXPECT_THAT(*env_.List(kDir), Each(Not(HasSubstr(".delta"))));
+}
+
+TEST_F(VersionCacheTest, DeltaThatIsDamaged_IsNotServedAndGoes) {
+  OpenCache();
+  const Version v1 = Publish(1);
+  const Version v2 = Publish(2, &v1);
+  Fetch(v1);
+  Fetch(v2).lease.reset();
+  cache_.reset();
+  const Digest root = *Digest::FromBytes(v2.delta->content().root());
+  const std::string path = absl::StrCat(kDir, "/", root.ToHex(), ".delta");
+  auto file = env_.Open(path, Env::OpenMode::kReadWrite);
+  ASSERT_THAT(file, IsOk());
+  const uint8_t byte = v2.delta->bytes[100] ^ 1;
+  ASSERT_THAT((*file)->WriteAt(100, &byte, 1), IsOk());
+  OpenCache();
+  EXPECT_NE(cache_->Find(v2.digest()), nullptr);
+  EXPECT_EQ(host_.board()->Find(root), nullptr);
   EXPECT_THAT(*env_.List(kDir), Each(Not(HasSubstr(".delta"))));
 }
 
