@@ -110,8 +110,9 @@ class Node {
   };
   // The record, verified; of mutable ones the newest that was found. A holder
   // that lacked it, or had an older one, is given it. NOT_FOUND after
-  // paths_on_miss disjoint paths; UNAVAILABLE if no node answered; DATA_LOSS
-  // (kEquivocation) if two as new differ.
+  // paths_on_miss disjoint paths and once those that kept silent on them were
+  // asked again; UNAVAILABLE if no node answered; DATA_LOSS (kEquivocation) if
+  // two as new differ.
   void Get(const Key& key, GetOptions options,
            std::function<void(absl::StatusOr<GetResult>)> done);
 
@@ -143,7 +144,7 @@ class Node {
     // here), "get_refused_REASON" (answers to Gets), "equivocations",
     // "lookup_cap_candidates", "..._questions" and "..._deadline",
     // "failed_questions", "malformed_contacts", "gets_escalated",
-    // "written_back", "repaired", "republished" and others.
+    // "gets_asked_again", "written_back", "repaired", "republished" and others.
     std::map<std::string, int64_t> counters;
   };
   Status status() const;

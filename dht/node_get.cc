@@ -10,6 +10,12 @@
 #include "dht/records/rejection.h"
 
 namespace koinon::dht {
+namespace {
+
+// Enough for a handshake with a machine that has many others to make.
+constexpr absl::Duration kLastPatience = absl::Seconds(5);
+
+}  // namespace
 
 void Get::Start(NodeCore* core, const Key& key, Node::GetOptions options,
                 Done done) {
@@ -68,6 +74,7 @@ Walk::Verdict Get::OnAnswer(const Contact& from, const v1::AskReply& reply) {
     const std::string name(reason.has_value() ? RejectionName(*reason)
                                               : "unknown");
     ++result_.rejections[name];
+    refused_.insert(from.id);
     core_->Count(absl::StrCat("get_refused_", name));
     // Clocks differ: what has just expired here may stand there.
     if (reason != Rejection::kExpired) core_->table().Remove(from.id);
@@ -94,7 +101,13 @@ void Get::Take(const OpenedRecord& opened, const v1::Record& record,
 void Get::OnWalked(const Walk::Outcome& outcome) {
   result_.path.insert(result_.path.end(), outcome.path.begin(),
                       outcome.path.end());
-  for (const Lookup::Step& step : outcome.path) asked_.insert(step.contact.id);
+  for (const Lookup::Step& step : outcome.path) {
+    const Key& id = step.contact.id;
+    asked_.insert(id);
+    if (step.outcome != Lookup::Step::kAnswered && !refused_.contains(id)) {
+      silent_.push_back(step.contact);
+    }
+  }
   unasked_ = outcome.unasked;
   if (!found_ && result_.paths < core_->options().paths_on_miss) {
     core_->Count("gets_escalated");
@@ -108,11 +121,47 @@ void Get::OnWalked(const Walk::Outcome& outcome) {
   std::erase_if(heard_, [&](const Heard& heard) {
     return !closest.contains(heard.contact.id);
   });
-  Finish();
+  if (!found_ && !silent_.empty()) {
+    AskSilentOnes();
+  } else {
+    Finish();
+  }
+}
+
+void Get::AskSilentOnes() {
+  core_->Count("gets_asked_again");
+  std::sort(silent_.begin(), silent_.end(),
+            [this](const Contact& a, const Contact& b) {
+              return Closer(key_, a.id, b.id);
+            });
+  silent_.resize(std::min(silent_.size(), core_->options().k));
+  waiting_ = silent_.size();
+  v1::AskRequest question;
+  question.mutable_get_record()->set_key(key_.ToBytes());
+  for (Contact contact : silent_) {
+    if (core_->table().Contains(contact.id)) {
+      contact.address = core_->table().AddressOf(contact.id);
+    }
+    core_->Ask(
+        contact, question,
+        {.patience = kLastPatience, .max_closer = 0, .hear = false},
+        [get = shared_from_this(), contact](const auto& reply, const auto&) {
+          get->OnSilentOne(contact, reply);
+        });
+  }
+}
+
+void Get::OnSilentOne(const Contact& contact,
+                      const absl::StatusOr<v1::AskReply>& reply) {
+  if (!done_) return;  // another had it
+  --waiting_;
+  const bool stop =
+      reply.ok() && OnAnswer(contact, *reply) == Walk::Verdict::kStop;
+  if (stop || waiting_ == 0) Finish();
 }
 
 void Get::Finish() {
-  const Done done = std::move(done_);
+  const Done done = std::exchange(done_, nullptr);
   if (!found_ && !answered_) {
     done(absl::UnavailableError(
         absl::StrCat("no node of the DHT answered (", result_.path.size(),

@@ -1,0 +1,187 @@
+// What a Get does about holders that keep silent.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "base/digest.h"
+#include "base/env.h"
+#include "base/status_matchers.h"
+#include "dht/key.h"
+#include "dht/node.h"
+#include "dht/records/signed.h"
+#include "dht/store/record_store.h"
+#include "dht/transport/simulated.h"
+#include "dht/transport/transport.h"
+#include "gtest/gtest.h"
+#include "proto/dht.pb.h"
+
+namespace koinon::dht {
+namespace {
+
+constexpr uint8_t kOthers = 60;
+
+// Answers to questions for records come late from some, as from machines that
+// are busy with other connections.
+class LateTransport final : public Transport {
+ public:
+  LateTransport(Transport* inner, Loop* loop) : inner_(inner), loop_(loop) {}
+
+  void Delay(const Key& id, absl::Duration delay) { delays_[id] = delay; }
+  void Ask(const Contact& to, v1::AskRequest question, absl::Duration deadline,
+           Done done) override {
+    const auto late = delays_.find(to.id);
+    if (!question.has_get_record() || late == delays_.end()) {
+      inner_->Ask(to, std::move(question), deadline, std::move(done));
+    } else if (late->second >= deadline) {
+      loop_->After(deadline, [done = std::move(done)] {
+        done(absl::DeadlineExceededError("no answer in time"));
+      });
+    } else {
+      inner_->Ask(to, std::move(question), deadline,
+                  [loop = loop_, delay = late->second,
+                   done = std::move(done)](absl::StatusOr<v1::AskReply> reply) {
+                    loop->After(delay, [done, reply] { done(reply); });
+                  });
+    }
+  }
+
+ private:
+  Transport* const inner_;
+  Loop* const loop_;
+  std::map<Key, absl::Duration> delays_;
+};
+
+// One node that knows all others; who of them has the record is the test's.
+class NodeGetTest : public testing::Test {
+ protected:
+  NodeGetTest()
+      : network_({.seed = 11,
+                  .mean_delay = absl::Milliseconds(2),
+                  .min_delay = absl::Milliseconds(1)}) {}
+
+  void SetUp() override {
+    const Contact self = At(0xff);
+    auto store = RecordStore::Open(RealEnv(), "", {}, {}, network_.Now());
+    ASSERT_OK(store);
+    store_ = *std::move(store);
+    SimulatedNetwork::Host* const host = network_.AddHost(self);
+    late_ = std::make_unique<LateTransport>(host->transport(), host->loop());
+    Node::Options options;
+    options.self = self;
+    options.seed = 1;
+    node_ = std::make_unique<Node>(options, host->loop(), late_.get(),
+                                   store_.get());
+    std::vector<Contact> all;
+    for (uint8_t i = 1; i <= kOthers; ++i) all.push_back(At(i));
+    for (uint8_t i = 1; i <= kOthers; ++i) {
+      hosts_[i] = network_.AddHost(At(i));
+      hosts_[i]->Serve([this, i, all](const Contact&, const auto& question) {
+        return Answer(i, all, question);
+      });
+    }
+    node_->Join({At(1).address}, [](const absl::Status&) {});
+    network_.RunFor(absl::Minutes(1));
+    ASSERT_EQ(node_->table().size(), size_t{kOthers});
+  }
+
+  // In the order of their distance to the key.
+  static Contact At(uint8_t distance) {
+    std::string id = Wanted().ToBytes();
+    id[0] = static_cast<char>(id[0] ^ distance);
+    return {*Key::FromBytes(id), absl::StrCat("n", distance, ":1"), ""};
+  }
+  static Key Wanted() { return ImmutableKey("wanted"); }
+
+  absl::StatusOr<v1::AskReply> Answer(uint8_t i,
+                                      const std::vector<Contact>& all,
+                                      const v1::AskRequest& question) {
+    v1::AskReply reply;
+    if (question.has_ping()) return reply;
+    if (question.has_get_record()) {
+      if (silent_once_.erase(i) > 0) return absl::CancelledError();
+      if (holders_.contains(i)) {
+        *reply.mutable_record() = ImmutableRecord("wanted");
+      }
+    }
+    for (const Contact& contact : all) {
+      *reply.add_closer() = ContactToProto(contact);
+    }
+    return reply;
+  }
+  absl::StatusOr<Node::GetResult> Get() {
+    absl::StatusOr<Node::GetResult> result = absl::InternalError("never done");
+    node_->Get(Wanted(), {}, [&](auto got) { result = std::move(got); });
+    network_.RunFor(absl::Seconds(30));
+    return result;
+  }
+
+  SimulatedNetwork network_;
+  std::map<uint8_t, SimulatedNetwork::Host*> hosts_;
+  std::set<uint8_t> holders_;
+  std::set<uint8_t> silent_once_;
+  std::unique_ptr<RecordStore> store_;
+  std::unique_ptr<LateTransport> late_;
+  std::unique_ptr<Node> node_;
+};
+
+TEST_F(NodeGetTest, Get_HalfDeadAndTheOthersSilentOnce_IsFound) {
+  for (uint8_t i = 1; i <= 20; ++i) {
+    if (i % 2 == 0) {
+      hosts_[i]->Crash();
+    } else {
+      holders_.insert(i);
+      silent_once_.insert(i);
+    }
+  }
+  ASSERT_OK_AND_ASSIGN(const Node::GetResult got, Get());
+  EXPECT_EQ(got.opened.value, "wanted");
+  EXPECT_TRUE(holders_.contains(
+      static_cast<uint8_t>(got.from.id.bytes()[0] ^ Wanted().bytes()[0])));
+  EXPECT_EQ(node_->status().counters.at("gets_asked_again"), 1);
+}
+
+TEST_F(NodeGetTest, Get_AllHoldersSlowerThanAnybodyIsWaitedFor_IsFound) {
+  for (uint8_t i = 1; i <= 20; ++i) {
+    holders_.insert(i);
+    late_->Delay(At(i).id, absl::Seconds(2));
+  }
+  ASSERT_OK_AND_ASSIGN(const Node::GetResult got, Get());
+  EXPECT_EQ(got.opened.value, "wanted");
+}
+
+TEST_F(NodeGetTest, Get_WhoSentABadRecord_IsNotAskedAgain) {
+  int forged = 0;
+  for (uint8_t i = 1; i <= 20; ++i) {
+    hosts_[i]->Serve([&forged](const auto&, const v1::AskRequest& question)
+                         -> absl::StatusOr<v1::AskReply> {
+      v1::AskReply reply;
+      if (question.has_get_record()) {
+        ++forged;
+        *reply.mutable_record() = ImmutableRecord("forged");
+      }
+      return reply;
+    });
+  }
+  EXPECT_THAT(Get(), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_EQ(forged, 20);
+}
+
+TEST_F(NodeGetTest, Get_NotThereAndNobodySilent_EndsWithoutWaiting) {
+  EXPECT_THAT(Get(), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_FALSE(node_->status().counters.contains("gets_asked_again"));
+}
+
+TEST_F(NodeGetTest, Get_AllOthersDead_IsUnavailable) {
+  for (const auto& [i, host] : hosts_) host->Crash();
+  EXPECT_THAT(Get(), StatusIs(absl::StatusCode::kUnavailable));
+}
+
+}  // namespace
+}  // namespace koinon::dht
