@@ -10,6 +10,7 @@
 #include "base/ids.h"
 #include "base/status_macros.h"
 #include "coordinator/server.h"
+#include "dht/key.h"
 
 namespace koinon::coordinator {
 namespace {
@@ -32,7 +33,12 @@ absl::Status CheckDistribution(const Server::Spec& spec) {
         ", expected 1 to ", kMostDays));
   }
   if (!spec.peer_address.empty()) {
-    ABSL_RETURN_IF_ERROR(CheckAddress("peer-address", spec.peer_address));
+    // What others refuse in a contact is to be known before they do.
+    const absl::Status status = dht::ValidateAdvertised(spec.peer_address);
+    if (!status.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--peer-address ", spec.peer_address, ": ", status.message()));
+    }
   }
   for (const std::string& address : spec.bootstrap) {
     ABSL_RETURN_IF_ERROR(CheckAddress("bootstrap", address));

@@ -1,5 +1,8 @@
 #include "dht/key.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -55,22 +58,6 @@ bool IsPort(absl::string_view port) {
          absl::SimpleAtoi(port, &number) && number >= 1 && number <= 65535;
 }
 
-absl::Status ValidateAddress(absl::string_view address) {
-  if (address.size() > kMaxAddressBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("an address has at most ", kMaxAddressBytes,
-                     " bytes, found ", address.size(), " bytes"));
-  }
-  const size_t colon = address.rfind(':');
-  if (colon != absl::string_view::npos && IsHost(address.substr(0, colon)) &&
-      IsPort(address.substr(colon + 1))) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("expected an address HOST:PORT, found '",
-                   absl::CHexEscape(address), "'"));
-}
-
 }  // namespace
 
 Key Distance(const Key& a, const Key& b) {
@@ -109,6 +96,50 @@ Key KeyInBucket(const Key& key, size_t bits, const Key& random_bits) {
     place[i / 8] = static_cast<uint8_t>((place[i / 8] & ~mask) | wanted);
   }
   return FromArray(place);
+}
+
+absl::Status ValidateAddress(absl::string_view address) {
+  if (address.size() > kMaxAddressBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("an address has at most ", kMaxAddressBytes,
+                     " bytes, found ", address.size(), " bytes"));
+  }
+  const size_t colon = address.rfind(':');
+  if (colon != absl::string_view::npos && IsHost(address.substr(0, colon)) &&
+      IsPort(address.substr(colon + 1))) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("expected an address HOST:PORT, found '",
+                   absl::CHexEscape(address), "'"));
+}
+
+absl::Status ValidateAdvertised(absl::string_view address) {
+  ABSL_RETURN_IF_ERROR(ValidateAddress(address));
+  if (!IsWildcardHost(address.substr(0, address.rfind(':')))) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("expected an address that others can call, found '", address,
+                   "', which stands for every address of a machine"));
+}
+
+bool IsWildcardHost(absl::string_view host) {
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  }
+  const std::string text(host);
+  in_addr v4 = {};
+  // As a resolver reads it: "0" and "0.0" are 0.0.0.0 too.
+  if (inet_aton(text.c_str(), &v4) != 0) return v4.s_addr == INADDR_ANY;
+  in6_addr v6 = {};
+  if (inet_pton(AF_INET6, text.c_str(), &v6) != 1) {
+    return text.empty() || text == "*";
+  }
+  constexpr std::array<uint8_t, 4> kAnyV4 = {};
+  return IN6_IS_ADDR_UNSPECIFIED(&v6) ||
+         (IN6_IS_ADDR_V4MAPPED(&v6) &&
+          std::equal(kAnyV4.begin(), kAnyV4.end(), v6.s6_addr + 12));
 }
 
 absl::StatusOr<Contact> ContactFromProto(const v1::Contact& proto) {

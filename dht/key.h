@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "base/digest.h"
 #include "proto/dht.pb.h"
 
@@ -35,6 +37,18 @@ struct Contact {
 };
 
 inline constexpr size_t kMaxAddressBytes = 256;
+
+// INVALID_ARGUMENT for what no node can be called by: not HOST:PORT with a
+// name, an IPv4 address, or an IPv6 address in brackets, and a port from 1, or
+// over the bound.
+absl::Status ValidateAddress(absl::string_view address);
+// The same for one that a node tells others of itself: moreover, not an address
+// that stands for every one of a machine (0.0.0.0, [::]), by which each of the
+// others would call itself.
+absl::Status ValidateAdvertised(absl::string_view address);
+// Whether a listener at this host, brackets or not, takes every address of its
+// machine, so that others must be told another.
+bool IsWildcardHost(absl::string_view host);
 
 // INVALID_ARGUMENT for an id that is not 32 bytes long, or an address or site
 // that is too long or no address or id.

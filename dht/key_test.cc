@@ -139,6 +139,48 @@ TEST(ContactTest, AddressThatIsNone_InvalidArgument) {
   }
 }
 
+TEST(ValidateAdvertisedTest, WhatOthersCanCall_IsOk) {
+  for (const char* address : {"fl.lab:7070", "127.0.0.1:1", "[::1]:65535",
+                              "[fe80::1]:80", "node_1:80", "0.0.0.1:80"}) {
+    EXPECT_OK(ValidateAdvertised(address)) << address;
+  }
+}
+
+// What others would refuse in a contact is to be refused where it is said.
+TEST(ValidateAdvertisedTest, WhatContactsDoNotCarry_InvalidArgument) {
+  for (const std::string& address :
+       {std::string("::1:7172"), std::string("[fe80::1%eth0]:80"),
+        std::string("b\xc3\xbc"
+                    "cher.example:80"),
+        std::string("fl.lab:0"), std::string("fl.lab"), std::string("")}) {
+    EXPECT_THAT(
+        ValidateAdvertised(address),
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("HOST:PORT")))
+        << address;
+  }
+}
+
+TEST(ValidateAdvertisedTest, EveryAddressOfAMachine_InvalidArgument) {
+  for (const char* address :
+       {"0.0.0.0:7171", "0:7171", "0x0:7171", "[::]:7171", "[0::0]:7171",
+        "[0:0:0:0:0:0:0:0]:7171", "[::ffff:0.0.0.0]:7171"}) {
+    EXPECT_OK(ValidateAddress(address)) << address;
+    EXPECT_THAT(ValidateAdvertised(address),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("every address")))
+        << address;
+  }
+}
+
+TEST(IsWildcardHostTest, WithAndWithoutBrackets) {
+  for (const char* host : {"", "*", "0.0.0.0", "::", "[::]", "[0::0]"}) {
+    EXPECT_TRUE(IsWildcardHost(host)) << host;
+  }
+  for (const char* host : {"::1", "[::1]", "10.0.0.0", "fl.lab", "["}) {
+    EXPECT_FALSE(IsWildcardHost(host)) << host;
+  }
+}
+
 TEST(ContactTest, LongAddressOrBadSite_InvalidArgument) {
   v1::Contact proto = ContactToProto({KeyNumber(1), "", ""});
   proto.set_address(std::string(kMaxAddressBytes, 'a') + ":80");

@@ -10,6 +10,7 @@
 #include "base/rpc_server.h"
 #include "base/status_macros.h"
 #include "base/trust.h"
+#include "dht/key.h"
 #include "grpcpp/grpcpp.h"
 #include "proto/dht.grpc.pb.h"
 
@@ -27,19 +28,32 @@ absl::Status OutOfRange(absl::string_view flag, uint64_t value, uint64_t min,
       absl::StrCat("--", flag, " is ", value, ", expected ", min, " to ", max));
 }
 
-// Where nobody can connect to.
-bool IsWildcard(const std::string& host) {
-  return host == "0.0.0.0" || host == "::" || host == "[::]" || host.empty();
+// What is listened on, with the port in use.
+std::string ListenedAddress(const std::string& listen, int port) {
+  return absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
 }
 
-absl::Status ValidateAddresses(const Server::Spec& spec) {
+absl::Status ValidateOwnAddress(const Server::Spec& spec) {
   ABSL_ASSIGN_OR_RETURN(const auto listen, ParseHostPort(spec.listen));
-  if (spec.address.empty() && IsWildcard(listen.first)) {
+  if (spec.address.empty() && IsWildcardHost(listen.first)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--listen ", spec.listen,
                      " does not say where other nodes reach this one: give "
                      "--address HOST:PORT"));
   }
+  const bool is_said = !spec.address.empty();
+  // What others refuse in a contact is to be known before they do. Of what is
+  // listened on any port will do; the one in use is known later.
+  const absl::Status status = ValidateAdvertised(
+      is_said ? spec.address : ListenedAddress(spec.listen, 1));
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(absl::StrCat(
+      is_said ? "--address " : "--listen ",
+      is_said ? spec.address : spec.listen, ": ", status.message()));
+}
+
+absl::Status ValidateAddresses(const Server::Spec& spec) {
+  ABSL_RETURN_IF_ERROR(ValidateOwnAddress(spec));
   const auto reachable = [](absl::string_view flag, const std::string& text) {
     const auto parsed = ParseHostPort(text);
     const absl::Status status =
@@ -51,9 +65,6 @@ absl::Status ValidateAddresses(const Server::Spec& spec) {
     return absl::InvalidArgumentError(
         absl::StrCat("--", flag, " ", text, ": ", status.message()));
   };
-  if (!spec.address.empty()) {
-    ABSL_RETURN_IF_ERROR(reachable("address", spec.address));
-  }
   for (const std::string& address : spec.bootstrap) {
     ABSL_RETURN_IF_ERROR(reachable("bootstrap", address));
   }
@@ -200,8 +211,7 @@ absl::Status Server::State::Serve() {
                {{peer->service(), v1::PeerService::service_full_name()}}));
   std::string address = spec.address;
   if (address.empty()) {
-    const size_t colon = spec.listen.rfind(':');
-    address = absl::StrCat(spec.listen.substr(0, colon), ":", rpc->port());
+    address = ListenedAddress(spec.listen, rpc->port());
   }
   peer->Start(address, spec.bootstrap);
   return absl::OkStatus();

@@ -6,6 +6,7 @@
 #include "base/local_node.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "dht/key.h"
 
 namespace koinon::coordinator {
 namespace {
@@ -60,16 +61,17 @@ absl::StatusOr<dht::Peer::Options> MakePeerOptions(
 std::string OwnAddress(const std::string& configured,
                        const std::string& listen_host, int port) {
   if (!configured.empty()) return configured;
-  if (listen_host == "0.0.0.0" || listen_host == "::" || listen_host.empty()) {
-    LogWarning(
-        "other nodes cannot be told where this coordinator is: it listens on "
-        "all addresses, and --peer-address does not say which they reach",
-        {{"listen", listen_host}});
-    return "";
-  }
   const bool is_v6 = listen_host.find(':') != std::string::npos;
-  return is_v6 ? absl::StrCat("[", listen_host, "]:", port)
-               : absl::StrCat(listen_host, ":", port);
+  std::string address = is_v6 ? absl::StrCat("[", listen_host, "]:", port)
+                              : absl::StrCat(listen_host, ":", port);
+  const absl::Status status = dht::ValidateAdvertised(address);
+  if (status.ok()) return address;
+  LogWarning(
+      "other nodes cannot be told where this coordinator is: what it listens "
+      "on "
+      "does not say it, and there is no --peer-address",
+      {{"listen", listen_host}, {"error", status}});
+  return "";
 }
 
 }  // namespace koinon::coordinator

@@ -36,8 +36,9 @@ absl::StatusOr<dht::Peer::Options> MakePeerOptions(
     absl::Time now);
 
 // What others are told to reach this coordinator by: `configured` if it is not
-// empty, else the address that it listens on. Empty for one that stands for all
-// addresses of the machine, which nobody can call: said in a warning.
+// empty, else the address that it listens on. Empty for one that others do
+// not take (dht::ValidateAdvertised), as where it stands for all addresses of
+// the machine: said in a warning.
 std::string OwnAddress(const std::string& configured,
                        const std::string& listen_host, int port);
 

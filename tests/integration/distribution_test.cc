@@ -136,6 +136,33 @@ class DistributionTest : public CoordinatorFixture {
   const RealClock clock_;
 };
 
+// A node that others refuse would be refused for ever; who starts it is told.
+TEST_F(DistributionTest, AddressThatOthersRefuse_IsNoAddressOfOnesOwn) {
+  for (const char* address : {"::1:7172", "[fe80::1%eth0]:7172", "0.0.0.0:7172",
+                              "[::]:7172", "host:0"}) {
+    coordinator::Server::Spec spec = spec_;
+    EXPECT_OK(spec.Validate());
+    spec.peer_address = address;
+    EXPECT_THAT(spec.Validate(),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr(absl::StrCat("--peer-address ", address))));
+    dht::Server::Spec node;
+    node.insecure = true;
+    node.state_dir = spec_.state_dir;
+    EXPECT_OK(node.Validate());
+    node.address = address;
+    EXPECT_THAT(node.Validate(),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr(absl::StrCat("--address ", address))));
+  }
+  dht::Server::Spec node;
+  node.insecure = true;
+  node.state_dir = spec_.state_dir;
+  node.listen = "::1:7172";
+  EXPECT_THAT(node.Validate(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                        HasSubstr("--listen ::1:7172")));
+}
+
 TEST_F(DistributionTest, Offer_CarriesAManifestThatVerifies_AndNoOtherDoes) {
   Start();
   v1::Welcome welcome;

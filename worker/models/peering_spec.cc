@@ -8,6 +8,7 @@
 #include "base/acceptor.h"
 #include "base/ids.h"
 #include "base/status_macros.h"
+#include "dht/key.h"
 
 namespace koinon::worker {
 namespace {
@@ -28,9 +29,13 @@ absl::Status CheckReachable(absl::string_view flag, absl::string_view text) {
   return Bad(flag, text, "HOST:PORT");
 }
 
-// Where a listener means every address of the machine.
-bool IsWildcard(absl::string_view host) {
-  return host == "0.0.0.0" || host == "::" || host == "*" || host.empty();
+// What others refuse in a contact is to be known before they do.
+absl::Status CheckAdvertised(absl::string_view flag, absl::string_view text,
+                             const std::string& address) {
+  const absl::Status status = dht::ValidateAdvertised(address);
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, " ", text, ": ", status.message()));
 }
 
 absl::StatusOr<std::pair<std::string, int64_t>> ParsePin(
@@ -55,13 +60,16 @@ absl::Status CheckListen(const PeeringSpec& spec) {
   const auto listen = ParseHostPort(spec.listen);
   if (!listen.ok()) return Bad("--peer-listen", spec.listen, "HOST:PORT");
   if (!spec.address.empty()) {
-    return CheckReachable("--peer-address", spec.address);
+    return CheckAdvertised("--peer-address", spec.address, spec.address);
   }
-  if (!IsWildcard(listen->first)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--peer-listen ", spec.listen,
-                   ": listens on every address, and others must be told one: "
-                   "give --peer-address HOST:PORT"));
+  if (dht::IsWildcardHost(listen->first)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--peer-listen ", spec.listen,
+                     ": listens on every address, and others must be told one: "
+                     "give --peer-address HOST:PORT"));
+  }
+  // Any port will do; the one in use is known later.
+  return CheckAdvertised("--peer-listen", spec.listen, spec.AddressFor(1));
 }
 
 }  // namespace

@@ -71,6 +71,31 @@ TEST(PeeringSpec_Validate, WildcardWithoutAnAddress_IsRefused) {
   }
 }
 
+TEST(PeeringSpec_Validate, AddressThatOthersRefuse_IsRefusedHere) {
+  for (const char* address :
+       {"::1:7172", "[fe80::1%eth0]:7172", "h\xc3\xb6henweg.example:7172",
+        "0.0.0.0:7171", "[::]:7171"}) {
+    PeeringSpec spec;
+    spec.listen = "127.0.0.1:7171";
+    spec.address = address;
+    EXPECT_THAT(spec.Validate(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                          HasSubstr("--peer-address")))
+        << address;
+  }
+}
+
+TEST(PeeringSpec_Validate, ListenThatOthersCannotBeTold_IsRefused) {
+  for (const char* listen : {"::1:7172", "[fe80::1%eth0]:0"}) {
+    PeeringSpec spec;
+    spec.listen = listen;
+    EXPECT_THAT(spec.Validate(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                          HasSubstr("--peer-listen")))
+        << listen;
+    spec.address = "ward.example:7172";
+    EXPECT_OK(spec.Validate());
+  }
+}
+
 TEST(PeeringSpec_AddressFor, AnyPort_IsTheOneInUse) {
   PeeringSpec spec;
   spec.listen = "127.0.0.1:0";
