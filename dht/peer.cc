@@ -24,6 +24,7 @@ namespace {
 
 // More than any table of a small fleet holds.
 constexpr size_t kMaxStatusContacts = 4'096;
+constexpr size_t kMaxLiarsNamed = 20;
 
 // Runs `done` once: with what it is told, or, if it is destroyed before, with
 // CANCELLED.
@@ -122,6 +123,7 @@ struct Peer::State {
   absl::Status CheckRuns() const;
   v1::NodeStatus StatusNow();
   void FillFromNode(v1::NodeStatus* status) const;
+  void CountLies(v1::NodeStatus* status) const;
 
   void Start(const Contact& me, std::vector<std::string> bootstrap);
   void SetJoined(const absl::Status& status);
@@ -131,6 +133,7 @@ struct Peer::State {
   const PeerPolicy policy;
   const CallbackThreads callback_threads;
   ContentBoard board;
+  LiarBook liars;
   RejectionCounts rejections;
   Channels channels;
   Strand strand;
@@ -209,11 +212,20 @@ v1::NodeStatus Peer::State::StatusNow() {
   for (const auto& [reason, count] : rejections.ToMap()) {
     (*status.mutable_counters())[reason] += count;
   }
+  CountLies(&status);
   if (node != nullptr) FillFromNode(&status);
   status.set_client_only(status.self().address().empty());
   *status.mutable_traffic() = board.traffic();
   for (const Digest& root : board.roots()) status.add_contents(root.ToHex());
   return status;
+}
+
+void Peer::State::CountLies(v1::NodeStatus* status) const {
+  auto& counters = *status->mutable_counters();
+  if (liars.lies() > 0) counters["wrong_leaf"] = liars.lies();
+  for (const auto& [liar, lies] : liars.Worst(kMaxLiarsNamed)) {
+    counters[absl::StrCat("wrong_leaf of ", liar.ToShortHex())] = lies;
+  }
 }
 
 void Peer::State::FillFromNode(v1::NodeStatus* status) const {
@@ -321,6 +333,7 @@ void Peer::Start(const std::string& address,
 void Peer::Stop() { state_->Stop(); }
 
 ContentBoard* Peer::board() { return &state_->board; }
+LiarBook* Peer::liars() { return &state_->liars; }
 
 const LocalNode& Peer::local() const { return state_->options.local; }
 

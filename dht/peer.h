@@ -21,6 +21,7 @@
 #include "dht/store/record_store.h"
 #include "dht/swarm/content_board.h"
 #include "dht/swarm/host.h"
+#include "dht/swarm/liar_book.h"
 #include "proto/dht.pb.h"
 
 namespace grpc {
@@ -92,6 +93,8 @@ class Peer final : public SwarmHost {
 
   // What this process has of versions, and serves.
   ContentBoard* board() override;
+  // Whom nothing is fetched from; status() names the worst.
+  LiarBook* liars() override;
 
   const LocalNode& local() const;
   Contact self() const override;

@@ -233,6 +233,18 @@ TEST_P(PeerTest, Flood_OfOne_IsLimitedAndCounted_OthersAreAnswered) {
   EXPECT_EQ(a->peer->status().counters().at("rate"), 30);
 }
 
+TEST_P(PeerTest, Liars_AreCountedAndNamed) {
+  const auto host = Client(Options("a"));
+  EXPECT_TRUE(host->peer->status().counters().empty());
+  const Key liar = Sha256Of("liar");
+  for (const Key& node : {liar, liar, Sha256Of("another")}) {
+    host->peer->liars()->Count(node, Now());
+  }
+  const auto counters = host->peer->status().counters();
+  EXPECT_EQ(counters.at("wrong_leaf"), 3);
+  EXPECT_EQ(counters.at(absl::StrCat("wrong_leaf of ", liar.ToShortHex())), 2);
+}
+
 TEST_P(PeerTest, MalformedSender_IsInvalid) {
   const auto a = Node("a");
   const auto b = Client(Options("b"));

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "dht/swarm/liar_book.h"
 
 namespace koinon::dht {
 namespace {
@@ -145,7 +146,11 @@ void SwarmFetch::State::ConnectMore() {
 }
 
 void SwarmFetch::State::Connect(const FetchCandidates::Candidate& candidate) {
-  const absl::Status may = host_->MayFetchFrom(candidate.contact);
+  absl::Status may = host_->MayFetchFrom(candidate.contact);
+  // A version may be nowhere but at its origin, whatever that has sent before.
+  if (may.ok() && !candidate.origin) {
+    may = host_->liars()->MayAsk(candidate.contact.id, clock_.Now());
+  }
   if (!may.ok()) {
     MutexLock lock(&mutex_);
     return candidates_.OnFailed(candidate.number, may, clock_.Now());
@@ -245,21 +250,29 @@ void SwarmFetch::State::Drop(const SourcePtr& source, const absl::Status& why) {
 void SwarmFetch::State::OnLied(const SourcePtr& source,
                                const absl::Status& why) {
   const Contact& contact = source->candidate.contact;
+  const absl::Time now = clock_.Now();
   {
     MutexLock lock(&mutex_);
     if (!Forget(source)) return;
-    const absl::Time now = clock_.Now();
     picker_.OnLied(source->candidate.number, now);
     picker_.RemoveSource(source->candidate.number);
     candidates_.OnLied(source->candidate.number, why, now);
     liars_.insert(contact.id.IsZero() ? contact.address : contact.id.ToHex());
   }
-  LogWarning("a peer sent what is not the content's, and is banned",
-             {{"node", contact.id.ToShortHex()},
-              {"address", contact.address},
-              {"content", root_.ToShortHex()},
-              {"reason", why}});
   source->stream->Cancel();
+  // Of what opened the stream as who it is: nothing else is hashed. Another
+  // breach of the rules may be a slip, and counts in this fetch alone.
+  const bool lied = absl::IsDataLoss(why);
+  const int lies = lied ? host_->liars()->Count(contact.id, now) : 0;
+  LogWarning(
+      lied ? "a peer sent what is not the content's, and is banned"
+           : "a peer breaks the rules of a fetch, and is banned from this one",
+      {{"node", contact.id.ToShortHex()},
+       {"address", contact.address},
+       {"site", contact.site},
+       {"content", root_.ToShortHex()},
+       {"lies", lies},
+       {"reason", why}});
 }
 
 // ---- Asking ----

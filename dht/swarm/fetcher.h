@@ -25,8 +25,8 @@ namespace koinon::dht {
 // Fetches one content into a file from whoever has it, and serves what it has
 // got meanwhile: by Fetch streams to the peers it was told of, to those that
 // these name, and to the providers that the DHT knows. A peer that sends a
-// wrong leaf is banned; one that stays silent is dropped. The origin gives what
-// nobody else has.
+// wrong leaf is banned, also from later fetches (SwarmHost::liars); one that
+// stays silent is dropped. The origin gives what nobody else has.
 //
 //   SwarmFetch fetch(peer, options);
 //   ABSL_RETURN_IF_ERROR(fetch.Run());

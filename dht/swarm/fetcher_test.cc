@@ -24,6 +24,7 @@ using ::absl_testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Pair;
 
 using Reactor = grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply>;
 
@@ -73,6 +74,16 @@ class SwarmFetchTest : public testing::Test {
         TestHost::Options{.name = name, .serves = serves});
     Open(worker.get(), &worker->env);
     return worker;
+  }
+
+  // The content is to be fetched once more.
+  void Forget(Member* member) {
+    member->host.board()->Remove(*Digest::FromBytes(test_.content().root()));
+    member->file.reset();
+    for (const char* suffix : {"", ".pieces", ".leaves"}) {
+      ASSERT_THAT(member->env.Remove(absl::StrCat("/model", suffix)), IsOk());
+    }
+    Open(member, &member->env);
   }
 
   void Open(Member* member, Env* env) {
@@ -327,6 +338,62 @@ INSTANTIATE_TEST_SUITE_P(Lies, SwarmFetchFromLiarTest,
                          testing::Values(Liar::How::kBytes, Liar::How::kLeaves,
                                          Liar::How::kOrder,
                                          Liar::How::kUnasked));
+
+TEST_F(SwarmFetchTest, LiarOfAnEarlierFetch_IsNotAskedUntilItsBanIsOver) {
+  const auto honest = NewHolder("honest");
+  std::atomic<int> opened{0};
+  Member liar({.name = "liar", .serve_instead = [this, &opened] {
+                 ++opened;
+                 return new Liar(&test_, Liar::How::kBytes);
+               }});
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.peers = {liar.host.self(), honest->host.self()};
+  options.picker.in_flight_per_source = 2;
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  EXPECT_EQ(opened, 1);
+  EXPECT_EQ(worker->host.liars()->lies(), 1);
+  EXPECT_THAT(worker->host.liars()->Worst(9),
+              ElementsAre(Pair(liar.host.self().id, 1)));
+
+  Forget(worker.get());
+  options = OptionsFor(*worker);
+  options.peers = {liar.host.self(), honest->host.self()};
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  ExpectWhole(*worker);
+  EXPECT_EQ(opened, 1);
+  EXPECT_EQ(worker->traffic.wasted(), 0);
+  EXPECT_THAT(worker->liars, IsEmpty());
+}
+
+TEST_F(SwarmFetchTest, NobodyButALiarForGood_IsSaid) {
+  const auto honest = NewHolder("honest");
+  const auto worker = NewWorker("worker");
+  for (int i = 0; i < 3; ++i) {
+    worker->host.liars()->Count(honest->host.self().id,
+                                worker->host.clock().Now());
+  }
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.peers = {honest->host.self()};
+  options.wait_for_sources = false;
+  EXPECT_THAT(worker->Fetch(options), StatusIs(absl::StatusCode::kUnavailable,
+                                               HasSubstr("banned for good")));
+  EXPECT_EQ(worker->host.board()->traffic().from_peers(), 0);
+}
+
+// Nobody else may have a version: its lies are found leaf by leaf.
+TEST_F(SwarmFetchTest, OriginThatLiedInEarlierFetches_IsAskedAllTheSame) {
+  const auto origin = NewOrigin();
+  const auto worker = NewWorker("worker");
+  for (int i = 0; i < 3; ++i) {
+    worker->host.liars()->Count(origin->host.self().id,
+                                worker->host.clock().Now());
+  }
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.origin = origin->host.self();
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  ExpectWhole(*worker);
+}
 
 // The origin believes that two who have left have it all, and they are gone.
 TEST_F(SwarmFetchTest, NamedPeersThatAreGone_AreNotWaitedForLong) {

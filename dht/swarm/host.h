@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "dht/key.h"
 #include "dht/swarm/content_board.h"
+#include "dht/swarm/liar_book.h"
 
 namespace grpc {
 class AuthContext;
@@ -28,6 +29,8 @@ class SwarmHost {
 
   // What this process serves; lives as long as this.
   virtual ContentBoard* board() = 0;
+  // Who has lied to it; lives as long as this.
+  virtual LiarBook* liars() = 0;
   // Without an address if it serves nobody.
   virtual Contact self() const = 0;
   // Whether it exchanges pieces with nodes of other sites that do so too.

@@ -12,6 +12,7 @@
 #include "base/mutex.h"
 #include "dht/swarm/content_board.h"
 #include "dht/swarm/host.h"
+#include "dht/swarm/liar_book.h"
 #include "dht/swarm/serve.h"
 #include "grpcpp/grpcpp.h"
 #include "proto/dht.grpc.pb.h"
@@ -48,6 +49,7 @@ class TestHost final : public SwarmHost {
   bool provides(const Key& content) const;
 
   ContentBoard* board() override { return &board_; }
+  LiarBook* liars() override { return &liars_; }
   Contact self() const override;
   bool cross_site() const override { return options_.cross_site; }
   const Clock& clock() const override { return clock_; }
@@ -66,6 +68,7 @@ class TestHost final : public SwarmHost {
   const Options options_;
   const RealClock clock_;
   ContentBoard board_;
+  LiarBook liars_;
   std::unique_ptr<Seeder> seeder_;
   std::unique_ptr<Service> service_;
   std::unique_ptr<grpc::Server> server_;
