@@ -7,9 +7,10 @@ namespace koinon::dht {
 namespace {
 
 constexpr uint64_t kSeed = 1;
+constexpr size_t kNodes = 1'000;
 
 TEST(Faults, HalfOfTheNodesDieAtOnce_EveryGetSucceeds) {
-  const auto fleet = StartedFleet(kSeed, 500);
+  const auto fleet = StartedFleet(kSeed, kNodes);
   ASSERT_NE(fleet, nullptr);
   const GetFigures f = HalfDeadScenario(fleet.get(), 50, 2'000);
   std::cerr << "seed " << kSeed << ": found " << f.found << " of " << f.gets
@@ -21,7 +22,7 @@ TEST(Faults, HalfOfTheNodesDieAtOnce_EveryGetSucceeds) {
 }
 
 TEST(Faults, HoldersDieOneByOne_TheValueIsNeverLost) {
-  const auto fleet = StartedFleet(kSeed, 300);
+  const auto fleet = StartedFleet(kSeed, kNodes);
   ASSERT_NE(fleet, nullptr);
   const HolderFigures f = KilledHoldersScenario(fleet.get(), 60);
   std::cerr << "seed " << kSeed << ": killed " << f.killed << ", found "
@@ -36,7 +37,7 @@ TEST(Faults, HoldersDieOneByOne_TheValueIsNeverLost) {
 }
 
 TEST(Faults, SplitForTenMinutesAndHealed_IsOneNetworkAgain) {
-  const auto fleet = StartedFleet(kSeed, 200);
+  const auto fleet = StartedFleet(kSeed, kNodes);
   ASSERT_NE(fleet, nullptr);
   const SplitFigures f = SplitScenario(fleet.get(), absl::Minutes(10));
   std::cerr << "seed " << kSeed << ": recall apart " << f.recall_apart

@@ -7,7 +7,7 @@ namespace koinon::dht {
 namespace {
 
 constexpr uint64_t kSeed = 1;
-constexpr size_t kNodes = 400;
+constexpr size_t kNodes = 1'000;
 constexpr size_t kGets = 1'000;
 
 void Print(const char* what, const GetFigures& f) {

@@ -13,14 +13,14 @@ constexpr uint64_t kSeed = 1;
 TEST(Lookups, ThousandNodes_FindTheTrueClosestInFewStepsAndQuestions) {
   const auto fleet = StartedFleet(kSeed, 1'000);
   ASSERT_NE(fleet, nullptr);
-  const LookupFigures f = LookUpAtRandom(fleet.get(), 1'000);
+  const LookupFigures f = LookUpAtRandom(fleet.get(), 10'000);
   std::cerr << "seed " << kSeed << ": nearest " << f.closest_found << " of "
             << f.lookups << ", recall " << f.recall << ", depth p50/p95 "
             << f.depth.p50 << "/" << f.depth.p95 << ", questions "
             << f.questions.p50 << "/" << f.questions.p95 << ", ms "
             << f.milliseconds.p50 << "/" << f.milliseconds.p95 << ", table "
             << f.table << "\n";
-  EXPECT_GE(f.closest_found, 999u);
+  EXPECT_GE(f.closest_found, 9'990u);
   EXPECT_GE(f.recall, 0.999);
   EXPECT_LE(f.depth.p95, 3);
   EXPECT_LE(f.questions.p95, 25);
