@@ -40,9 +40,10 @@ class Receiver {
   void Take(const v1::FetchReply& reply) {
     if (reply.has_piece_start()) {
       KOINON_CHECK(reply.piece_start().piece() < kPieces);
-      KOINON_CHECK(piece_ == kNone);
+      KOINON_CHECK(piece_ == kNone || refused_);
       piece_ = reply.piece_start().piece();
       got_ = 0;
+      refused_ = false;
     } else if (reply.has_block()) {
       KOINON_CHECK(piece_ == reply.block().piece());
       KOINON_CHECK(reply.block().offset() == got_);
@@ -51,7 +52,8 @@ class Receiver {
       KOINON_CHECK(got_ <= WholeContent()->map().PieceBytes(piece_));
       if (got_ == WholeContent()->map().PieceBytes(piece_)) piece_ = kNone;
     } else if (reply.has_refused()) {
-      if (piece_ == reply.refused().piece()) piece_ = kNone;
+      // It, or another that was asked for beside it.
+      refused_ = refused_ || piece_ == reply.refused().piece();
     }
   }
 
@@ -59,6 +61,7 @@ class Receiver {
   static constexpr uint32_t kNone = kPieces;
   uint32_t piece_ = kNone;
   int64_t got_ = 0;
+  bool refused_ = false;
 };
 
 }  // namespace
