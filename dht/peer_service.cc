@@ -43,8 +43,7 @@ class Ending {
 };
 
 // The stream is refused before it says what it wants.
-class Refusal final
-    : public grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply> {
+class Refusal final : public Seeder::Reactor {
  public:
   explicit Refusal(const absl::Status& status) { Finish(ToGrpc(status)); }
   void OnDone() override { delete this; }
@@ -102,8 +101,7 @@ grpc::ServerUnaryReactor* PeerServiceImpl::Ask(
   return reactor;
 }
 
-grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply>*
-PeerServiceImpl::Fetch(grpc::CallbackServerContext* context) {
+Seeder::Reactor* PeerServiceImpl::Fetch(grpc::CallbackServerContext* context) {
   const auto who = PeerIdentityOf(*context->auth_context());
   if (!who.ok()) return new Refusal(who.status());
   absl::Status allowed = parts_.policy->CheckFetcher(*who);

@@ -18,9 +18,15 @@
 
 namespace koinon::dht {
 
+// Fetch in bytes, as Seeder serves it.
+using PeerServiceBase = v1::PeerService::WithCallbackMethod_Ask<
+    v1::PeerService::WithRawCallbackMethod_Fetch<
+        v1::PeerService::WithCallbackMethod_GetNodeStatus<
+            v1::PeerService::Service>>>;
+
 // What a node answers: who asks is checked, then how often, then the node is
 // asked on its strand. Thread-safe.
-class PeerServiceImpl final : public v1::PeerService::CallbackService {
+class PeerServiceImpl final : public PeerServiceBase {
  public:
   // Everything is borrowed.
   struct Parts {
@@ -41,8 +47,7 @@ class PeerServiceImpl final : public v1::PeerService::CallbackService {
   grpc::ServerUnaryReactor* Ask(grpc::CallbackServerContext* context,
                                 const v1::AskRequest* question,
                                 v1::AskReply* reply) override;
-  grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply>* Fetch(
-      grpc::CallbackServerContext* context) override;
+  Seeder::Reactor* Fetch(grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* GetNodeStatus(grpc::CallbackServerContext* context,
                                           const v1::NodeStatusRequest* request,
                                           v1::NodeStatus* reply) override;

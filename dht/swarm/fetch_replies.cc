@@ -38,6 +38,8 @@ void SwarmFetch::State::Enqueue(const SourcePtr& source) {
 }
 
 void SwarmFetch::State::Work() {
+  v1::FetchReply reply;
+  std::string spare;
   while (true) {
     SourcePtr source;
     {
@@ -47,7 +49,7 @@ void SwarmFetch::State::Work() {
       source = std::move(ready_.front());
       ready_.pop_front();
     }
-    const bool more = TakeOne(source);
+    const bool more = TakeOne(source, &reply, &spare);
     MutexLock lock(&mutex_);
     source->queued = false;
     // At the end of the queue: nobody keeps the others waiting.
@@ -55,9 +57,9 @@ void SwarmFetch::State::Work() {
   }
 }
 
-bool SwarmFetch::State::TakeOne(const SourcePtr& source) {
-  v1::FetchReply reply;
-  if (!source->stream->Take(&reply)) {
+bool SwarmFetch::State::TakeOne(const SourcePtr& source, v1::FetchReply* reply,
+                                std::string* spare) {
+  if (!source->stream->Take(reply, spare)) {
     if (source->stream->over()) {
       const absl::Status status = source->stream->status();
       Drop(source, status.ok() ? absl::UnavailableError("it ended the stream")
@@ -70,11 +72,12 @@ bool SwarmFetch::State::TakeOne(const SourcePtr& source) {
     MutexLock lock(&mutex_);
     if (source->gone) return false;
   }
-  const absl::Status status = OnReply(source, reply);
+  const absl::Status status = OnReply(source, *reply);
   if (status.ok()) {
     // What was not asked for, such as endless news, is not what it owes.
-    if (reply.has_have() || reply.has_refused() || reply.has_none())
+    if (reply->has_have() || reply->has_refused() || reply->has_none()) {
       return true;
+    }
     MutexLock lock(&mutex_);
     source->heard = clock_.Now();
     return true;

@@ -96,7 +96,9 @@ class SwarmFetch::State final
   void OnGone();
   void Enqueue(const SourcePtr& source) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Work();
-  bool TakeOne(const SourcePtr& source);
+  // Into `reply`, with `spare` as FetchStream::Take: the thread's.
+  bool TakeOne(const SourcePtr& source, v1::FetchReply* reply,
+               std::string* spare);
   absl::Status OnReply(const SourcePtr& source, const v1::FetchReply& reply);
   absl::Status OnOpened(const SourcePtr& source,
                         const v1::ContentOpened& opened);

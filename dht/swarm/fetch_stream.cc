@@ -2,10 +2,15 @@
 
 #include <utility>
 
+#include "dht/swarm/reply_bytes.h"
+#include "proto/dht.grpc.pb.h"
+
 namespace koinon::dht {
 namespace {
 
 constexpr size_t kMaxReplies = 2;
+
+constexpr char kMethod[] = "/koinon.v1.PeerService/Fetch";
 
 }  // namespace
 
@@ -15,7 +20,8 @@ std::shared_ptr<FetchStream> FetchStream::Start(
   std::shared_ptr<FetchStream> stream(
       new FetchStream(std::move(channel), std::move(ready), std::move(gone)));
   stream->self_ = stream;
-  stream->stub_->async()->Fetch(&stream->context_, stream.get());
+  stream->stub_.PrepareBidiStreamingCall(&stream->context_, kMethod, {},
+                                         stream.get());
   // Reads and writes are started by others than the reactor too: the call is
   // not over before the last read has failed.
   stream->AddHold();
@@ -56,13 +62,22 @@ void FetchStream::Send(v1::FetchRequest request) {
   WriteOn();
 }
 
-bool FetchStream::Take(v1::FetchReply* reply) {
-  MutexLock lock(&mutex_);
-  if (replies_.empty()) return false;
-  *reply = std::move(replies_.front());
-  replies_.pop_front();
-  ReadOn();
-  return true;
+bool FetchStream::Take(v1::FetchReply* reply, std::string* spare) {
+  grpc::ByteBuffer bytes;
+  {
+    MutexLock lock(&mutex_);
+    if (replies_.empty()) return false;
+    bytes.Swap(&replies_.front());
+    replies_.pop_front();
+    ReadOn();
+  }
+  if (DecodeReply(&bytes, spare, reply)) return true;
+  {
+    MutexLock lock(&mutex_);
+    malformed_ = true;
+  }
+  Cancel();
+  return false;
 }
 
 bool FetchStream::over() const {
@@ -72,6 +87,7 @@ bool FetchStream::over() const {
 
 absl::Status FetchStream::status() const {
   MutexLock lock(&mutex_);
+  if (malformed_) return absl::InvalidArgumentError("bytes that are no reply");
   return status_;
 }
 
@@ -106,7 +122,8 @@ void FetchStream::OnReadDone(bool ok) {
       return;
     }
     if (!discarding_) {
-      replies_.push_back(std::move(incoming_));
+      replies_.emplace_back();
+      replies_.back().Swap(&incoming_);
       tell = true;
     }
     ReadOn();

@@ -5,11 +5,13 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "base/mutex.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/grpcpp.h"
-#include "proto/dht.grpc.pb.h"
+#include "grpcpp/support/byte_buffer.h"
 #include "proto/dht.pb.h"
 
 namespace koinon::dht {
@@ -19,7 +21,7 @@ namespace koinon::dht {
 // takes. Thread-safe, but replies are taken by one thread at a time. Lives
 // until the call is over, whoever else lets go of it.
 class FetchStream final
-    : public grpc::ClientBidiReactor<v1::FetchRequest, v1::FetchReply>,
+    : public grpc::ClientBidiReactor<v1::FetchRequest, grpc::ByteBuffer>,
       public std::enable_shared_from_this<FetchStream> {
  public:
   // `ready` is called, on any thread and under no lock, when there is a reply
@@ -30,8 +32,9 @@ class FetchStream final
       std::function<void()> ready, std::function<void()> gone);
 
   void Send(v1::FetchRequest request);
-  // The next reply; false: none is here.
-  bool Take(v1::FetchReply* reply);
+  // The next reply; false: none is here. `spare`: as DecodeReply's. What is no
+  // reply ends the call: INVALID_ARGUMENT.
+  bool Take(v1::FetchReply* reply, std::string* spare);
   // No reply will come any more, and all have been taken.
   bool over() const;
   absl::Status status() const;  // once it is over
@@ -53,7 +56,7 @@ class FetchStream final
   FetchStream(std::shared_ptr<grpc::Channel> channel,
               std::function<void()> ready, std::function<void()> gone)
       : channel_(std::move(channel)),
-        stub_(v1::PeerService::NewStub(channel_)),
+        stub_(channel_),
         ready_(std::move(ready)),
         gone_(std::move(gone)) {}
 
@@ -62,17 +65,18 @@ class FetchStream final
   void Discard() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::shared_ptr<grpc::Channel> channel_;
-  const std::unique_ptr<v1::PeerService::Stub> stub_;
+  // Replies as bytes: they are decoded by whoever takes them.
+  grpc::TemplatedGenericStub<v1::FetchRequest, grpc::ByteBuffer> stub_;
   const std::function<void()> ready_;
   std::function<void()> gone_;
   grpc::ClientContext context_;
   std::shared_ptr<FetchStream> self_;  // until OnDone
 
-  v1::FetchReply incoming_;    // of the read under way
+  grpc::ByteBuffer incoming_;  // of the read under way
   v1::FetchRequest outgoing_;  // of the write under way
 
   mutable Mutex mutex_;
-  std::deque<v1::FetchReply> replies_ ABSL_GUARDED_BY(mutex_);
+  std::deque<grpc::ByteBuffer> replies_ ABSL_GUARDED_BY(mutex_);
   std::deque<v1::FetchRequest> requests_ ABSL_GUARDED_BY(mutex_);
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;
   bool read_all_ ABSL_GUARDED_BY(mutex_) = false;
@@ -81,6 +85,7 @@ class FetchStream final
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
   bool said_done_ ABSL_GUARDED_BY(mutex_) = false;
   bool over_ ABSL_GUARDED_BY(mutex_) = false;
+  bool malformed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 

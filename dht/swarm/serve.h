@@ -10,7 +10,7 @@
 #include "dht/swarm/content_board.h"
 #include "dht/swarm/send_slots.h"
 #include "grpcpp/grpcpp.h"
-#include "proto/dht.pb.h"
+#include "grpcpp/support/byte_buffer.h"
 
 namespace koinon::dht {
 
@@ -40,9 +40,10 @@ class Seeder {
 
   // Fetch. `allowed`: what the policy says of the caller. `caller`: what its
   // certificate says; the rest, its address and whether it exchanges with other
-  // sites, is its own claim, in OpenContent. The reactor deletes itself.
-  grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply>* Serve(
-      const absl::Status& allowed, Contact caller);
+  // sites, is its own claim, in OpenContent. The reactor deletes itself. It
+  // takes FetchRequests and gives FetchReplies, as bytes: see reply_bytes.h.
+  using Reactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
+  Reactor* Serve(const absl::Status& allowed, Contact caller);
   // Ends the streams that are open.
   void Stop();
 

@@ -155,6 +155,19 @@ TEST_F(SeederTest, NewPieces_AreToldToWhoHasTheContentOpen) {
   EXPECT_EQ(host_->board()->traffic().to_peers(), kPiece);
 }
 
+TEST_F(SeederTest, BytesThatAreNoRequest_EndTheStream) {
+  Start({});
+  AddGrowing();
+  Caller caller(*host_);
+  v1::FetchRequest request;
+  // A length beyond the end: a field that nobody knows, left as it is.
+  request.GetReflection()->MutableUnknownFields(&request)->AddLengthDelimited(
+      1, "\x0a\x7f");
+  caller.Send(request);
+  EXPECT_EQ(caller.End().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(host_->seeder()->counts().pieces, 0);
+}
+
 TEST_F(SeederTest, StreamsOverTheBound_AreRefused) {
   Start({.max_streams = 1});
   AddGrowing();

@@ -8,13 +8,14 @@
 
 namespace koinon::dht {
 
-class TestHost::Service final : public v1::PeerService::CallbackService {
+// What the seeder gives, in bytes.
+class TestHost::Service final
+    : public v1::PeerService::WithRawCallbackMethod_Fetch<
+          v1::PeerService::Service> {
  public:
   explicit Service(TestHost* host) : host_(host) {}
 
-  grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply>* Fetch(
-      grpc::CallbackServerContext*) override {
-    if (host_->options_.serve_instead) return host_->options_.serve_instead();
+  Seeder::Reactor* Fetch(grpc::CallbackServerContext*) override {
     absl::Status allowed;
     Contact caller;
     {
@@ -29,11 +30,29 @@ class TestHost::Service final : public v1::PeerService::CallbackService {
   TestHost* const host_;
 };
 
+// What options.serve_instead gives.
+class TestHost::Liar final : public v1::PeerService::CallbackService {
+ public:
+  explicit Liar(TestHost* host) : host_(host) {}
+
+  grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply>* Fetch(
+      grpc::CallbackServerContext*) override {
+    return host_->options_.serve_instead();
+  }
+
+ private:
+  TestHost* const host_;
+};
+
 TestHost::TestHost(Options options)
     : options_(std::move(options)),
       seeder_(std::make_unique<Seeder>(&board_, options_.seeder)) {
   if (!options_.serves) return;
-  service_ = std::make_unique<Service>(this);
+  if (options_.serve_instead) {
+    service_ = std::make_unique<Liar>(this);
+  } else {
+    service_ = std::make_unique<Service>(this);
+  }
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),

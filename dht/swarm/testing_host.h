@@ -64,13 +64,14 @@ class TestHost final : public SwarmHost {
 
  private:
   class Service;
+  class Liar;
 
   const Options options_;
   const RealClock clock_;
   ContentBoard board_;
   LiarBook liars_;
   std::unique_ptr<Seeder> seeder_;
-  std::unique_ptr<Service> service_;
+  std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
 

@@ -238,9 +238,6 @@ double Upload::caller_has() const {
 }
 
 bool Upload::NextReply(v1::FetchReply* reply, bool may_begin) {
-  if (reply->has_block()) {
-    block_buffer_.swap(*reply->mutable_block()->mutable_data());
-  }
   while (true) {
     Current current;
     bool starts = false;
@@ -301,7 +298,9 @@ bool Upload::FillBlock(const Current& current, v1::FetchReply* reply) {
   v1::Block* block = reply->mutable_block();
   block->set_piece(current.piece);
   block->set_offset(static_cast<uint32_t>(current.sent));
-  block->mutable_data()->swap(block_buffer_);
+  if (options_.spare != nullptr) {
+    *block->mutable_data() = options_.spare->Take();
+  }
   block->mutable_data()->resize(size);
   const absl::Status read =
       file_->Read(current.piece, static_cast<uint32_t>(current.sent), size,

@@ -17,6 +17,7 @@
 #include "dht/swarm/bitmap.h"
 #include "dht/swarm/content_file.h"
 #include "dht/swarm/origin_book.h"
+#include "dht/swarm/spare_blocks.h"
 #include "proto/dht.pb.h"
 
 namespace koinon::dht {
@@ -30,6 +31,9 @@ class Upload {
   struct Options {
     size_t max_wants = 64;  // asked for and not sent
     size_t block_bytes = 256 << 10;
+    // Where blocks get their memory, if anywhere: whoever sends them gives it
+    // back.
+    std::shared_ptr<SpareBlocks> spare = nullptr;
     // Who else may have pieces: for the opening, and when there is none to
     // give.
     std::function<std::vector<Contact>()> others;
@@ -100,8 +104,6 @@ class Upload {
   OriginBook* const book_;
   const Options options_;
   const OriginBook::Seat seat_;
-  std::string
-      block_buffer_;  // NextReply's: a block's bytes, between two pieces
 
   mutable Mutex mutex_;
   Bitmap caller_have_ ABSL_GUARDED_BY(mutex_);

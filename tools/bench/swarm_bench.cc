@@ -36,6 +36,8 @@ constexpr absl::Duration kPoll = absl::Milliseconds(5);
 constexpr double kSlowest = 2e6;  // bytes a second
 constexpr absl::Duration kLeastPatience = absl::Seconds(60);
 constexpr char kOrigin[] = "origin";
+constexpr char kMill[] = "mill";
+constexpr char kCopy[] = "copy";
 
 std::string ReadAll(const std::string& path) {
   std::ifstream in(path);
@@ -265,13 +267,36 @@ double LastOf(const std::map<std::string, SwarmFile>& results, int64_t go) {
   return (last - static_cast<double>(go)) / 1e9;
 }
 
-absl::Status MeasureLoopback(const std::string& program,
-                             const SwarmBenchOptions& options,
-                             const std::string& dir, int64_t size,
-                             SwarmBenchFigure* figure) {
+// What the files of one measurement say must not be taken for another's; and
+// there may be no room for the copies of both.
+void RemoveTraces(const std::string& dir) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(dir, ignored)) {
+    const std::string extension = entry.path().extension();
+    const std::string name = entry.path().filename();
+    if (extension == ".contact" || extension == ".ready" ||
+        extension == ".result" || extension == ".copy" || name == "peers" ||
+        name == "go") {
+      std::filesystem::remove(entry.path(), ignored);
+    }
+  }
+}
+
+// As many bytes between as many processes, as plain streams.
+struct Streams {
+  double seconds = 0;
+  double cpu_seconds = 0;
+};
+
+// `role`: "mill" or "copy". Its copies are compared with the content.
+absl::StatusOr<Streams> MeasureStreams(const std::string& program,
+                                       const SwarmBenchOptions& options,
+                                       const std::string& role,
+                                       const std::string& dir, int64_t size,
+                                       const Digest& digest) {
   Fleet fleet(program, options, dir, size);
   for (size_t i = 1; i <= options.workers; ++i) {
-    ABSL_RETURN_IF_ERROR(fleet.Start(WorkerName(i), "mill"));
+    ABSL_RETURN_IF_ERROR(fleet.Start(WorkerName(i), role));
   }
   ABSL_RETURN_IF_ERROR(fleet.Await(".contact", true, kStartPatience));
   ABSL_RETURN_IF_ERROR(fleet.Introduce());
@@ -279,22 +304,16 @@ absl::Status MeasureLoopback(const std::string& program,
   ABSL_ASSIGN_OR_RETURN(const int64_t go, fleet.Go());
   ABSL_RETURN_IF_ERROR(fleet.AwaitResults());
   ABSL_ASSIGN_OR_RETURN(const auto results, fleet.Results());
-  figure->loopback_cpu_seconds = fleet.CpuSeconds() - cpu;
-  figure->loopback_seconds = LastOf(results, go);
-  return absl::OkStatus();
-}
-
-// What the files of one measurement say must not be taken for another's.
-void RemoveTalk(const std::string& dir) {
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(dir, ignored)) {
-    const std::string extension = entry.path().extension();
-    const std::string name = entry.path().filename();
-    if (extension == ".contact" || extension == ".ready" ||
-        extension == ".result" || name == "peers" || name == "go") {
-      std::filesystem::remove(entry.path(), ignored);
+  const Streams streams{.seconds = LastOf(results, go),
+                        .cpu_seconds = fleet.CpuSeconds() - cpu};
+  if (role == kCopy) {
+    for (const auto& [name, result] : results) {
+      ABSL_RETURN_IF_ERROR(
+          CheckFile(absl::StrCat(dir, "/", name, ".copy"), size, digest));
     }
   }
+  RemoveTraces(dir);
+  return streams;
 }
 
 absl::StatusOr<SwarmBenchFigure> MeasureOne(const std::string& program,
@@ -310,8 +329,12 @@ absl::StatusOr<SwarmBenchFigure> MeasureOne(const std::string& program,
                         MakeContent(dir, size, options.seed));
   SwarmBenchFigure figure{
       .size_bytes = size, .workers = options.workers, .tls = options.tls};
-  ABSL_RETURN_IF_ERROR(MeasureLoopback(program, options, dir, size, &figure));
-  RemoveTalk(dir);
+  ABSL_ASSIGN_OR_RETURN(
+      const Streams loopback,
+      MeasureStreams(program, options, kMill, dir, size, digest));
+  ABSL_ASSIGN_OR_RETURN(
+      const Streams copy,
+      MeasureStreams(program, options, kCopy, dir, size, digest));
 
   Fleet fleet(program, options, dir, size);
   ABSL_RETURN_IF_ERROR(fleet.Start(kOrigin, kOrigin));
@@ -326,7 +349,12 @@ absl::StatusOr<SwarmBenchFigure> MeasureOne(const std::string& program,
   ABSL_ASSIGN_OR_RETURN(const auto results, fleet.Results());
   figure.cpu_seconds = fleet.CpuSeconds() - cpu;
   figure.seconds = LastOf(results, go);
-  figure.ratio = figure.seconds / figure.loopback_seconds;
+  figure.loopback_seconds = loopback.seconds;
+  figure.loopback_cpu_seconds = loopback.cpu_seconds;
+  figure.ratio = figure.seconds / loopback.seconds;
+  figure.copy_seconds = copy.seconds;
+  figure.copy_cpu_seconds = copy.cpu_seconds;
+  figure.copy_ratio = figure.seconds / copy.seconds;
   for (const auto& [name, result] : results) {
     const double content = static_cast<double>(size);
     figure.origin_copies += Number(result, "from_origin") / content;
@@ -360,17 +388,19 @@ absl::StatusOr<std::vector<SwarmBenchFigure>> MeasureSwarm(
 
 std::string SwarmBenchTable(const std::vector<SwarmBenchFigure>& figures) {
   std::string table = absl::StrFormat(
-      "%8s %8s %10s | %8s %9s %6s | %8s %9s | %14s %8s %11s\n", "size MB",
-      "workers", "transport", "seconds", "loopback", "ratio", "CPU s",
-      "loopback", "origin copies", "wasted", "memory MiB");
+      "%8s %8s %10s | %8s | %9s %6s | %8s %6s | %8s %9s %8s | %14s %8s %11s\n",
+      "size MB", "workers", "transport", "seconds", "loopback", "ratio", "copy",
+      "ratio", "CPU s", "loopback", "copy", "origin copies", "wasted",
+      "memory MiB");
   for (const SwarmBenchFigure& f : figures) {
     absl::StrAppendFormat(
         &table,
-        "%8.0f %8d %10s | %8.2f %9.2f %6.2f | %8.1f %9.1f | %14.3f %8.3f "
-        "%11.1f\n",
+        "%8.0f %8d %10s | %8.2f | %9.2f %6.2f | %8.2f %6.2f | %8.1f %9.1f "
+        "%8.1f | %14.3f %8.3f %11.1f\n",
         static_cast<double>(f.size_bytes) / 1e6, f.workers,
         f.tls ? "mutual TLS" : "plaintext", f.seconds, f.loopback_seconds,
-        f.ratio, f.cpu_seconds, f.loopback_cpu_seconds, f.origin_copies,
+        f.ratio, f.copy_seconds, f.copy_ratio, f.cpu_seconds,
+        f.loopback_cpu_seconds, f.copy_cpu_seconds, f.origin_copies,
         f.wasted_copies, f.memory_mib);
   }
   return table;
@@ -381,11 +411,13 @@ std::string SwarmBenchJson(const std::vector<SwarmBenchFigure>& figures) {
   for (const SwarmBenchFigure& f : figures) {
     rows.push_back(absl::StrFormat(
         R"({"size_bytes":%d,"workers":%d,"tls":%s,"seconds":%g,)"
-        R"("loopback_seconds":%g,"ratio":%g,"cpu_seconds":%g,)"
-        R"("loopback_cpu_seconds":%g,"origin_copies":%g,)"
+        R"("loopback_seconds":%g,"ratio":%g,"copy_seconds":%g,)"
+        R"("copy_ratio":%g,"cpu_seconds":%g,"loopback_cpu_seconds":%g,)"
+        R"("copy_cpu_seconds":%g,"origin_copies":%g,)"
         R"("wasted_copies":%g,"memory_mib":%g})",
         f.size_bytes, f.workers, f.tls ? "true" : "false", f.seconds,
-        f.loopback_seconds, f.ratio, f.cpu_seconds, f.loopback_cpu_seconds,
+        f.loopback_seconds, f.ratio, f.copy_seconds, f.copy_ratio,
+        f.cpu_seconds, f.loopback_cpu_seconds, f.copy_cpu_seconds,
         f.origin_copies, f.wasted_copies, f.memory_mib));
   }
   return absl::StrCat("[", absl::StrJoin(rows, ",\n "), "]\n");

@@ -12,7 +12,8 @@ namespace koinon::bench {
 
 // A content spread from one process, as the coordinator's, to others, as
 // workers', over the loopback: how long it takes, beside what the connections
-// alone allow; how much leaves the coordinator; how much memory a fetch takes.
+// alone allow and what a plain copy from one to the next takes; how much leaves
+// the coordinator; how much memory a fetch takes.
 struct SwarmBenchOptions {
   std::vector<int64_t> sizes = {100'000'000, 1'000'000'000};  // bytes
   size_t workers = 16;
@@ -31,10 +32,15 @@ struct SwarmBenchFigure {
   double seconds = 0;           // until the last worker had it all
   double loopback_seconds = 0;  // as many bytes between as many processes,
                                 // unhashed and from and to nowhere
-  double ratio = 0;
+  double ratio = 0;             // of the two above
+  // The same streams, from a file, each leaf verified, and to a file: what has
+  // to be done anyway, in a swarm or not.
+  double copy_seconds = 0;
+  double copy_ratio = 0;
   // Of all processes together: what limits both where cores are few.
   double cpu_seconds = 0;
   double loopback_cpu_seconds = 0;
+  double copy_cpu_seconds = 0;
   double origin_copies = 0;  // of the content, that left the origin
   double wasted_copies = 0;  // received twice or thrown away, by all
   double memory_mib = 0;     // growth of the worker whose memory grew most

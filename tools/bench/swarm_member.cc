@@ -20,22 +20,20 @@
 #include "base/clock.h"
 #include "base/env.h"
 #include "base/local_node.h"
-#include "base/mutex.h"
 #include "base/rpc_server.h"
 #include "base/status_macros.h"
 #include "base/trust.h"
 #include "dht/peer.h"
 #include "dht/swarm/content_file.h"
-#include "dht/swarm/fetch_stream.h"
 #include "dht/swarm/fetcher.h"
 #include "grpcpp/grpcpp.h"
 #include "proto/dht.grpc.pb.h"
+#include "tools/bench/swarm_mill.h"
 
 namespace koinon::bench {
 namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(2);
-constexpr size_t kBlockBytes = 256 << 10;
 constexpr std::chrono::seconds kConnectPatience(60);
 constexpr char kOrigin[] = "origin";
 constexpr size_t kPeers = 10;  // that a task names
@@ -68,41 +66,6 @@ class MemoryGrowth {
   const int64_t before_;
 };
 
-// Sends blocks for as long as they are wanted, from memory and unhashed.
-class MillReactor final
-    : public grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply> {
- public:
-  MillReactor() {
-    block_.mutable_block()->mutable_data()->assign(kBlockBytes, 'k');
-    StartRead(&request_);
-  }
-  // The caller says how many it wants, once.
-  void OnReadDone(bool ok) override {
-    if (!ok) return Finish(grpc::Status::OK);
-    left_ = request_.want_any().count();
-    WriteOn(true);
-  }
-  void OnWriteDone(bool ok) override { WriteOn(ok); }
-  void OnDone() override { delete this; }
-
- private:
-  void WriteOn(bool ok) {
-    if (ok && left_-- > 0) return StartWrite(&block_);
-    Finish(grpc::Status::OK);
-  }
-
-  v1::FetchRequest request_;
-  v1::FetchReply block_;
-  int64_t left_ = 0;
-};
-
-class MillService final : public v1::PeerService::CallbackService {
-  grpc::ServerBidiReactor<v1::FetchRequest, v1::FetchReply>* Fetch(
-      grpc::CallbackServerContext*) override {
-    return new MillReactor;
-  }
-};
-
 absl::StatusOr<dht::Contact> ContactOf(const std::string& text) {
   const std::pair<std::string, std::string> parts = absl::StrSplit(text, ' ');
   ABSL_ASSIGN_OR_RETURN(const Digest id, Digest::FromHex(parts.first));
@@ -125,9 +88,7 @@ class Member {
     ABSL_RETURN_IF_ERROR(WriteSwarmFile(PathOf(".ready"), {}));
     ABSL_RETURN_IF_ERROR(Await("go").status());
     SwarmFile result;
-    const absl::Status status = options_.role == SwarmMemberOptions::Role::kMill
-                                    ? Mill(&result)
-                                    : Fetch(&result);
+    const absl::Status status = is_mill() ? Pull(&result) : Fetch(&result);
     result["error"] = status.ok() ? "" : status.ToString();
     ABSL_RETURN_IF_ERROR(WriteSwarmFile(PathOf(".result"), result));
     return Serve();
@@ -136,6 +97,12 @@ class Member {
  private:
   std::string PathOf(absl::string_view suffix) const {
     return absl::StrCat(options_.dir, "/", options_.name, suffix);
+  }
+
+  // Of plain streams, not of the swarm.
+  bool is_mill() const {
+    return options_.role == SwarmMemberOptions::Role::kMill ||
+           options_.role == SwarmMemberOptions::Role::kCopy;
   }
 
   absl::Status Start();
@@ -148,13 +115,15 @@ class Member {
   absl::StatusOr<std::shared_ptr<dht::ContentFile>> Origin() const;
   absl::StatusOr<v1::Content> Content() const;
   absl::Status Fetch(SwarmFile* result);
-  absl::Status Mill(SwarmFile* result);
+  absl::StatusOr<std::unique_ptr<grpc::Service>> Mill() const;
+  absl::StatusOr<std::vector<Digest>> Leaves() const;
+  absl::Status Pull(SwarmFile* result);
 
   const SwarmMemberOptions options_;
   const RealClock clock_;
   std::unique_ptr<FederationTrust> authority_;
   std::unique_ptr<dht::Peer> peer_;
-  MillService mill_;
+  std::unique_ptr<grpc::Service> mill_;  // of one
   std::unique_ptr<RpcServer> server_;
   std::shared_ptr<dht::ContentFile> file_;  // and the board
   std::optional<dht::Contact> origin_;
@@ -210,9 +179,10 @@ absl::Status Member::Listen() {
                               SwarmTlsFiles(options_.dir, options_.name),
                               clock_.Now()));
   }
-  grpc::Service* const service =
-      options_.role == SwarmMemberOptions::Role::kMill ? &mill_
-                                                       : peer_->service();
+  if (is_mill()) {
+    ABSL_ASSIGN_OR_RETURN(mill_, Mill());
+  }
+  grpc::Service* const service = is_mill() ? mill_.get() : peer_->service();
   ABSL_ASSIGN_OR_RETURN(
       server_,
       RpcServer::Start(std::move(rpc),
@@ -230,11 +200,13 @@ absl::StatusOr<v1::Content> Member::Content() const {
   return absl::DataLossError("content: not a Content");
 }
 
+absl::StatusOr<std::vector<Digest>> Member::Leaves() const {
+  return dht::ContentFile::ReadLeaves(RealEnv(), options_.dir + "/leaves");
+}
+
 absl::StatusOr<std::shared_ptr<dht::ContentFile>> Member::Origin() const {
   ABSL_ASSIGN_OR_RETURN(const v1::Content content, Content());
-  ABSL_ASSIGN_OR_RETURN(
-      std::vector<Digest> leaves,
-      dht::ContentFile::ReadLeaves(RealEnv(), options_.dir + "/leaves"));
+  ABSL_ASSIGN_OR_RETURN(std::vector<Digest> leaves, Leaves());
   return dht::ContentFile::OpenWhole(RealEnv(), options_.dir + "/model",
                                      content, std::move(leaves));
 }
@@ -273,9 +245,8 @@ absl::Status Member::FindSources(const SwarmFile& peers) {
     ABSL_ASSIGN_OR_RETURN(origin_, ContactOf(origin->second));
     --others;
   }
-  const bool mill = options_.role == SwarmMemberOptions::Role::kMill;
   auto next = peers.find(options_.name);
-  while (sources_.size() < std::min(mill ? 1 : kPeers, others)) {
+  while (sources_.size() < std::min(is_mill() ? 1 : kPeers, others)) {
     if (++next == peers.end()) next = peers.begin();
     if (next->first == kOrigin) continue;
     ABSL_ASSIGN_OR_RETURN(dht::Contact peer, ContactOf(next->second));
@@ -319,44 +290,32 @@ absl::Status Member::Fetch(SwarmFile* result) {
   return status;
 }
 
-absl::Status Member::Mill(SwarmFile* result) {
+absl::StatusOr<std::unique_ptr<grpc::Service>> Member::Mill() const {
   ABSL_ASSIGN_OR_RETURN(const v1::Content content, Content());
-  v1::FetchRequest request;
-  request.mutable_want_any()->set_count(
-      static_cast<uint32_t>((content.size_bytes() + kBlockBytes - 1) /
-                            static_cast<int64_t>(kBlockBytes)));
-  Mutex mutex;
-  CondVar changed;
-  bool gone = false;
-  bool ready = false;
-  const auto stream = dht::FetchStream::Start(
-      peer_->ChannelTo(sources_[0].address), request,
-      [&] {
-        MutexLock lock(&mutex);
-        ready = true;
-        changed.Signal();
-      },
-      [&] {
-        MutexLock lock(&mutex);
-        gone = true;
-        changed.Signal();
-      });
-  v1::FetchReply reply;
-  int64_t received = 0;
-  while (received < content.size_bytes() && !stream->over()) {
-    if (stream->Take(&reply)) {
-      received += static_cast<int64_t>(reply.block().data().size());
-      continue;
-    }
-    MutexLock lock(&mutex);
-    while (!std::exchange(ready, false)) changed.Wait(&mutex);
+  std::unique_ptr<File> file;
+  if (options_.role == SwarmMemberOptions::Role::kCopy) {
+    ABSL_ASSIGN_OR_RETURN(
+        file, RealEnv()->Open(options_.dir + "/model", Env::OpenMode::kRead));
   }
+  return NewMillService(content.size_bytes(), std::move(file));
+}
+
+absl::Status Member::Pull(SwarmFile* result) {
+  ABSL_ASSIGN_OR_RETURN(const v1::Content content, Content());
+  std::unique_ptr<VerifiedCopy> copy;
+  if (options_.role == SwarmMemberOptions::Role::kCopy) {
+    ABSL_ASSIGN_OR_RETURN(std::vector<Digest> leaves, Leaves());
+    ABSL_ASSIGN_OR_RETURN(copy, VerifiedCopy::Create(RealEnv(), PathOf(".copy"),
+                                                     std::move(leaves)));
+  }
+  ABSL_RETURN_IF_ERROR(PullThroughMill(
+      peer_->ChannelTo(sources_[0].address), content.size_bytes(),
+      [&](absl::Span<const uint8_t> bytes) {
+        return copy == nullptr ? absl::OkStatus() : copy->Append(bytes);
+      }));
+  if (copy != nullptr) ABSL_RETURN_IF_ERROR(copy->Finish());
   (*result)["finished_ns"] = absl::StrCat(MonotonicNanoseconds());
-  stream->Cancel();
-  MutexLock lock(&mutex);
-  while (!gone) changed.Wait(&mutex);
-  if (received >= content.size_bytes()) return absl::OkStatus();
-  return stream->status();
+  return absl::OkStatus();
 }
 
 }  // namespace

@@ -26,6 +26,10 @@ struct SwarmMemberOptions {
     // Receives as many bytes from the one before it and throws them away: what
     // the connections alone allow.
     kMill,
+    // As a mill, but what it serves is read from DIR/model, and what it
+    // receives is verified and written to NAME.copy: what has to be done
+    // anyway, with one source and nothing to choose.
+    kCopy,
   };
   Role role = Role::kWorker;
   std::string dir;

@@ -92,7 +92,8 @@ void AddMember(CLI::App* group, ExitCode* exit_code) {
       ->transform(CLI::CheckedTransformer(
           std::map<std::string, Role>{{"origin", Role::kOrigin},
                                       {"worker", Role::kWorker},
-                                      {"mill", Role::kMill}}))
+                                      {"mill", Role::kMill},
+                                      {"copy", Role::kCopy}}))
       ->required();
   command->add_option("--dir", options->member.dir)->required();
   command->add_option("--name", options->member.name)->required();
@@ -112,8 +113,8 @@ void AddSwarmBench(CLI::App* group, ExitCode* exit_code) {
   CLI::App* command = group->add_subcommand(
       "swarm",
       "A model version spread from the coordinator to workers that pass it on: "
-      "time beside what the connections allow, what leaves the coordinator, "
-      "memory of a fetch");
+      "time beside what the connections allow and what plain verified copies "
+      "take, what leaves the coordinator, memory of a fetch");
   command->add_option("--size", options->sizes, "Of the version: 100MB, 1GB")
       ->delimiter(',')
       ->capture_default_str();
@@ -139,6 +140,9 @@ void AddSwarmBench(CLI::App* group, ExitCode* exit_code) {
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON, for programs");
   command->footer(
+      "loopback: as many bytes as plain streams from each process to the\n"
+      "next, from and to nowhere. copy: the same, from a file, verified and\n"
+      "to a file, as a fetch has to. Each ratio is of the swarm's time.\n"
       "What a worker has is compared with the original before anything is\n"
       "printed. Leave the machine alone meanwhile: cores and memory are "
       "shared\n"
