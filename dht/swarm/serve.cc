@@ -80,35 +80,37 @@ bool Seeder::State::ChangeSlots(const std::function<void(SendSlots*)>& change,
 
 void Seeder::State::WantPulse() {
   MutexLock lock(&mutex);
-  pulse_wanted = true;
+  if (std::exchange(pulse_wanted, true)) return;
   wake.Signal();
 }
 
-// Tells streams of new pieces, not too often, and ends those that are idle.
+// Tells streams of new pieces, at once but not too often, and ends those that
+// are idle.
 void Seeder::State::Pulse() {
   MutexLock lock(&mutex);
+  // Shorter than it was, never longer: a stream may live too long for idling.
+  absl::Duration passed;
   while (!stopping) {
     if (streams.empty()) {
+      passed = absl::ZeroDuration();
       wake.Wait(&mutex);
       continue;
     }
-    // Shorter than it was, never longer: a stream may live too long for idling.
-    absl::Duration passed;
     if (!pulse_wanted) {
       const absl::Duration sweep =
           std::min(absl::Seconds(1), options.idle / 20);
-      if (wake.WaitWithTimeout(&mutex, sweep)) passed = sweep;
-    }
-    if (pulse_wanted && !stopping) {
-      if (wake.WaitWithTimeout(&mutex, options.have_every)) {
-        passed += options.have_every;
-      }
+      if (wake.WaitWithTimeout(&mutex, sweep)) passed += sweep;
     }
     pulse_wanted = false;
     mutex.Unlock();
     ChangeSlots([&](SendSlots* slots) { slots->Pass(passed); });
     for (const auto& stream : AllStreams()) stream->OnPulse(passed);
     mutex.Lock();
+    // What comes meanwhile is told together.
+    passed = absl::ZeroDuration();
+    if (!stopping && stopped.WaitWithTimeout(&mutex, options.have_every)) {
+      passed = options.have_every;
+    }
   }
 }
 
@@ -149,6 +151,7 @@ void Seeder::Stop() {
     MutexLock lock(&state_->mutex);
     state_->stopping = true;
     state_->wake.SignalAll();
+    state_->stopped.SignalAll();
   }
   for (const auto& stream : state_->AllStreams()) {
     stream->Close(absl::UnavailableError("this node is stopping"));

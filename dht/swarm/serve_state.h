@@ -47,7 +47,8 @@ struct Seeder::State {
   OriginBook book;
 
   Mutex mutex;
-  CondVar wake;
+  CondVar wake;     // there is something to do
+  CondVar stopped;  // and nothing else
   std::map<uint64_t, std::shared_ptr<Stream>> streams ABSL_GUARDED_BY(mutex);
   bool pulse_wanted ABSL_GUARDED_BY(mutex) = false;
   bool stopping ABSL_GUARDED_BY(mutex) = false;

@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "base/status_matchers.h"
 #include "base/testing_env.h"
 #include "dht/swarm/testing_content.h"
@@ -153,6 +155,35 @@ TEST_F(SeederTest, NewPieces_AreToldToWhoHasTheContentOpen) {
   caller.Done();
   EXPECT_TRUE(caller.End().ok());
   EXPECT_EQ(host_->board()->traffic().to_peers(), kPiece);
+}
+
+// However slow this machine is: the more time goes by, the more it may be.
+TEST_F(SeederTest, NewsOfManyPieces_GoesOutTogether) {
+  constexpr absl::Duration kEvery = absl::Milliseconds(300);
+  Start({.have_every = kEvery});
+  AddGrowing();
+  Caller caller(*host_);
+  caller.Open(test_.content());
+  ASSERT_TRUE(caller.Read().has_opened());
+  const absl::Time begin = absl::Now();
+  std::set<uint32_t> told;
+  int64_t messages = 0;
+  const auto read = [&] {
+    const v1::FetchReply have = caller.Read();
+    ASSERT_TRUE(have.has_have());
+    told.insert(have.have().pieces().begin(), have.have().pieces().end());
+    ++messages;
+  };
+  Put(0);
+  ASSERT_NO_FATAL_FAILURE(read());
+  for (uint32_t piece = 1; piece < 9; ++piece) {
+    Put(piece);
+    std::this_thread::yield();
+  }
+  while (told.size() < 9) ASSERT_NO_FATAL_FAILURE(read());
+  EXPECT_LE(messages, 2 + (absl::Now() - begin) / kEvery);
+  caller.Done();
+  EXPECT_TRUE(caller.End().ok());
 }
 
 TEST_F(SeederTest, BytesThatAreNoRequest_EndTheStream) {
