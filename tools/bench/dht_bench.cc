@@ -48,6 +48,25 @@ std::string ValueOf(uint64_t seed, uint64_t index, size_t bytes) {
   return value;
 }
 
+// How long operations took, and what became of them.
+class Tally {
+ public:
+  void Add(absl::Duration took, const absl::Status& status) {
+    ms_.push_back(absl::ToDoubleMilliseconds(took));
+    if (!status.ok() && failed_++ == 0) first_failure_ = status.ToString();
+  }
+  DhtLatencies Summary() && {
+    DhtLatencies summary = Summarize(std::move(ms_), failed_);
+    summary.first_failure = std::move(first_failure_);
+    return summary;
+  }
+
+ private:
+  std::vector<double> ms_;
+  size_t failed_ = 0;
+  std::string first_failure_;
+};
+
 // One fleet and what is asked of it.
 class Course {
  public:
@@ -105,8 +124,7 @@ absl::Status Course::CheckAnswers() {
 }
 
 absl::StatusOr<DhtLatencies> Course::Puts(size_t count) {
-  std::vector<double> ms;
-  size_t failed = 0;
+  Tally tally;
   for (size_t i = 0; i < count; ++i) {
     std::string value = Value(put_++);
     const dht::Key key = dht::ImmutableKey(value);
@@ -114,29 +132,25 @@ absl::StatusOr<DhtLatencies> Course::Puts(size_t count) {
     dht::Peer* const asker = AnyAsker();
     const absl::Time started = clock_.Now();
     const auto put = asker->PutNow(key, std::move(record));
-    ms.push_back(absl::ToDoubleMilliseconds(clock_.Now() - started));
-    if (!put.ok()) ++failed;
+    tally.Add(clock_.Now() - started, put.status());
   }
-  return Summarize(std::move(ms), failed);
+  return std::move(tally).Summary();
 }
 
 absl::StatusOr<DhtLatencies> Course::Gets(size_t count) {
-  std::vector<double> ms;
-  size_t failed = 0;
+  Tally tally;
   for (size_t i = 0; i < count; ++i) {
     const std::string value = Value(random_.NextBelow(put_));
     const dht::Key key = dht::ImmutableKey(value);
     dht::Peer* const asker = AnyAsker();
     const absl::Time started = clock_.Now();
     const auto got = asker->GetNow(key);
-    ms.push_back(absl::ToDoubleMilliseconds(clock_.Now() - started));
-    if (!got.ok()) {
-      ++failed;
-    } else if (got->opened.value != value) {
+    tally.Add(clock_.Now() - started, got.status());
+    if (got.ok() && got->opened.value != value) {
       return absl::InternalError("a get returns another value than was put");
     }
   }
-  return Summarize(std::move(ms), failed);
+  return std::move(tally).Summary();
 }
 
 // At least one asker lives on.
@@ -184,16 +198,21 @@ absl::StatusOr<DhtFigure> MeasureFleet(const DhtBenchOptions& options,
 std::string LatencyJson(const DhtLatencies& l) {
   return absl::StrFormat(
       R"({"count":%d,"failed":%d,"mean_ms":%g,"p50_ms":%g,"p95_ms":%g,)"
-      R"("p99_ms":%g})",
-      l.count, l.failed, l.mean_ms, l.p50_ms, l.p95_ms, l.p99_ms);
+      R"("p99_ms":%g,"first_failure":%s})",
+      l.count, l.failed, l.mean_ms, l.p50_ms, l.p95_ms, l.p99_ms,
+      JsonString(l.first_failure));
 }
 
 std::string Row(absl::string_view what, absl::string_view operation,
                 const DhtLatencies& l) {
   if (l.count == 0) return "";
-  return absl::StrFormat("%-16s %-22s %8d %7d %8.3f %8.3f %8.3f %8.3f\n", what,
-                         operation, l.count, l.failed, l.mean_ms, l.p50_ms,
-                         l.p95_ms, l.p99_ms);
+  std::string row = absl::StrFormat(
+      "%-16s %-22s %8d %7d %8.3f %8.3f %8.3f %8.3f\n", what, operation, l.count,
+      l.failed, l.mean_ms, l.p50_ms, l.p95_ms, l.p99_ms);
+  if (!l.first_failure.empty()) {
+    absl::StrAppend(&row, "  the first that failed: ", l.first_failure, "\n");
+  }
+  return row;
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ struct DhtLatencies {
   double p50_ms = 0;
   double p95_ms = 0;
   double p99_ms = 0;
+  std::string first_failure;  // what the first that failed said
 };
 // Of milliseconds, in any order.
 DhtLatencies Summarize(std::vector<double> ms, size_t failed);

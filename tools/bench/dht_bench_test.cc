@@ -45,6 +45,18 @@ TEST(DhtBenchTest, SmallFleets_OfBothKinds_AreMeasuredBeforeAndAfterDeaths) {
   EXPECT_THAT(DhtJson(result), HasSubstr("\"what\":\"mutual TLS\""));
 }
 
+TEST(DhtBenchTest, Failures_SayWhatTheFirstSaid) {
+  DhtBenchResult result;
+  result.figures.push_back({.what = "plaintext", .nodes = 6, .put = {}});
+  result.figures[0].get = {.count = 2,
+                           .failed = 1,
+                           .first_failure = "NOT_FOUND: no node has \"it\""};
+  EXPECT_THAT(DhtTable(result),
+              HasSubstr("the first that failed: NOT_FOUND: no node has"));
+  EXPECT_THAT(DhtJson(result),
+              HasSubstr("\"first_failure\":\"NOT_FOUND: no node has \\\"it"));
+}
+
 TEST(DhtBenchTest, Rival_IsParsed) {
   ASSERT_OK_AND_ASSIGN(const DhtFigure figure,
                        ParseOpenDhtOutput("ready 2.4.12\nput 1.5 2.5\n"
