@@ -47,10 +47,10 @@ TEST(DhtBenchTest, SmallFleets_OfBothKinds_AreMeasuredBeforeAndAfterDeaths) {
 
 TEST(DhtBenchTest, Failures_SayWhatTheFirstSaid) {
   DhtBenchResult result;
-  result.figures.push_back({.what = "plaintext", .nodes = 6, .put = {}});
-  result.figures[0].get = {.count = 2,
-                           .failed = 1,
-                           .first_failure = "NOT_FOUND: no node has \"it\""};
+  DhtFigure& figure = result.figures.emplace_back();
+  figure.get.count = 2;
+  figure.get.failed = 1;
+  figure.get.first_failure = "NOT_FOUND: no node has \"it\"";
   EXPECT_THAT(DhtTable(result),
               HasSubstr("the first that failed: NOT_FOUND: no node has"));
   EXPECT_THAT(DhtJson(result),
