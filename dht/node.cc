@@ -28,7 +28,6 @@ struct Node::State {
       repair.OnEntered(contact);
     };
     core->on_left = [this](const Contact& contact) {
-      membership.OnLeft(contact);
       repair.OnLeft(contact);
     };
     // Nodes that start together do not all tick together.

@@ -12,6 +12,10 @@ namespace {
 // Nodes that were heard of and wait to be pinged. More than this are dropped;
 // they will be heard of again.
 constexpr size_t kMaxChecks = 4'096;
+constexpr size_t kMaxLost = 128;
+// Who sees the end of a question so long after it was due was itself held up,
+// and can say nothing of the other.
+constexpr absl::Duration kHeldUp = absl::Milliseconds(250);
 
 }  // namespace
 
@@ -22,6 +26,7 @@ NodeCore::NodeCore(Node::Options options, Loop* loop, Transport* transport,
       transport_(transport),
       store_(store),
       table_(options_.self.id, options_.routing),
+      lost_(kMaxLost),
       times_(options_.times),
       random_(options_.seed) {}
 
@@ -71,7 +76,8 @@ void NodeCore::OnReply(const Contact& to, absl::Time asked,
     if (!sender.ok()) reply = sender.status();
   }
   if (!reply.ok()) {
-    OnFailure(to, reply.status());
+    const bool late = Now() - asked > ask_options.patience + kHeldUp;
+    OnFailure(to, reply.status(), late);
     done(reply, {});
     return;
   }
@@ -91,7 +97,8 @@ void NodeCore::OnReply(const Contact& to, absl::Time asked,
   done(reply, closer);
 }
 
-void NodeCore::OnFailure(const Contact& to, const absl::Status& status) {
+void NodeCore::OnFailure(const Contact& to, const absl::Status& status,
+                         bool late) {
   Count("failed_questions");
   if (to.id.IsZero()) return;
   checking_.erase(to.id);
@@ -101,8 +108,11 @@ void NodeCore::OnFailure(const Contact& to, const absl::Status& status) {
   // that never answered only their answer says so.
   const bool is_there =
       absl::IsResourceExhausted(status) || absl::IsInvalidArgument(status);
-  if (is_there && table_.Contains(to.id)) return;
-  if (table_.OnFailed(to.id, Now()) && on_left) on_left(to);
+  const bool unknown = late && absl::IsDeadlineExceeded(status);
+  if ((is_there || unknown) && table_.Contains(to.id)) return;
+  if (!table_.OnFailed(to.id, Now())) return;
+  lost_.Add(to);
+  if (on_left) on_left(to);
 }
 
 void NodeCore::Heard(const Contact& contact, bool itself) {

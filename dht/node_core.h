@@ -19,6 +19,7 @@
 #include "dht/node.h"
 #include "dht/query/answer_times.h"
 #include "dht/query/lookup.h"
+#include "dht/routing/lost_nodes.h"
 #include "dht/routing/routing_table.h"
 #include "dht/store/record_store.h"
 #include "dht/transport/transport.h"
@@ -47,6 +48,8 @@ class NodeCore : public std::enable_shared_from_this<NodeCore> {
   RecordStore& store() { return *store_; }
   const RoutingTable& table() const { return table_; }
   RoutingTable& table() { return table_; }
+  // Who left the table, and has not come back.
+  LostNodes& lost() { return lost_; }
   const AnswerTimes& times() const { return times_; }
   Random& random() { return random_; }
 
@@ -104,7 +107,8 @@ class NodeCore : public std::enable_shared_from_this<NodeCore> {
   void OnReply(const Contact& to, absl::Time asked,
                const AskOptions& ask_options,
                absl::StatusOr<v1::AskReply> reply, const Answered& done);
-  void OnFailure(const Contact& to, const absl::Status& status);
+  // `late`: its end was seen long after it was due.
+  void OnFailure(const Contact& to, const absl::Status& status, bool late);
   void CheckMoved(const Contact& contact);
   void PushCheck(const Contact& contact);
   void SendChecks();
@@ -114,6 +118,7 @@ class NodeCore : public std::enable_shared_from_this<NodeCore> {
   Transport* const transport_;
   RecordStore* const store_;
   RoutingTable table_;
+  LostNodes lost_;
   AnswerTimes times_;
   Random random_;
   std::map<std::string, int64_t> counters_;

@@ -121,10 +121,19 @@ void Get::OnWalked(const Walk::Outcome& outcome) {
   std::erase_if(heard_, [&](const Heard& heard) {
     return !closest.contains(heard.contact.id);
   });
+  if (!found_) AddLostOnes();
   if (!found_ && !silent_.empty()) {
     AskSilentOnes();
   } else {
     Finish();
+  }
+}
+
+void Get::AddLostOnes() {
+  const LostNodes& lost = core_->lost();
+  if (lost.size() <= core_->table().size()) return;
+  for (Contact& contact : lost.Nearest(key_, 2 * core_->options().k)) {
+    if (asked_.insert(contact.id).second) silent_.push_back(std::move(contact));
   }
 }
 
@@ -134,7 +143,7 @@ void Get::AskSilentOnes() {
             [this](const Contact& a, const Contact& b) {
               return Closer(key_, a.id, b.id);
             });
-  silent_.resize(std::min(silent_.size(), core_->options().k));
+  silent_.resize(std::min(silent_.size(), 2 * core_->options().k));
   waiting_ = silent_.size();
   v1::AskRequest question;
   question.mutable_get_record()->set_key(key_.ToBytes());

@@ -29,9 +29,10 @@ namespace koinon::dht {
 //     asked, past those that were asked. Liars who name only each other have
 //     used up the nearest of themselves by then, and what is as near as the
 //     others of them are honest nodes too.
-//  4. If still nothing was found: those of the closest that kept silent, once
-//     more and for longer. A walk goes on without whoever is slow; but that
-//     nobody has the record can be said only by those that should.
+//  4. If still nothing was found: the closest of those that kept silent, or had
+//     left the table, once more and for longer. A walk goes on without whoever
+//     is slow; but that nobody has the record can be said only by those that
+//     should.
 //  5. Who is closer than the holder, and lacked it, is given it; of mutable
 //     ones, all of the closest that had none or an older one.
 //
@@ -61,6 +62,9 @@ class Get : public std::enable_shared_from_this<Get> {
   void Take(const OpenedRecord& opened, const v1::Record& record,
             const Contact& from);
   void OnWalked(const Walk::Outcome& outcome);
+  // Those that had left the table, if they are so many that it is likelier that
+  // this node was cut off than that all are dead.
+  void AddLostOnes();
   void AskSilentOnes();
   void OnSilentOne(const Contact& contact,
                    const absl::StatusOr<v1::AskReply>& reply);
@@ -80,7 +84,7 @@ class Get : public std::enable_shared_from_this<Get> {
   std::set<Key> asked_;
   std::set<Key> refused_;        // what they sent
   std::vector<Contact> silent_;  // asked, without an answer
-  size_t waiting_ = 0;           // for so many of them
+  size_t waiting_ = 0;           // for so many that are asked again
   std::vector<Contact> unasked_;
 };
 

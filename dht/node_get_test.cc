@@ -1,4 +1,4 @@
-// What a Get does about holders that keep silent.
+// What a Get does about holders that keep silent, and a node about all others.
 
 #include <functional>
 #include <map>
@@ -34,8 +34,15 @@ class LateTransport final : public Transport {
   LateTransport(Transport* inner, Loop* loop) : inner_(inner), loop_(loop) {}
 
   void Delay(const Key& id, absl::Duration delay) { delays_[id] = delay; }
+  // Whether the end of every question is seen so long after it was due.
+  void HoldUp(absl::Duration delay) { held_up_ = delay; }
   void Ask(const Contact& to, v1::AskRequest question, absl::Duration deadline,
            Done done) override {
+    if (held_up_ > absl::ZeroDuration()) {
+      return loop_->After(deadline + held_up_, [done = std::move(done)] {
+        done(absl::DeadlineExceededError("no answer in time"));
+      });
+    }
     const auto late = delays_.find(to.id);
     if (!question.has_get_record() || late == delays_.end()) {
       inner_->Ask(to, std::move(question), deadline, std::move(done));
@@ -56,6 +63,7 @@ class LateTransport final : public Transport {
   Transport* const inner_;
   Loop* const loop_;
   std::map<Key, absl::Duration> delays_;
+  absl::Duration held_up_ = absl::ZeroDuration();
 };
 
 // One node that knows all others; who of them has the record is the test's.
@@ -71,12 +79,12 @@ class NodeGetTest : public testing::Test {
     auto store = RecordStore::Open(RealEnv(), "", {}, {}, network_.Now());
     ASSERT_OK(store);
     store_ = *std::move(store);
-    SimulatedNetwork::Host* const host = network_.AddHost(self);
-    late_ = std::make_unique<LateTransport>(host->transport(), host->loop());
+    self_ = network_.AddHost(self);
+    late_ = std::make_unique<LateTransport>(self_->transport(), self_->loop());
     Node::Options options;
     options.self = self;
     options.seed = 1;
-    node_ = std::make_unique<Node>(options, host->loop(), late_.get(),
+    node_ = std::make_unique<Node>(options, self_->loop(), late_.get(),
                                    store_.get());
     std::vector<Contact> all;
     for (uint8_t i = 1; i <= kOthers; ++i) all.push_back(At(i));
@@ -115,6 +123,13 @@ class NodeGetTest : public testing::Test {
     }
     return reply;
   }
+  // Hears nothing of anybody for so long that all have left its table.
+  void CutOff() {
+    network_.SetGroup(self_, 1);
+    network_.RunFor(absl::Minutes(15));
+    ASSERT_EQ(node_->table().size(), 0u);
+    network_.SetGroup(self_, 0);
+  }
   absl::StatusOr<Node::GetResult> Get() {
     absl::StatusOr<Node::GetResult> result = absl::InternalError("never done");
     node_->Get(Wanted(), {}, [&](auto got) { result = std::move(got); });
@@ -123,6 +138,7 @@ class NodeGetTest : public testing::Test {
   }
 
   SimulatedNetwork network_;
+  SimulatedNetwork::Host* self_ = nullptr;
   std::map<uint8_t, SimulatedNetwork::Host*> hosts_;
   std::set<uint8_t> holders_;
   std::set<uint8_t> silent_once_;
@@ -176,6 +192,36 @@ TEST_F(NodeGetTest, Get_WhoSentABadRecord_IsNotAskedAgain) {
 TEST_F(NodeGetTest, Get_NotThereAndNobodySilent_EndsWithoutWaiting) {
   EXPECT_THAT(Get(), StatusIs(absl::StatusCode::kNotFound));
   EXPECT_FALSE(node_->status().counters.contains("gets_asked_again"));
+}
+
+TEST_F(NodeGetTest, Get_AllHaveLeftTheTable_AsksThoseThatWereThere) {
+  for (uint8_t i = 1; i <= 20; ++i) holders_.insert(i);
+  CutOff();
+  absl::StatusOr<Node::GetResult> got = absl::InternalError("never done");
+  node_->Get(Wanted(), {}, [&](auto result) { got = std::move(result); });
+  network_.RunFor(absl::Milliseconds(100));
+  ASSERT_OK(got);
+  EXPECT_EQ(got->opened.value, "wanted");
+}
+
+TEST_F(NodeGetTest, Table_AllHaveLeftItAndOneLives_HasItSoon) {
+  for (const auto& [i, host] : hosts_) {
+    if (i != 37) host->Crash();
+  }
+  CutOff();
+  network_.RunFor(absl::Seconds(20));
+  EXPECT_TRUE(node_->table().Contains(At(37).id));
+}
+
+TEST_F(NodeGetTest, Table_SilenceOfAllWhileThisNodeIsHeldUp_KeepsThem) {
+  late_->HoldUp(absl::Seconds(1));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_THAT(Get(), StatusIs(absl::StatusCode::kUnavailable));
+  }
+  EXPECT_EQ(node_->table().size(), size_t{kOthers});
+  for (uint8_t i = 1; i <= 20; ++i) holders_.insert(i);
+  late_->HoldUp(absl::ZeroDuration());
+  EXPECT_OK(Get());
 }
 
 TEST_F(NodeGetTest, Get_AllOthersDead_IsUnavailable) {

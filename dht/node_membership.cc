@@ -16,7 +16,6 @@ constexpr absl::Duration kFirstPatience = absl::Seconds(5);
 constexpr absl::Duration kMaxBackOff = absl::Minutes(1);
 constexpr absl::Duration kMaxBootstrapInterval = absl::Minutes(10);
 constexpr size_t kRefreshesAtOnce = 3;
-constexpr size_t kMaxLost = 64;
 constexpr absl::Duration kLostInterval = absl::Seconds(5);
 constexpr absl::Duration kLookInterval = absl::Seconds(10);
 constexpr size_t kViews = 3;
@@ -103,17 +102,7 @@ void Membership::ConcludeJoin(absl::Status status) {
 }
 
 void Membership::OnEntered(const Contact& contact) {
-  const auto lost =
-      std::find_if(lost_.begin(), lost_.end(),
-                   [&](const Contact& c) { return c.id == contact.id; });
-  if (lost == lost_.end()) return;
-  lost_.erase(lost);
-  look_around_ = true;
-}
-
-void Membership::OnLeft(const Contact& contact) {
-  lost_.push_back(contact);
-  if (lost_.size() > kMaxLost) lost_.pop_front();
+  if (core_->lost().Remove(contact.id)) look_around_ = true;
 }
 
 void Membership::Tick() {
@@ -127,7 +116,7 @@ void Membership::Tick() {
     ViewTables();
     AskBootstraps();
   }
-  AskALostOne();
+  AskLostOnes();
   if (look_around_ && now >= next_look_) {
     look_around_ = false;
     next_look_ = now + kLookInterval;
@@ -269,16 +258,14 @@ void Membership::AskBootstraps() {
   }
 }
 
-void Membership::AskALostOne() {
+void Membership::AskLostOnes() {
   const absl::Time now = core_->Now();
-  if (lost_.empty() || now < next_lost_) return;
+  LostNodes& lost = core_->lost();
+  if (lost.empty() || now < next_lost_) return;
   next_lost_ = now + (0.8 + 0.4 * core_->random().NextDouble()) * kLostInterval;
-  // To the back: it is asked again when all others were, or forgotten once more
-  // have been lost. OnEntered takes it out.
-  const Contact lost = std::move(lost_.front());
-  lost_.pop_front();
-  lost_.push_back(lost);
-  core_->Check(lost);
+  // That all have died at once is less likely than that this node was cut off.
+  const size_t count = core_->table().size() > 0 ? 1 : lost.size();
+  for (size_t i = 0; i < count; ++i) core_->Check(lost.Next());
 }
 
 }  // namespace koinon::dht

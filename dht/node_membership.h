@@ -19,10 +19,11 @@ namespace koinon::dht {
 // its buckets that nobody was heard from, the whole table of a small fleet, and
 // the way back after a split.
 //
-// Nodes that left the table are remembered, the last few dozen of them, and one
-// of them is asked now and then: when a network that was split heals, the first
-// that answers is enough to look oneself up on the other side. Addresses to
-// join by are tried again too while nobody is known there.
+// Nodes that left the table are remembered, the last of them, and one of them
+// is asked now and then: when a network that was split heals, the first that
+// answers is enough to look oneself up on the other side. Where all have left,
+// all are asked again and again. Addresses to join by are tried again too while
+// nobody is known there.
 //
 // Lives on the node's loop.
 class Membership {
@@ -33,7 +34,6 @@ class Membership {
   void Join(std::vector<std::string> addresses,
             std::function<void(absl::Status)> done);
   void OnEntered(const Contact& contact);
-  void OnLeft(const Contact& contact);
   // To be called every second or so.
   void Tick();
 
@@ -54,7 +54,7 @@ class Membership {
   void ViewTables();
   void CheckViews();
   void AskBootstraps();
-  void AskALostOne();
+  void AskLostOnes();
 
   NodeCore* const core_;
   std::vector<Bootstrap> bootstraps_;
@@ -72,7 +72,6 @@ class Membership {
   size_t refreshing_ = 0;
   std::vector<std::function<void()>> refreshed_;
 
-  std::deque<Contact> lost_;  // the next to try first
   absl::Time next_lost_ = absl::InfinitePast();
   bool look_around_ = false;  // somebody has come back
   absl::Time next_look_ = absl::InfinitePast();
