@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <set>
 #include <utility>
 
+#include "absl/container/btree_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -89,7 +89,7 @@ struct RecordStore::State {
   }
 
   using Records = std::map<Key, Held>;
-  using Schedule = std::set<std::pair<absl::Time, Key>>;
+  using Schedule = absl::btree_set<std::pair<absl::Time, Key>>;
 
   absl::Status Load(absl::Time now);
   absl::Status LoadFile(const Key& key, absl::Time now);
@@ -100,7 +100,9 @@ struct RecordStore::State {
                    absl::Time now);
   absl::Status Renew(Records::iterator it, absl::Time now,
                      absl::Duration remaining);
-  absl::Status Replace(const Key& key, Held held, absl::Time now);
+  // `known`: where its place is taken, or the end.
+  absl::Status Replace(Records::iterator known, const Key& key, Held held,
+                       absl::Time now);
   // OK if it fits now.
   absl::Status MakeRoom(const Held& held, absl::Time now);
   // When it would be forgotten; kExpired if that is now or before.
@@ -274,7 +276,7 @@ absl::Status RecordStore::State::Put(const Key& key, const v1::Record& record,
   held.writer = writer;
   held.bytes = held.record.ByteSizeLong();
   held.stored = held.written = now;
-  return Replace(key, std::move(held), now);
+  return Replace(it, key, std::move(held), now);
 }
 
 absl::Status RecordStore::State::Renew(Records::iterator it, absl::Time now,
@@ -295,10 +297,11 @@ absl::Status RecordStore::State::Renew(Records::iterator it, absl::Time now,
   return absl::OkStatus();
 }
 
-absl::Status RecordStore::State::Replace(const Key& key, Held held,
+absl::Status RecordStore::State::Replace(Records::iterator known,
+                                         const Key& key, Held held,
                                          absl::Time now) {
   std::optional<Held> before;
-  if (auto it = records.find(key); it != records.end()) before = Extract(it);
+  if (known != records.end()) before = Extract(known);
   absl::Status kept = MakeRoom(held, now);
   if (kept.ok()) kept = WriteFile(key, held);
   if (kept.ok()) {
@@ -336,9 +339,11 @@ void RecordStore::State::Insert(const Key& key, Held held) {
   }
   held.republish = RepublishTime(key, held.stored);
   quotas.Charge(held.writer, held.bytes);
-  by_expiry.emplace(held.expires, key);
   by_republish.emplace(held.republish, key);
-  by_writer[held.writer].emplace(held.stored, key);
+  // What comes last mostly stands last, too.
+  by_expiry.emplace_hint(by_expiry.end(), held.expires, key);
+  Schedule& of_writer = by_writer[held.writer];
+  of_writer.emplace_hint(of_writer.end(), held.stored, key);
   records.emplace(key, std::move(held));
 }
 
