@@ -89,8 +89,9 @@ class Node {
   };
   // Stores at the k nodes closest to the key, this one included if it is one of
   // them. `done` runs when the quorum is reached: UNAVAILABLE, saying how many
-  // of how many, if it cannot be; a RejectedError if that is because most
-  // refused the record, or if it does not verify in the first place.
+  // of how many, if it cannot be; a RejectedError if that is because half of
+  // them or more refused the record, or if it does not verify in the first
+  // place.
   void Put(const Key& key, v1::Record record,
            std::function<void(absl::StatusOr<PutResult>)> done);
 

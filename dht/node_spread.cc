@@ -152,7 +152,7 @@ absl::Status Spread::Failure() const {
       result_.rejections.begin(), result_.rejections.end(),
       [](const auto& a, const auto& b) { return a.second < b.second; });
   const std::optional<Rejection> reason = RejectionFromName(most->first);
-  if (2 * refused_ > targets_ && reason.has_value()) {
+  if (2 * refused_ >= targets_ && reason.has_value()) {
     return RejectedError(*reason, message);
   }
   return absl::UnavailableError(message);

@@ -25,9 +25,9 @@ Distributor::Distributor(Options options, const ModelStore* store,
       store_(store),
       board_(board),
       network_(network),
-      signer_(signer),
       clock_(clock),
-      schedule_(options.schedule) {
+      schedule_(options.schedule),
+      timeline_(network, signer) {
   board_->SetOthers([this](const Digest& root) { return OthersOf(root); });
 }
 
@@ -262,13 +262,7 @@ absl::Status Distributor::Publish(const PublishSchedule::Entry& entry) {
   ABSL_ASSIGN_OR_RETURN(const Digest digest,
                         Digest::FromBytes(entry.manifest->digest()));
   if (IsServed(*entry.manifest)) network_->Provide(digest);
-  ABSL_ASSIGN_OR_RETURN(
-      const std::vector<KeyedRecord> records,
-      RecordsOf(*entry.spec, *entry.manifest, entry.newest, *signer_));
-  for (const KeyedRecord& record : records) {
-    ABSL_RETURN_IF_ERROR(network_->Put(record));
-  }
-  return absl::OkStatus();
+  return timeline_.Store(*entry.spec, *entry.manifest, entry.newest);
 }
 
 bool Distributor::IsServed(const v1::ModelManifest& manifest) const {

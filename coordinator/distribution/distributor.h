@@ -17,24 +17,14 @@
 #include "base/local_node.h"
 #include "base/mutex.h"
 #include "coordinator/distribution/publish_schedule.h"
-#include "coordinator/distribution/version_records.h"
+#include "coordinator/distribution/record_network.h"
+#include "coordinator/distribution/timeline.h"
 #include "coordinator/engine/version_outlet.h"
 #include "coordinator/models/model_store.h"
 #include "dht/key.h"
 #include "dht/swarm/content_board.h"
 
 namespace koinon::coordinator {
-
-// The DHT, as the coordinator writes to it. Thread-safe.
-class RecordNetwork {
- public:
-  virtual ~RecordNetwork() = default;
-  virtual std::optional<v1::Contact> Self() = 0;
-  // Waits until enough nodes hold the record.
-  virtual absl::Status Put(const KeyedRecord& record) = 0;
-  virtual void Provide(const dht::Key& content) = 0;
-  virtual void StopProviding(const dht::Key& content) = 0;
-};
 
 // Spreads what the engine publishes: versions and deltas are put on the board,
 // from which others fetch, and their records into the DHT, by a thread of its
@@ -107,7 +97,6 @@ class Distributor final : public VersionOutlet {
   const ModelStore* const store_;
   dht::ContentBoard* const board_;
   RecordNetwork* const network_;
-  const LocalNode* const signer_;
   const Clock* const clock_;
 
   mutable Mutex mutex_;
@@ -129,6 +118,7 @@ class Distributor final : public VersionOutlet {
   std::map<JobId, Contacts> peers_ ABSL_GUARDED_BY(mutex_);
   uint64_t asked_ ABSL_GUARDED_BY(mutex_) = 0;
 
+  Timeline timeline_;  // the thread's own
   std::thread thread_;
 };
 

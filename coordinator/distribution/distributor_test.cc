@@ -38,16 +38,19 @@ class FakeNetwork final : public RecordNetwork {
     self.set_address("coordinator:7070");
     return self;
   }
-  absl::Status Put(const KeyedRecord& record) override {
+  Placed Put(const KeyedRecord& record) override {
     MutexLock lock(&mutex_);
     ++attempts_;
     changed_.SignalAll();
     if (failures_ > 0) {
       --failures_;
-      return absl::UnavailableError("nobody answers");
+      return {.status = absl::UnavailableError("nobody answers")};
     }
     keys_.push_back(record.key);
-    return absl::OkStatus();
+    return {};
+  }
+  absl::StatusOr<dht::OpenedRecord> Newest(const dht::Key&) override {
+    return absl::UnavailableError("nobody answers");
   }
   void Provide(const dht::Key& content) override {
     MutexLock lock(&mutex_);

@@ -3,8 +3,8 @@
 
 #include <optional>
 
-#include "absl/status/status.h"
-#include "coordinator/distribution/distributor.h"
+#include "absl/status/statusor.h"
+#include "coordinator/distribution/record_network.h"
 #include "dht/peer.h"
 
 namespace koinon::coordinator {
@@ -15,9 +15,10 @@ class PeerNetwork final : public RecordNetwork {
   explicit PeerNetwork(dht::Peer* peer) : peer_(peer) {}
 
   std::optional<v1::Contact> Self() override;
-  // Two coordinators that each take themselves for the job's are an alarm in
-  // the log.
-  absl::Status Put(const KeyedRecord& record) override;
+  Placed Put(const KeyedRecord& record) override;
+  // NOT_FOUND in plaintext: there, what another key has signed as the server
+  // (that of a life whose key was lost) counts here for nobody's.
+  absl::StatusOr<dht::OpenedRecord> Newest(const dht::Key& key) override;
   void Provide(const dht::Key& content) override { peer_->Provide(content); }
   void StopProviding(const dht::Key& content) override {
     peer_->StopProviding(content);

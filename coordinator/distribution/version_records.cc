@@ -16,14 +16,14 @@ namespace {
 constexpr size_t kRecordOverheadBytes = 16;
 
 // A mutable record of the version with this name.
-absl::StatusOr<KeyedRecord> NamedRecord(const std::string& name,
+absl::StatusOr<KeyedRecord> NamedRecord(const std::string& name, uint64_t epoch,
                                         uint64_t sequence,
                                         const v1::VersionManifest& version,
                                         std::string value,
                                         const LocalNode& signer) {
   v1::MutableRecord record;
   record.set_name(name);
-  record.set_epoch(static_cast<uint64_t>(version.job_submitted_ms()));
+  record.set_epoch(epoch);
   record.set_sequence(sequence);
   record.set_expires_ms(version.expires_ms());
   record.set_value(std::move(value));
@@ -61,9 +61,11 @@ std::string EncodeJobSpec(const v1::JobSpec& spec) {
 
 absl::StatusOr<std::vector<KeyedRecord>> RecordsOf(
     const v1::JobSpec& spec, const v1::ModelManifest& manifest, bool newest,
-    const LocalNode& signer) {
+    uint64_t least_epoch, const LocalNode& signer) {
   ABSL_ASSIGN_OR_RETURN(const v1::VersionManifest version,
                         SignedVersionOf(manifest));
+  const uint64_t epoch =
+      std::max(least_epoch, static_cast<uint64_t>(version.job_submitted_ms()));
   std::vector<KeyedRecord> records;
   const dht::Key manifest_key = dht::ImmutableKey(manifest.signed_manifest());
   records.push_back(
@@ -83,15 +85,15 @@ absl::StatusOr<std::vector<KeyedRecord>> RecordsOf(
   value.set_manifest(manifest_key.ToBytes());
   ABSL_ASSIGN_OR_RETURN(
       KeyedRecord named,
-      NamedRecord(dht::VersionName(version.job(), version.version()),
+      NamedRecord(dht::VersionName(version.job(), version.version()), epoch,
                   SequenceOf(manifest), version, value.SerializeAsString(),
                   signer));
   records.push_back(std::move(named));
   if (!newest) return records;
   ABSL_ASSIGN_OR_RETURN(
       KeyedRecord newest_record,
-      NamedRecord(dht::HeadName(version.job()), SequenceOf(manifest), version,
-                  head.SerializeAsString(), signer));
+      NamedRecord(dht::HeadName(version.job()), epoch, SequenceOf(manifest),
+                  version, head.SerializeAsString(), signer));
   records.push_back(std::move(newest_record));
   return records;
 }

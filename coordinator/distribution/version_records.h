@@ -30,10 +30,13 @@ std::string EncodeJobSpec(const v1::JobSpec& spec);
 // specification, unless it is too large for a record; the version's name; with
 // `newest`, the job's head.
 //
+// The named ones have the time of the job's submission as their epoch, or
+// `least_epoch` if that is greater (Timeline says why it would be).
+//
 // Errors as dht::SignRecord and SignedVersionOf.
 absl::StatusOr<std::vector<KeyedRecord>> RecordsOf(
     const v1::JobSpec& spec, const v1::ModelManifest& manifest, bool newest,
-    const LocalNode& signer);
+    uint64_t least_epoch, const LocalNode& signer);
 
 // The sequence of the named ones: a later version's is greater, and so is that
 // of a later signature of the same version.

@@ -58,7 +58,7 @@ TEST_F(VersionRecordsTest, Newest_HasAHeadThatLeadsToAllOfIt) {
   const v1::ModelManifest manifest = Manifest(3);
   ASSERT_OK_AND_ASSIGN(
       const std::vector<KeyedRecord> records,
-      RecordsOf(Spec(), manifest, /*newest=*/true, signer_.node()));
+      RecordsOf(Spec(), manifest, /*newest=*/true, 0, signer_.node()));
   ASSERT_EQ(records.size(), 4);
 
   ASSERT_OK_AND_ASSIGN(const auto signed_manifest, Open(records[0]));
@@ -90,7 +90,7 @@ TEST_F(VersionRecordsTest, Newest_HasAHeadThatLeadsToAllOfIt) {
 TEST_F(VersionRecordsTest, OlderVersion_HasNoHead) {
   ASSERT_OK_AND_ASSIGN(
       const std::vector<KeyedRecord> records,
-      RecordsOf(Spec(), Manifest(3), /*newest=*/false, signer_.node()));
+      RecordsOf(Spec(), Manifest(3), /*newest=*/false, 0, signer_.node()));
   ASSERT_EQ(records.size(), 2);
   EXPECT_EQ(records[1].key,
             dht::MutableKey("test", "server", dht::VersionName("digits", 3)));
@@ -102,7 +102,7 @@ TEST_F(VersionRecordsTest, SpecTooLargeForARecord_IsLeftOutOfTheHead) {
       std::string(dht::kMaxRecordBytes, 'x');
   ASSERT_OK_AND_ASSIGN(
       const std::vector<KeyedRecord> records,
-      RecordsOf(spec, Manifest(3), /*newest=*/true, signer_.node()));
+      RecordsOf(spec, Manifest(3), /*newest=*/true, 0, signer_.node()));
   ASSERT_EQ(records.size(), 3);
   ASSERT_OK_AND_ASSIGN(const auto head_record, Open(records[2]));
   v1::HeadValue head;
@@ -120,7 +120,7 @@ TEST_F(VersionRecordsTest, LaterSignaturesAndVersions_ReplaceEarlierOnes) {
   ASSERT_OK(signer_.get()->Renew(&renewed));
   for (const v1::ModelManifest& manifest : {third, renewed, Manifest(4)}) {
     ASSERT_OK_AND_ASSIGN(const auto records,
-                         RecordsOf(Spec(), manifest, true, signer_.node()));
+                         RecordsOf(Spec(), manifest, true, 0, signer_.node()));
     ASSERT_OK_AND_ASSIGN(auto head, Open(records.back()));
     heads.push_back(std::move(head));
   }
@@ -129,12 +129,26 @@ TEST_F(VersionRecordsTest, LaterSignaturesAndVersions_ReplaceEarlierOnes) {
   EXPECT_EQ(SignaturesOf(heads[1].sequence), 3);
 }
 
+TEST_F(VersionRecordsTest, LeastEpoch_IsOfTheNamedOnesIfItIsGreater) {
+  constexpr auto kEpoch = static_cast<uint64_t>(kSubmitted);
+  for (const auto& [least, expected] :
+       {std::pair{kEpoch - 1, kEpoch}, std::pair{kEpoch + 7, kEpoch + 7}}) {
+    ASSERT_OK_AND_ASSIGN(
+        const auto records,
+        RecordsOf(Spec(), Manifest(3), true, least, signer_.node()));
+    ASSERT_OK_AND_ASSIGN(const auto version, Open(records[2]));
+    ASSERT_OK_AND_ASSIGN(const auto head, Open(records[3]));
+    EXPECT_EQ(version.epoch, expected);
+    EXPECT_EQ(head.epoch, expected);
+  }
+}
+
 TEST_F(VersionRecordsTest, SameVersionAgain_IsTheSameRecord) {
   const v1::ModelManifest manifest = Manifest(3);
   ASSERT_OK_AND_ASSIGN(const auto first,
-                       RecordsOf(Spec(), manifest, true, signer_.node()));
+                       RecordsOf(Spec(), manifest, true, 0, signer_.node()));
   ASSERT_OK_AND_ASSIGN(const auto second,
-                       RecordsOf(Spec(), manifest, true, signer_.node()));
+                       RecordsOf(Spec(), manifest, true, 0, signer_.node()));
   for (size_t i = 0; i < first.size(); ++i) {
     EXPECT_EQ(first[i].key, second[i].key);
     EXPECT_EQ(first[i].record.SerializeAsString(),
@@ -152,7 +166,7 @@ TEST_F(VersionRecordsTest, SignaturesBeyondTheirBound_StayOfTheirVersion) {
 TEST_F(VersionRecordsTest, UnsignedVersion_HasNoRecords) {
   v1::ModelManifest manifest = Manifest(3);
   manifest.clear_signed_manifest();
-  EXPECT_THAT(RecordsOf(Spec(), manifest, true, signer_.node()),
+  EXPECT_THAT(RecordsOf(Spec(), manifest, true, 0, signer_.node()),
               StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 

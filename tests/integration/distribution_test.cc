@@ -21,6 +21,7 @@
 #include "dht/records/signed.h"
 #include "dht/server.h"
 #include "dht/swarm/version_cache.h"
+#include "proto/dht.grpc.pb.h"
 #include "tests/integration/coordinator_fixture.h"
 
 namespace koinon::testing {
@@ -491,6 +492,62 @@ TEST_F(RecoveryTest, LostState_TheJobGoesOnFromItsLastVersion) {
   Stop();
   EXPECT_THAT(TryStart(), StatusIs(absl::StatusCode::kAlreadyExists,
                                    HasSubstr("--recover job")));
+}
+
+// The nodes hold records of versions that the copy does not know.
+TEST_F(RecoveryTest, StateRestoredFromABackup_WhatLivesCounts) {
+  const std::string backup = spec_.state_dir + "-backup";
+  const auto copy = [](const std::string& from, const std::string& to) {
+    std::filesystem::remove_all(to);
+    std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
+  };
+  const auto head = [&] { return HeadVersion(node_->peer(), "job"); };
+  const auto run = [&](int rounds) {
+    auto worker = JoinedWorker("a");
+    RunRounds(worker.get(), rounds);
+  };
+  const auto joined = [&] {
+    grpc::ClientContext context;
+    v1::NodeStatus status;
+    return v1::PeerService::NewStub(NewChannel())
+               ->GetNodeStatus(&context, v1::NodeStatusRequest(), &status)
+               .ok() &&
+           status.nodes() > 0;
+  };
+  Start();
+  node_ = NewNode("holder", port());
+  ASSERT_NE(node_, nullptr);
+  spec_.bootstrap = {absl::StrCat("127.0.0.1:", node_->port())};
+  ASSERT_OK(Submit(SmallJob("job", 6, 1)));
+  run(1);
+  ASSERT_TRUE(Eventually([&] { return head() == 1; }));
+  Stop();
+  copy(spec_.state_dir, backup);
+  Start();
+  ASSERT_TRUE(Eventually(joined));
+  run(3);
+  ASSERT_TRUE(Eventually([&] { return head() == 4; }));
+  const std::string abandoned = ManifestOf("job", 2).signed_manifest();
+  Stop();
+  copy(backup, spec_.state_dir);
+  Start();
+  // What it stores before it has joined is stored nowhere else for a while.
+  ASSERT_TRUE(Eventually(joined));
+  run(1);
+  EXPECT_TRUE(Eventually([&] { return head() == 2; }));
+  const std::string living = ManifestOf("job", 2).signed_manifest();
+  EXPECT_NE(living, abandoned);
+  dht::Node::GetOptions options;
+  options.newest = true;
+  ASSERT_OK_AND_ASSIGN(
+      const auto named,
+      node_->peer()->GetNow(
+          dht::MutableKey("koinon", "server", dht::VersionName("job", 2)),
+          options));
+  v1::VersionValue value;
+  ASSERT_TRUE(value.ParseFromString(named.opened.value));
+  EXPECT_EQ(value.manifest(), dht::ImmutableKey(living).ToBytes());
+  std::filesystem::remove_all(backup);
 }
 
 TEST_F(RecoveryTest, LastRoundDone_TheJobEnds) {
