@@ -177,8 +177,10 @@ void Distributor::Announce(const JobRow& job, const v1::ModelManifest& manifest,
   MutexLock lock(&mutex_);
   if (!schedule_.Add(clock_->Now(), std::move(spec), std::move(kept), newest) &&
       !std::exchange(said_full_, true)) {
-    LogWarning("too many versions are kept to have all of them in the DHT",
-               {{"most", options_.schedule.max_versions}});
+    LogWarning(
+        "more versions are kept than the DHT is told of again and again; the "
+        "lowest are found there for a month after they were last stored",
+        {{"most", options_.schedule.max_versions}});
   }
   changed_.SignalAll();
 }

@@ -1,6 +1,7 @@
 #include "coordinator/distribution/publish_schedule.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace koinon::coordinator {
 namespace {
@@ -39,22 +40,22 @@ bool PublishSchedule::Add(absl::Time now,
   Enter(key, scheduled);
   entries_.emplace(key, std::move(scheduled));
   if (entries_.size() <= options_.max_versions) return true;
-  if (!MakeRoom()) Remove(job, version);
+  MakeRoom();
   return false;
 }
 
-// Gives up the lowest version that is not its job's newest. False: each is.
-bool PublishSchedule::MakeRoom() {
+// A job that lives adds its newest again and again.
+void PublishSchedule::MakeRoom() {
   auto lowest = entries_.end();
+  auto oldest = entries_.begin();
   for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+    if (it->second.entry.number < oldest->second.entry.number) oldest = it;
     if (it->second.entry.newest) continue;
     if (lowest == entries_.end() || it->first.second < lowest->first.second) {
       lowest = it;
     }
   }
-  if (lowest == entries_.end()) return false;
-  Erase(lowest);
-  return true;
+  Erase(lowest != entries_.end() ? lowest : oldest);
 }
 
 void PublishSchedule::Remove(const JobId& job, int64_t version) {
@@ -103,6 +104,8 @@ void PublishSchedule::Done(absl::Time now, const Entry& entry, bool ok) {
   if (!Contains(entry)) return;
   const Key key = {entry.manifest->job(), entry.manifest->version()};
   Scheduled& scheduled = entries_.at(key);
+  // A head that is stored again is no new key to whoever holds it.
+  const bool fills = !scheduled.entry.newest || scheduled.successes == 0;
   Leave(key, scheduled);
   if (ok) {
     scheduled.entry.failures = 0;
@@ -112,7 +115,22 @@ void PublishSchedule::Done(absl::Time now, const Entry& entry, bool ok) {
     scheduled.due = now + Pause(options_.first_retry, options_.last_retry,
                                 scheduled.entry.failures++);
   }
+  if (ok && fills && ++stored_since_heads_ >= options_.heads_every) {
+    MakeHeadsDue(now);  // but for this one
+  }
   Enter(key, scheduled);
+}
+
+void PublishSchedule::MakeHeadsDue(absl::Time now) {
+  stored_since_heads_ = 0;
+  Order newest;
+  for (const auto& [due, version, job] : newest_) {
+    Scheduled& scheduled = entries_.at({job, -version});
+    // What failed keeps its pause.
+    if (scheduled.entry.failures == 0) scheduled.due = std::min(due, now);
+    newest.emplace(scheduled.due, version, job);
+  }
+  newest_ = std::move(newest);
 }
 
 }  // namespace koinon::coordinator

@@ -21,13 +21,23 @@ namespace koinon::coordinator {
 // after a failure again with growing pauses, and after a success again too, for
 // nodes come and go: soon at first, since the first workers may not have been
 // there yet, then rarely, since holders keep records alive among themselves.
+//
+// A holder keeps so many keys of one writer (dht::RecordStore), and with more
+// of them pushes out those that were stored longest ago. So only so many
+// versions are stored again, and all heads are once so many others were stored:
+// they are never the oldest.
+//
 // Bounded. Pure: told `now`. Not thread-safe.
 class PublishSchedule {
  public:
   struct Options {
     // Of all jobs. With one more, that with the lowest number which is not its
-    // job's newest is given up.
-    size_t max_versions = 10'000;
+    // job's newest is given up; if all are, that which was added longest ago.
+    // With up to four keys each, they are half of what a holder keeps.
+    size_t max_versions = 512;
+    // Once so many versions have been stored, not counting heads that were
+    // stored again, each job's newest is due again.
+    size_t heads_every = 256;
     absl::Duration first_retry = absl::Seconds(1);  // doubled each time, up to
     absl::Duration last_retry = absl::Minutes(5);
     absl::Duration first_refresh = absl::Minutes(1);  // likewise
@@ -46,7 +56,7 @@ class PublishSchedule {
 
   // Due at once, in place of an earlier one of this version. One with `newest`
   // takes that from the others of its job. False: the bound was hit, and
-  // something (perhaps this) is not published.
+  // another is given up.
   bool Add(absl::Time now, std::shared_ptr<const v1::JobSpec> spec,
            std::shared_ptr<const v1::ModelManifest> manifest, bool newest);
   void Remove(const JobId& job, int64_t version);
@@ -79,13 +89,15 @@ class PublishSchedule {
   void Enter(const Key& key, const Scheduled& scheduled);
   void Leave(const Key& key, const Scheduled& scheduled);
   void Erase(std::map<Key, Scheduled>::iterator it);
-  bool MakeRoom();
+  void MakeRoom();
+  void MakeHeadsDue(absl::Time now);
 
   const Options options_;
   std::map<Key, Scheduled> entries_;
   Order newest_;
   Order others_;
   uint64_t next_number_ = 1;
+  size_t stored_since_heads_ = 0;
 };
 
 }  // namespace koinon::coordinator

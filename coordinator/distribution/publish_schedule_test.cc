@@ -3,9 +3,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/digest.h"
+#include "base/status_matchers.h"
+#include "coordinator/distribution/testing_network.h"
+#include "coordinator/distribution/timeline.h"
+#include "coordinator/models/testing_signer.h"
+#include "dht/records/signed.h"
+#include "dht/store/record_store.h"
 
 namespace koinon::coordinator {
 namespace {
@@ -26,6 +37,9 @@ PublishSchedule::Options SmallOptions() {
 
 class PublishScheduleTest : public ::testing::Test {
  protected:
+  explicit PublishScheduleTest(
+      PublishSchedule::Options options = SmallOptions())
+      : schedule_(options) {}
   bool Add(absl::Time now, const JobId& job, int64_t version, bool newest) {
     auto manifest = std::make_shared<v1::ModelManifest>();
     manifest->set_job(job);
@@ -47,7 +61,7 @@ class PublishScheduleTest : public ::testing::Test {
     return taken;
   }
 
-  PublishSchedule schedule_{SmallOptions()};
+  PublishSchedule schedule_;
 };
 
 TEST_F(PublishScheduleTest, NothingAdded_NothingIsDue) {
@@ -142,14 +156,138 @@ TEST_F(PublishScheduleTest, OverTheBound_TheLowestIsGivenUp) {
   EXPECT_THAT(Take(kStart), ElementsAre("a@4 newest", "a@3", "a@2", "a@1"));
 }
 
-TEST_F(PublishScheduleTest, OverTheBoundWithNewestOnly_TheLastIsNotTaken) {
-  for (const char* job : {"a", "b", "c", "d"}) {
+TEST_F(PublishScheduleTest, OverTheBoundWithNewestOnly_TheOldestIsGivenUp) {
+  for (const char* job : {"d", "a", "b", "c"}) {
     EXPECT_TRUE(Add(kStart, job, 3, true));
   }
-  EXPECT_FALSE(Add(kStart, "e", 3, true));
+  EXPECT_FALSE(Add(kStart, "e", 0, true));
   EXPECT_EQ(schedule_.size(), 4);
   EXPECT_THAT(Take(kStart), ElementsAre("a@3 newest", "b@3 newest",
-                                        "c@3 newest", "d@3 newest"));
+                                        "c@3 newest", "e@0 newest"));
+}
+
+class HeadsAgainTest : public PublishScheduleTest {
+ protected:
+  static PublishSchedule::Options Options() {
+    PublishSchedule::Options options = SmallOptions();
+    options.max_versions = 100;
+    options.heads_every = 3;
+    return options;
+  }
+  HeadsAgainTest() : PublishScheduleTest(Options()) {}
+};
+
+// Without it, a job with many new versions would push the heads of the others
+// out of the nodes that hold them.
+TEST_F(HeadsAgainTest, ManyOthersStored_HeadsAreStoredAgain) {
+  Add(kStart, "done", 9, true);
+  EXPECT_THAT(Take(kStart), ElementsAre("done@9 newest"));
+  std::vector<std::string> taken;
+  for (int64_t version = 0; version < 6; ++version) {
+    Add(kStart, "live", version, true);
+    for (std::string& name : Take(kStart)) taken.push_back(std::move(name));
+  }
+  EXPECT_THAT(taken,
+              ElementsAre("live@0 newest", "live@1 newest", "done@9 newest",
+                          "live@2 newest", "live@3 newest", "live@4 newest",
+                          "done@9 newest", "live@5 newest"));
+}
+
+TEST_F(HeadsAgainTest, HeadThatCannotBeStored_KeepsItsPause) {
+  Add(kStart, "done", 9, true);
+  EXPECT_THAT(Take(kStart, /*ok=*/false), ElementsAre("done@9 newest"));
+  for (int64_t version = 0; version < 6; ++version) {
+    Add(kStart, "live", version, true);
+    EXPECT_THAT(Take(kStart),
+                ElementsAre(absl::StrCat("live@", version, " newest")));
+  }
+}
+
+// The default bounds are of use only below what a holder keeps.
+TEST(PublishScheduleOptionsTest, Defaults_LeaveRoomAtAHolder) {
+  const PublishSchedule::Options options;
+  const dht::RecordStore::Options holder;
+  constexpr size_t kKeys = 4;  // manifest, specification, version, head
+  EXPECT_LE(options.max_versions * kKeys, holder.max_keys_per_writer / 2);
+  // Between two rounds of heads: what is new, and the heads themselves.
+  EXPECT_LE((options.heads_every + options.max_versions) * kKeys,
+            holder.max_keys_per_writer);
+}
+
+// What the schedule gives, stored at a node that keeps what nodes keep. A fleet
+// of up to twenty has each record at every node.
+class HolderTest : public ::testing::Test {
+ protected:
+  void Add(const JobId& job, int64_t version, bool newest) {
+    v1::ModelManifest manifest;
+    manifest.set_job(job);
+    manifest.set_version(version);
+    manifest.set_digest(Sha256Of(absl::StrCat(job, version)).ToBytes());
+    if (version > 0) {
+      manifest.set_parent_digest(Sha256Of("parent").ToBytes());
+    }
+    manifest.set_layout_hash(Sha256Of("layout").ToBytes());
+    v1::Content content;
+    content.set_root(Sha256Of("root").ToBytes());
+    content.set_size_bytes(100'000);
+    content.set_piece_size_bytes(64 << 10);
+    ASSERT_OK(signer_.get()->Sign(1'700'000'000'000, content, {}, &manifest));
+    auto spec = std::make_shared<v1::JobSpec>();
+    spec->set_name(job);
+    schedule_.Add(now_, std::move(spec),
+                  std::make_shared<v1::ModelManifest>(std::move(manifest)),
+                  newest);
+  }
+  void StoreDue() {
+    while (const auto entry = schedule_.Next(now_)) {
+      const absl::Status stored =
+          timeline_.Store(*entry->spec, *entry->manifest, entry->newest);
+      ASSERT_OK(stored);
+      schedule_.Done(now_, *entry, stored.ok());
+    }
+  }
+  // Whether the job can be found, with what its head leads to.
+  bool Knows(const JobId& job) {
+    const auto head =
+        network_.Newest(dht::MutableKey("test", "server", dht::HeadName(job)));
+    v1::HeadValue value;
+    if (!head.ok() || !value.ParseFromString(head->value)) return false;
+    const auto manifest = dht::Key::FromBytes(value.manifest());
+    const auto spec = dht::Key::FromBytes(value.job_spec());
+    return manifest.ok() && network_.Newest(*manifest).ok() && spec.ok() &&
+           network_.Newest(*spec).ok();
+  }
+
+  // More keys than a node keeps of one writer.
+  static constexpr int64_t kMany = 2'100;
+  const TestSigner signer_;
+  StoreNetwork network_{signer_.node()};
+  Timeline timeline_{&network_, &signer_.node()};
+  PublishSchedule schedule_{PublishSchedule::Options()};
+  absl::Time now_ = kStart;
+};
+
+TEST_F(HolderTest, ManyVersionsKept_EachJobIsFound) {
+  Add("done", 9, true);
+  for (int64_t version = kMany; version >= 0; --version) {
+    Add("long", version, version == kMany);
+  }
+  for (const absl::Time end = kStart + absl::Hours(1); now_ < end;
+       now_ = std::max(now_, schedule_.next_due())) {
+    StoreDue();
+    ASSERT_TRUE(Knows("done")) << now_;
+    ASSERT_TRUE(Knows("long")) << now_;
+  }
+}
+
+TEST_F(HolderTest, ManyVersionsPublished_EachJobIsFound) {
+  Add("done", 9, true);
+  for (int64_t version = 0; version < kMany; ++version) {
+    Add("live", version, true);
+    StoreDue();
+  }
+  EXPECT_TRUE(Knows("done"));
+  EXPECT_TRUE(Knows("live"));
 }
 
 }  // namespace

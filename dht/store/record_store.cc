@@ -128,6 +128,7 @@ struct RecordStore::State {
   Quotas quotas;
   ProviderBook providers;
   RejectionCounts rejections;
+  bool said_pushed_out = false;
 };
 
 // ---- Files ----
@@ -317,6 +318,13 @@ absl::Status RecordStore::State::MakeRoom(const Held& held, absl::Time now) {
   if (fits.ok()) return fits;
   SweepRecords(now);
   const auto push_out_oldest = [this](const Key& writer) {
+    if (!std::exchange(said_pushed_out, true)) {
+      LogWarning(
+          "records are pushed out: a writer stores more than its share, or all "
+          "is full and it has the most; more are counted as refused_quota",
+          {{"writer", writer.ToShortHex()},
+           {"keys", by_writer.at(writer).size()}});
+    }
     Forget(records.find(by_writer.at(writer).begin()->second));
     rejections.Count(Rejection::kQuota);
   };
