@@ -5,16 +5,13 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "base/log.h"
 #include "base/status_macros.h"
-#include "dht/swarm/liar_book.h"
 
 namespace koinon::dht {
 namespace {
 
 // More would only wait for the disk.
 constexpr size_t kMaxThreads = 4;
-constexpr size_t kProvidersAsked = 20;
 // However few deadlines there are; whether it is cancelled is asked as often.
 constexpr absl::Duration kLongestWait = absl::Milliseconds(100);
 // For the last word to the sources, at the end.
@@ -125,154 +122,6 @@ std::optional<absl::Status> SwarmFetch::State::Outcome(absl::Time now) {
         absl::StrCat("nobody has it: ", candidates_.Failures()));
   }
   return std::nullopt;
-}
-
-// ---- Sources ----
-
-bool SwarmFetch::State::HasRoom() const {
-  return candidates_.connected() < options_.max_sources;
-}
-
-void SwarmFetch::State::ConnectMore() {
-  while (true) {
-    std::optional<FetchCandidates::Candidate> next;
-    {
-      MutexLock lock(&mutex_);
-      next = candidates_.Next(clock_.Now(), /*only_origin=*/!HasRoom());
-    }
-    if (!next.has_value()) return;
-    Connect(*next);
-  }
-}
-
-void SwarmFetch::State::Connect(const FetchCandidates::Candidate& candidate) {
-  absl::Status may = host_->MayFetchFrom(candidate.contact);
-  // A version may be nowhere but at its origin, whatever that has sent before.
-  if (may.ok() && !candidate.origin) {
-    may = host_->liars()->MayAsk(candidate.contact.id, clock_.Now());
-  }
-  if (!may.ok()) {
-    MutexLock lock(&mutex_);
-    return candidates_.OnFailed(candidate.number, may, clock_.Now());
-  }
-  const auto source = std::make_shared<Source>(candidate, file_.get());
-  v1::FetchRequest request;
-  v1::OpenContent* open = request.mutable_open();
-  open->set_root(root_.ToBytes());
-  *open->mutable_caller() = ContactToProto(host_->self());
-  open->set_cross_site(host_->cross_site());
-  {
-    MutexLock lock(&mutex_);
-    open->set_have(picker_.have().ToBytes());
-    source->heard = clock_.Now();
-    sources_[candidate.number] = source;
-    ++open_streams_;
-  }
-  auto stream = FetchStream::Start(
-      host_->ChannelTo(candidate.contact.address), std::move(request),
-      [state = weak_from_this(), weak = std::weak_ptr<Source>(source)] {
-        const auto alive = state.lock();
-        const auto source = weak.lock();
-        if (alive != nullptr && source != nullptr) alive->OnReady(source);
-      },
-      // Run waits for all of them: gRPC's threads must not be the last to hold
-      // a channel (dht/transport/callback_threads.h).
-      [state = shared_from_this()] { state->OnGone(); });
-  MutexLock lock(&mutex_);
-  source->stream = std::move(stream);
-  source->queued = false;
-  if (source->again) Enqueue(source);
-}
-
-void SwarmFetch::State::DropSilent() {
-  std::vector<SourcePtr> silent;
-  const absl::Time now = clock_.Now();
-  {
-    MutexLock lock(&mutex_);
-    for (const auto& [number, source] : sources_) {
-      if (!source->owes()) continue;
-      if (source->queued && writing_ > 0) continue;  // it waits for our disk
-      // What waits to be looked at may be what it owes, or may not.
-      const absl::Duration bound = (source->queued ? 2 : 1) * options_.silence;
-      if (now - source->heard >= bound) silent.push_back(source);
-    }
-  }
-  for (const SourcePtr& source : silent) {
-    Drop(source, absl::UnavailableError(absl::StrCat(
-                     "silent for ", absl::FormatDuration(options_.silence))));
-  }
-}
-
-void SwarmFetch::State::Discover() {
-  {
-    MutexLock lock(&mutex_);
-    const absl::Time now = clock_.Now();
-    // Not later than when all that were named have failed.
-    const bool due =
-        now >= next_discovery_ || (!discovered_ && candidates_.alone());
-    if (discovering_ || !due || !HasRoom()) return;
-    discovering_ = true;
-    next_discovery_ = now + options_.rediscover;
-  }
-  host_->FindProviders(
-      options_.file_digest, kProvidersAsked,
-      [state = weak_from_this()](absl::StatusOr<std::vector<Contact>> found) {
-        const auto alive = state.lock();
-        if (alive == nullptr) return;
-        MutexLock lock(&alive->mutex_);
-        alive->discovering_ = false;
-        alive->discovered_ = true;
-        alive->has_news_ = true;
-        alive->news_.Signal();
-        if (!found.ok()) return;  // the next attempt may find somebody
-        for (const Contact& contact : *found) alive->candidates_.Add(contact);
-      });
-}
-
-bool SwarmFetch::State::Forget(const SourcePtr& source) {
-  if (std::exchange(source->gone, true)) return false;
-  sources_.erase(source->candidate.number);
-  has_news_ = true;
-  news_.Signal();
-  return true;
-}
-
-void SwarmFetch::State::Drop(const SourcePtr& source, const absl::Status& why) {
-  {
-    MutexLock lock(&mutex_);
-    if (!Forget(source)) return;
-    picker_.RemoveSource(source->candidate.number);
-    candidates_.OnFailed(source->candidate.number, why, clock_.Now());
-  }
-  source->stream->Cancel();
-}
-
-void SwarmFetch::State::OnLied(const SourcePtr& source,
-                               const absl::Status& why) {
-  const Contact& contact = source->candidate.contact;
-  const absl::Time now = clock_.Now();
-  {
-    MutexLock lock(&mutex_);
-    if (!Forget(source)) return;
-    picker_.OnLied(source->candidate.number, now);
-    picker_.RemoveSource(source->candidate.number);
-    candidates_.OnLied(source->candidate.number, why, now);
-    liars_.insert(contact.id.IsZero() ? contact.address : contact.id.ToHex());
-  }
-  source->stream->Cancel();
-  // Of what opened the stream as who it is: nothing else is hashed. Another
-  // breach of the rules may be a slip, and counts in this fetch alone.
-  const bool lied = absl::IsDataLoss(why);
-  const int lies = lied ? host_->liars()->Count(contact.id, now) : 0;
-  LogWarning(
-      lied ? "a peer sent what is not the content's, and is banned"
-           : "a peer breaks the rules of a fetch, and is banned from this one",
-      {{"node", contact.id.ToShortHex()},
-       {"address", contact.address},
-       {"site", contact.site},
-       {"content", root_.ToShortHex()},
-       {"lies", lies},
-       {"reason", why}});
 }
 
 // ---- Asking ----

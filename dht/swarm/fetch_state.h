@@ -74,10 +74,6 @@ class SwarmFetch::State final
   void Begin();
   std::optional<absl::Status> Outcome(absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void ConnectMore();
-  void Connect(const FetchCandidates::Candidate& candidate);
-  void DropSilent();
-  void Discover();
   void AskAll();
   void AskForLayer(const SourcePtr& source, absl::Time now, Requests* requests)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -89,7 +85,13 @@ class SwarmFetch::State final
   void End(bool in_peace);
   // Until all streams are gone; false after `patience`.
   bool AwaitStreams(absl::Duration patience);
+
+  // --- Whom it fetches from: fetch_sources.cc; the driver's ---
   bool HasRoom() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ConnectMore();
+  void Connect(const FetchCandidates::Candidate& candidate);
+  void DropSilent();
+  void Discover();
 
   // --- What comes: fetch_replies.cc ---
   void OnReady(const SourcePtr& source);
@@ -114,7 +116,7 @@ class SwarmFetch::State final
   void AddOthers(const google::protobuf::RepeatedPtrField<v1::Contact>& others)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  // --- Both ---
+  // --- Both; a source that is given up: fetch_sources.cc ---
   // False if it had gone already.
   bool Forget(const SourcePtr& source) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Drop(const SourcePtr& source, const absl::Status& why);
