@@ -17,6 +17,25 @@ bool SwarmFetch::State::HasRoom() const {
   return candidates_.connected() < options_.max_sources;
 }
 
+// Some who are all each other's sources would wait for each other for good,
+// where what they lack is with those whom they have no room for.
+void SwarmFetch::State::DropIdle() {
+  std::vector<SourcePtr> idle;
+  {
+    MutexLock lock(&mutex_);
+    const absl::Time now = clock_.Now();
+    if (HasRoom() || candidates_.next_attempt(false) > now) return;
+    for (const PiecePicker::Source number : picker_.Idle(now)) {
+      if (2 * idle.size() >= options_.max_sources) break;
+      const auto it = sources_.find(number);
+      if (it != sources_.end()) idle.push_back(it->second);
+    }
+  }
+  for (const SourcePtr& source : idle) {
+    Drop(source, absl::UnavailableError("it has nothing that is missing here"));
+  }
+}
+
 void SwarmFetch::State::ConnectMore() {
   while (true) {
     std::optional<FetchCandidates::Candidate> next;
@@ -94,7 +113,8 @@ void SwarmFetch::State::Discover() {
     // Not later than when all that were named have failed.
     const bool due =
         now >= next_discovery_ || (!discovered_ && candidates_.alone());
-    if (discovering_ || !due || !HasRoom()) return;
+    if (discovering_ || !due) return;
+    if (!HasRoom() && picker_.Idle(now).empty()) return;
     discovering_ = true;
     next_discovery_ = now + options_.rediscover;
   }

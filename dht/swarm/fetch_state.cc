@@ -100,8 +100,9 @@ absl::Status SwarmFetch::State::Drive() {
       const auto outcome = Outcome(clock_.Now());
       if (outcome.has_value()) return *outcome;
     }
-    ConnectMore();
     DropSilent();
+    DropIdle();
+    ConnectMore();
     Discover();
     AskAll();
     WaitForNews();

@@ -88,6 +88,7 @@ class SwarmFetch::State final
 
   // --- Whom it fetches from: fetch_sources.cc; the driver's ---
   bool HasRoom() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DropIdle();
   void ConnectMore();
   void Connect(const FetchCandidates::Candidate& candidate);
   void DropSilent();

@@ -33,7 +33,8 @@ void OriginPatience::OnRefused(absl::Time now) {
 }
 
 void OriginPatience::OnLastResort(size_t most) {
-  lonely_ = std::min(lonely_ + 1, most);
+  // A peer may have given something since it was asked for.
+  if (probed_) lonely_ = std::min(lonely_ + 1, most);
   wait_ = patience_;
 }
 

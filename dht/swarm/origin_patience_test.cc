@@ -17,6 +17,15 @@ OriginPatience Dry() {
   return origin;
 }
 
+// It has nothing else, and has asked for a certain piece at 4.
+OriginPatience Starved() {
+  OriginPatience origin = Dry();
+  EXPECT_EQ(origin.Next(At(2), true, true), Step::kAny);
+  origin.OnNone(At(2), true);
+  EXPECT_EQ(origin.Next(At(4), true, true), Step::kCertain);
+  return origin;
+}
+
 TEST(OriginPatienceTest, Next_NothingIsWanting_Waits) {
   OriginPatience origin = Dry();
   EXPECT_TRUE(origin.dry());
@@ -48,19 +57,27 @@ TEST(OriginPatienceTest, Next_Alone_WaitsLess) {
 }
 
 TEST(OriginPatienceTest, OnLastResort_MoreAndMoreUntilAPeerGives) {
-  OriginPatience origin = Dry();
+  OriginPatience origin = Starved();
   for (const size_t certain : {1, 2, 3, 3}) {
     origin.OnLastResort(/*most=*/3);
     EXPECT_EQ(origin.certain(), certain);
-    EXPECT_EQ(origin.Next(At(0), false, false), Step::kCertain);
+    EXPECT_EQ(origin.Next(At(4), false, false), Step::kCertain);
   }
   origin.OnPeerGave();
-  EXPECT_EQ(origin.Next(At(1), true, true), Step::kWait);
-  EXPECT_EQ(origin.Next(At(2), true, true), Step::kAny);  // from the beginning
+  EXPECT_EQ(origin.Next(At(5), true, true), Step::kWait);
+  EXPECT_EQ(origin.Next(At(6), true, true), Step::kAny);  // from the beginning
+}
+
+TEST(OriginPatienceTest, OnLastResort_APeerGaveMeanwhile_IsNotAlone) {
+  OriginPatience origin = Starved();
+  origin.OnPeerGave();
+  origin.OnLastResort(4);
+  EXPECT_EQ(origin.Next(At(5), true, true), Step::kWait);
+  EXPECT_EQ(origin.Next(At(6), true, true), Step::kAny);
 }
 
 TEST(OriginPatienceTest, OnLastResort_ARefusal_BeginsAnew) {
-  OriginPatience origin = Dry();
+  OriginPatience origin = Starved();
   origin.OnLastResort(4);
   origin.OnLastResort(4);
   origin.OnRefused(At(10));

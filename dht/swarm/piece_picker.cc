@@ -349,6 +349,19 @@ void PiecePicker::OnHave(Source id, uint32_t piece) {
   if (source != nullptr) state_->Gains(id, source, piece);
 }
 
+std::vector<PiecePicker::Source> PiecePicker::Idle(absl::Time now) const {
+  const State& s = *state_;
+  const absl::Duration enough =
+      OriginPatience::Alone(s.options.last_resort_patience);
+  if (done() || s.on_time > 0 || now - s.last_progress < enough) return {};
+  std::vector<Source> idle;
+  for (const auto& [id, source] : s.sources) {
+    if (source.origin || !source.requests.empty()) continue;
+    if (s.Rarest(&source.has, source, 1).empty()) idle.push_back(id);
+  }
+  return idle;
+}
+
 void PiecePicker::SetAlone(bool alone) { state_->alone = alone; }
 
 PiecePicker::Wants PiecePicker::Next(Source id, absl::Time now) {

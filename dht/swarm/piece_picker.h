@@ -61,6 +61,10 @@ class PiecePicker {
   void OnHave(Source source, const Bitmap& have);
   void OnHave(Source source, uint32_t piece);
 
+  // Sources that may give way to others: nothing is on its way from anybody,
+  // nothing came for a while, and these have nothing that is missing.
+  std::vector<Source> Idle(absl::Time now) const;
+
   // Whether nobody but origins can be reached, as far as is known: connections
   // are refused, and nobody else is known. An origin that gives out no more is
   // asked again sooner then.

@@ -336,7 +336,29 @@ TEST(PiecePickerOriginTest, OnNoneForYou_IsAskedAgainByWhoGetsNothing) {
   for (const uint32_t piece : wants.pieces) {
     picker.OnPiece(kOrigin, piece, At(16));
   }
-  EXPECT_LE(picker.Next(kOrigin, At(16)).pieces.size(), 2u);
+  EXPECT_THAT(picker.Next(kOrigin, At(16)).pieces, IsEmpty());
+}
+
+TEST(PiecePickerTest, Idle_NothingComes_AreThoseWithNothingThatIsMissing) {
+  PiecePicker picker = WithOrigin({.pieces = 4});
+  for (const PiecePicker::Source source : {1, 2, 3}) {
+    picker.AddSource(source, false);
+    picker.OnHave(source, 0);
+  }
+  picker.OnHave(2, 1);
+  ASSERT_THAT(picker.Next(2, At(0)).pieces, SizeIs(2));
+  EXPECT_THAT(picker.Idle(At(7)), IsEmpty());  // 2 may still give them
+  picker.OnPiece(2, 0, At(7));
+  picker.OnPiece(2, 1, At(7));
+  EXPECT_THAT(picker.Idle(At(7.4)), IsEmpty());
+  EXPECT_THAT(picker.Idle(At(7.5)), ElementsAre(1, 2, 3));
+  picker.OnHave(3, 2);
+  EXPECT_THAT(picker.Idle(At(7.5)), ElementsAre(1, 2));
+  ASSERT_THAT(picker.Next(3, At(7.5)).pieces, SizeIs(1));
+  EXPECT_THAT(picker.Idle(At(7.5)), IsEmpty());
+  picker.OnPiece(3, 2, At(8));
+  picker.OnPiece(3, 3, At(8));
+  EXPECT_THAT(picker.Idle(At(99)), IsEmpty());  // it is done
 }
 
 TEST(PiecePickerOriginTest, SetAlone_IsAskedAgainSooner) {
