@@ -18,8 +18,21 @@
 
 namespace koinon::dht {
 
+inline Digest RootOf(const v1::Content& content) {
+  return *Digest::FromBytes(content.root());  // of what was checked
+}
+
 // The inner part of VersionCache.
 struct VersionCache::State {
+  // What files' names end in.
+  static constexpr char kModel[] = ".safetensors";
+  static constexpr char kManifest[] = ".manifest";
+  static constexpr char kLeaves[] = ".leaves";
+  static constexpr char kPartial[] = ".partial";
+  static constexpr char kDelta[] = ".delta";
+  static constexpr char kDeltaPartial[] = ".delta.partial";
+  static constexpr char kTemporary[] = ".tmp";
+
   struct Entry {  // a version that is whole
     v1::VersionManifest manifest;
     bool verified = false;
@@ -45,7 +58,7 @@ struct VersionCache::State {
         host(host),
         cache(cache) {}
 
-  // --- On disk: version_cache.cc ---
+  // --- On disk: version_disk.cc ---
   std::string PathOf(const Digest& digest, absl::string_view suffix) const;
   absl::Status Recover();
   void OrderByAge();
@@ -61,6 +74,7 @@ struct VersionCache::State {
   void RemovePartial(const std::string& path);
   void RemoveIfThere(const std::string& path);
 
+  // --- Checked before it is used or served: version_cache.cc ---
   // Whether the file is the content: reads all of it.
   absl::StatusOr<std::shared_ptr<ContentFile>> Check(
       const std::string& path, const v1::Content& content);
@@ -68,7 +82,7 @@ struct VersionCache::State {
   void CheckAll();  // the thread
   void ServeDeltasOf(const v1::VersionManifest& manifest);
 
-  // --- Bounds: version_cache.cc ---
+  // --- Bounds: version_bounds.cc ---
   std::unique_ptr<Lease> NewLease(const Digest& digest)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   uint64_t TotalBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);

@@ -92,10 +92,10 @@ absl::StatusOr<VersionCache::Fetched> VersionCache::State::Fetch(
   }
   TakeOff(gone);
   RemoveStalePartials(wanted.manifest);
-  absl::Status status = WriteFileAtomically(env, PathOf(digest, ".manifest"),
+  absl::Status status = WriteFileAtomically(env, PathOf(digest, kManifest),
                                             wanted.signed_manifest);
   if (status.ok()) {
-    auto file = ContentFile::Resume(env, PathOf(digest, ".partial"),
+    auto file = ContentFile::Resume(env, PathOf(digest, kPartial),
                                     wanted.manifest.content());
     status = file.status();
     if (file.ok()) {
@@ -123,18 +123,18 @@ void VersionCache::State::RemoveStalePartials(
   std::set<std::string> kept;
   for (const v1::Delta& delta : wanted.deltas()) {
     const Digest root = *Digest::FromBytes(delta.content().root());
-    kept.insert(root.ToHex() + ".delta.partial");
+    kept.insert(root.ToHex() + kDeltaPartial);
   }
   MutexLock lock(&mutex);
   for (const std::string& name : *names) {
-    if (!absl::EndsWith(name, ".partial") || kept.contains(name)) continue;
+    if (!absl::EndsWith(name, kPartial) || kept.contains(name)) continue;
     const auto digest = Digest::FromHex(name.substr(0, name.find('.')));
     if (digest.ok() && fetching.contains(*digest)) continue;
     // Another fetch's, perhaps.
-    if (absl::EndsWith(name, ".delta.partial") && fetching.size() > 1) continue;
+    if (absl::EndsWith(name, kDeltaPartial) && fetching.size() > 1) continue;
     RemovePartial(absl::StrCat(dir, "/", name));
     if (digest.ok() && !entries.contains(*digest)) {
-      RemoveIfThere(PathOf(*digest, ".manifest"));
+      RemoveIfThere(PathOf(*digest, kManifest));
     }
   }
 }
@@ -180,8 +180,8 @@ absl::Status VersionCache::State::FetchInto(
 absl::StatusOr<std::unique_ptr<VersionCache::Lease>> VersionCache::State::Adopt(
     const std::shared_ptr<ContentFile>& file, const Wanted& wanted) {
   const Digest digest = DigestOf(wanted.manifest);
-  ABSL_RETURN_IF_ERROR(file->MoveWhole(PathOf(digest, ".safetensors"),
-                                       PathOf(digest, ".leaves")));
+  ABSL_RETURN_IF_ERROR(
+      file->MoveWhole(PathOf(digest, kModel), PathOf(digest, kLeaves)));
   MutexLock lock(&mutex);
   Entry& entry = entries[digest];
   entry.manifest = wanted.manifest;
@@ -250,7 +250,7 @@ absl::Status VersionCache::State::FetchDelta(const v1::Content& content,
   }
   ABSL_ASSIGN_OR_RETURN(
       const std::shared_ptr<ContentFile> file,
-      ContentFile::Resume(env, PathOf(root, ".delta.partial"), content));
+      ContentFile::Resume(env, PathOf(root, kDeltaPartial), content));
   host->board()->Add(file, version);
   SwarmFetch::Options fetch_options = OptionsFor(wanted, file, cancelled);
   fetch_options.patience = kDeltaPatience;
@@ -260,7 +260,7 @@ absl::Status VersionCache::State::FetchDelta(const v1::Content& content,
   Add(fetch.traffic(), &fetched->traffic);
   if (status.ok()) {
     status =
-        file->MoveWhole(PathOf(root, ".delta"), PathOf(root, ".delta.leaves"));
+        file->MoveWhole(PathOf(root, kDelta), PathOf(root, ".delta.leaves"));
   }
   if (!status.ok()) {
     TakeOff({.roots = {root}, .digests = {}});
@@ -277,9 +277,8 @@ absl::Status VersionCache::State::ApplyTo(ContentFile* file,
   const Digest root = *Digest::FromBytes(delta.root());
   ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<File> from_file,
                         env->Open(from, Env::OpenMode::kRead));
-  ABSL_ASSIGN_OR_RETURN(
-      const std::unique_ptr<File> delta_file,
-      env->Open(PathOf(root, ".delta"), Env::OpenMode::kRead));
+  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<File> delta_file,
+                        env->Open(PathOf(root, kDelta), Env::OpenMode::kRead));
   const absl::Status applied =
       ApplyDelta(*from_file, *delta_file, delta.size_bytes(),
                  file->map().size_bytes, [&](absl::Span<const uint8_t> bytes) {
