@@ -202,6 +202,22 @@ TEST_F(NodeTest, Put_OlderThanWhatIsThere_SaysRolledBack) {
   EXPECT_EQ(got.opened.value, "five");
 }
 
+// In a fleet of two, one that refuses is what most can be.
+TEST_F(NodeTest, Put_HalfRefuse_SaysWhy) {
+  AddNodes(2);
+  members_[1]->host->Serve(
+      [](const auto&,
+         const v1::AskRequest& question) -> absl::StatusOr<v1::AskReply> {
+        v1::AskReply reply;
+        if (question.has_put_record()) reply.set_rejection("rolled_back");
+        return reply;
+      });
+  const auto put = Put(0, HeadKey(), Head(4, "four"));
+  EXPECT_EQ(RejectionOf(put.status()), Rejection::kRolledBack);
+  EXPECT_THAT(std::string(put.status().message()),
+              HasSubstr("kept by 1 of 2 nodes, 2 wanted"));
+}
+
 TEST_F(NodeTest, Put_MostNodesMute_IsUnavailableAndSaysHowMany) {
   AddNodes(20);
   for (size_t i = 5; i < 20; ++i) {
