@@ -19,6 +19,11 @@ inline uint64_t PrefixOf(const Key& key) {
   return prefix;
 }
 
+// Bit `bit` of the key, counted from its first.
+inline bool BitAt(const Key& key, size_t bit) {
+  return (key.bytes()[bit / 8] >> (7 - bit % 8) & 1) != 0;
+}
+
 }  // namespace koinon::dht
 
 #endif  // KOINON_DHT_ROUTING_KEY_PREFIX_H_

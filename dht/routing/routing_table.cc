@@ -1,21 +1,14 @@
 #include "dht/routing/routing_table.h"
 
 #include <algorithm>
-#include <bit>
 #include <string>
 #include <tuple>
 #include <utility>
 
 #include "base/random.h"
-#include "dht/routing/key_prefix.h"
 
 namespace koinon::dht {
 namespace {
-
-// Bit `bit` of the key, counted from its first.
-bool BitAt(const Key& key, size_t bit) {
-  return (key.bytes()[bit / 8] >> (7 - bit % 8) & 1) != 0;
-}
 
 Key RandomKey(uint64_t seed) {
   Random random(seed);
@@ -34,72 +27,13 @@ Key RandomKey(uint64_t seed) {
 RoutingTable::RoutingTable(const Key& self, Options options)
     : self_(self), options_(options), full_(options.full_table > 0) {}
 
-size_t RoutingTable::PlaceOf(const Key& id) const {
-  const uint64_t prefix = PrefixOf(id);
-  const auto place =
-      std::partition_point(alive_.begin(), alive_.end(), [&](const Slot& slot) {
-        return slot.prefix != prefix ? slot.prefix < prefix
-                                     : slot.entry->contact.id < id;
-      });
-  return static_cast<size_t>(place - alive_.begin());
-}
-
-RoutingTable::Slot* RoutingTable::FindSlot(const Key& id) {
-  const size_t place = PlaceOf(id);
-  const bool here =
-      place < alive_.size() && alive_[place].entry->contact.id == id;
-  return here ? &alive_[place] : nullptr;
-}
-
-RoutingTable::Entry* RoutingTable::Find(const Key& id) const {
-  const size_t place = PlaceOf(id);
-  const bool here =
-      place < alive_.size() && alive_[place].entry->contact.id == id;
-  return here ? alive_[place].entry.get() : nullptr;
-}
-
-size_t RoutingTable::CommonBits(const Slot& a, const Slot& b) {
-  return a.prefix != b.prefix
-             ? static_cast<size_t>(std::countl_zero(a.prefix ^ b.prefix))
-             : CommonPrefixBits(a.entry->contact.id, b.entry->contact.id);
-}
-
-bool RoutingTable::SlotBitAt(const Slot& slot, size_t bit) {
-  constexpr size_t kPrefixBits = 64;
-  return bit < kPrefixBits ? (slot.prefix >> (kPrefixBits - 1 - bit) & 1) != 0
-                           : BitAt(slot.entry->contact.id, bit);
-}
-
 size_t RoutingTable::BucketOf(const Key& id) const {
   return CommonPrefixBits(self_, id);
 }
 
-size_t RoutingTable::CellOf(size_t bucket, const Key& id) {
-  size_t cell = 0;
-  for (size_t bit = bucket + 1; bit <= bucket + kCellBits; ++bit) {
-    cell = 2 * cell + (bit < 8 * Key::kSizeBytes && BitAt(id, bit));
-  }
-  return cell;
-}
-
-RoutingTable::Bucket& RoutingTable::GrowTo(size_t bucket) {
+Bucket& RoutingTable::GrowTo(size_t bucket) {
   if (buckets_.size() <= bucket) buckets_.resize(bucket + 1);
   return buckets_[bucket];
-}
-
-RoutingTable::Waiting* RoutingTable::FindWaiting(Bucket& bucket,
-                                                 const Key& id) const {
-  const uint64_t prefix = PrefixOf(id);
-  const auto found = std::find_if(
-      bucket.waiting.begin(), bucket.waiting.end(), [&](const Waiting& w) {
-        return PrefixOf(w.contact.id) == prefix && w.contact.id == id;
-      });
-  return found == bucket.waiting.end() ? nullptr : &*found;
-}
-
-void RoutingTable::Forget(Bucket& bucket, Waiting* waiting) {
-  bucket.waiting.erase(bucket.waiting.begin() +
-                       (waiting - bucket.waiting.data()));
 }
 
 bool RoutingTable::WouldBeSibling(const Key& id) const {
@@ -110,29 +44,30 @@ bool RoutingTable::WouldBeSibling(const Key& id) const {
 
 bool RoutingTable::IsOpen(size_t bucket, const Key& id) const {
   return buckets_[bucket].alive < options_.bucket_size ||
-         buckets_[bucket].in_cell[CellOf(bucket, id)] < options_.cell_size;
+         buckets_[bucket].in_cell[Bucket::CellOf(bucket, id)] <
+             options_.cell_size;
 }
 
 bool RoutingTable::HasPlace(size_t index, const Key& id) const {
   if (full_ || WouldBeSibling(id)) return true;
   if (!IsOpen(index, id)) return false;
   const Bucket& bucket = buckets_[index];
-  const size_t cell = CellOf(index, id);
+  const size_t cell = Bucket::CellOf(index, id);
   size_t alive = bucket.alive;  // and those that may be soon
   size_t in_cell = bucket.in_cell[cell];
-  for (const Waiting& waiting : bucket.waiting) {
+  for (const Bucket::Waiting& waiting : bucket.waiting) {
     if (!waiting.pinging) continue;
     ++alive;
-    in_cell += CellOf(index, waiting.contact.id) == cell;
+    in_cell += Bucket::CellOf(index, waiting.contact.id) == cell;
   }
   return alive < options_.bucket_size || in_cell < options_.cell_size;
 }
 
-void RoutingTable::PutInBucket(Entry* entry) {
+void RoutingTable::PutInBucket(KnownNode* entry) {
   const size_t index = BucketOf(entry->contact.id);
   entry->in_bucket = true;
   ++buckets_[index].alive;
-  ++buckets_[index].in_cell[CellOf(index, entry->contact.id)];
+  ++buckets_[index].in_cell[Bucket::CellOf(index, entry->contact.id)];
 }
 
 void RoutingTable::LookAgain(Bucket& bucket, absl::Time when) {
@@ -140,40 +75,29 @@ void RoutingTable::LookAgain(Bucket& bucket, absl::Time when) {
   next_ping_ = std::min(next_ping_, when);
 }
 
-RoutingTable::Waiting* RoutingTable::Wait(Bucket& bucket, Waiting waiting) {
-  if (options_.replacements == 0) return nullptr;
-  if (bucket.waiting.size() >= options_.replacements) {
-    const auto oldest =
-        std::find_if(bucket.waiting.begin(), bucket.waiting.end(),
-                     [](const Waiting& w) { return !w.pinging; });
-    if (oldest == bucket.waiting.end()) return nullptr;
-    bucket.waiting.erase(oldest);
-  }
-  bucket.waiting.push_back(std::move(waiting));
-  return &bucket.waiting.back();
-}
-
 bool RoutingTable::OnHeard(const Contact& contact, absl::Time now,
                            bool itself) {
   if (contact.id == self_ || contact.address.empty()) return false;
-  if (Slot* const slot = FindSlot(contact.id); slot != nullptr) {
-    if (itself && slot->entry->contact.address == contact.address) {
-      slot->entry->asked = now;
-      slot->due = DueAt(*slot->entry);
+  if (KnownNodes::Slot* const slot = alive_.FindSlot(contact.id);
+      slot != nullptr) {
+    if (itself && slot->node->contact.address == contact.address) {
+      slot->node->asked = now;
+      slot->due = DueAt(*slot->node);
     }
     return false;
   }
   const size_t index = BucketOf(contact.id);
   Bucket& bucket = GrowTo(index);
-  Waiting waiting{.contact = contact, .not_before = now};
-  if (Waiting* known = FindWaiting(bucket, contact.id); known != nullptr) {
+  Bucket::Waiting waiting{.contact = contact, .not_before = now};
+  if (Bucket::Waiting* known = bucket.Find(contact.id); known != nullptr) {
     const bool too_soon = known->not_before > now;
     const bool is_news = itself || known->contact.address != contact.address;
     if (too_soon && (known->pinging || !is_news)) return false;
     waiting.failures = known->failures;
-    Forget(bucket, known);
+    bucket.Forget(known);
   }
-  Waiting* const kept = Wait(bucket, std::move(waiting));
+  Bucket::Waiting* const kept =
+      bucket.Wait(std::move(waiting), options_.replacements);
   if (kept == nullptr || !HasPlace(index, contact.id)) return false;
   StartPing(bucket, kept, now);
   return true;
@@ -181,8 +105,9 @@ bool RoutingTable::OnHeard(const Contact& contact, absl::Time now,
 
 bool RoutingTable::OnAnswered(const Contact& contact, absl::Time now) {
   if (contact.id == self_ || contact.address.empty()) return false;
-  if (Slot* const slot = FindSlot(contact.id); slot != nullptr) {
-    Entry* const entry = slot->entry.get();
+  if (KnownNodes::Slot* const slot = alive_.FindSlot(contact.id);
+      slot != nullptr) {
+    KnownNode* const entry = slot->node.get();
     if (!(entry->contact == contact)) entry->contact = contact;
     entry->answered = now;
     entry->failures = 0;
@@ -193,11 +118,11 @@ bool RoutingTable::OnAnswered(const Contact& contact, absl::Time now) {
   }
   const size_t index = BucketOf(contact.id);
   Bucket& bucket = GrowTo(index);
-  if (Waiting* known = FindWaiting(bucket, contact.id); known != nullptr) {
-    Forget(bucket, known);
+  if (Bucket::Waiting* known = bucket.Find(contact.id); known != nullptr) {
+    bucket.Forget(known);
   }
   if (!full_ && !IsOpen(index, contact.id) && !WouldBeSibling(contact.id)) {
-    Wait(bucket, {.contact = contact, .not_before = now});
+    bucket.Wait({.contact = contact, .not_before = now}, options_.replacements);
     return false;
   }
   Enter(contact, now);
@@ -205,65 +130,69 @@ bool RoutingTable::OnAnswered(const Contact& contact, absl::Time now) {
   return Contains(contact.id);
 }
 
-void RoutingTable::StartPing(Bucket& bucket, Waiting* waiting, absl::Time now) {
+void RoutingTable::StartPing(Bucket& bucket, Bucket::Waiting* waiting,
+                             absl::Time now) {
   waiting->pinging = true;
   waiting->not_before = now + options_.patience;
   LookAgain(bucket, waiting->not_before);
 }
 
 void RoutingTable::Enter(const Contact& contact, absl::Time now) {
-  auto entry = std::make_unique<Entry>();
+  auto entry = std::make_unique<KnownNode>();
   entry->contact = contact;
   entry->answered = now;
   entry->order = next_order_++;
-  Entry* const entered = entry.get();
+  KnownNode* const entered = entry.get();
   if (full_ || IsOpen(BucketOf(contact.id), contact.id)) PutInBucket(entered);
-  alive_.insert(alive_.begin() + PlaceOf(contact.id),
-                {.prefix = PrefixOf(contact.id),
-                 .due = DueAt(*entry),
-                 .entry = std::move(entry)});
+  const absl::Time due = DueAt(*entry);
+  alive_.Insert(std::move(entry), due);
   JoinSiblings(entered);
   SetDue(*entered);
   if (RefreshedBuckets() != refreshed_buckets_) FindNextRefresh();
 }
 
-void RoutingTable::JoinSiblings(Entry* entry) {
+void RoutingTable::JoinSiblings(KnownNode* entry) {
   if (!WouldBeSibling(entry->contact.id)) return;
   const auto place =
       std::upper_bound(siblings_.begin(), siblings_.end(), entry,
-                       [this](const Entry* a, const Entry* b) {
+                       [this](const KnownNode* a, const KnownNode* b) {
                          return Closer(self_, a->contact.id, b->contact.id);
                        });
   siblings_.insert(place, entry);
   entry->sibling = true;
   if (siblings_.size() <= options_.siblings) return;
-  Entry* const last = siblings_.back();
+  KnownNode* const last = siblings_.back();
   siblings_.pop_back();
   last->sibling = false;
   if (!last->in_bucket) Demote(last);
 }
 
-void RoutingTable::Demote(Entry* entry) {
+void RoutingTable::Demote(KnownNode* entry) {
   Bucket& bucket = buckets_[BucketOf(entry->contact.id)];
-  Wait(bucket, {.contact = entry->contact,
-                .not_before = entry->pinging ? entry->pinged + options_.patience
-                                             : entry->answered,
-                .pinging = entry->pinging});
+  bucket.Wait({.contact = entry->contact,
+               .not_before = entry->pinging ? entry->pinged + options_.patience
+                                            : entry->answered,
+               .pinging = entry->pinging},
+              options_.replacements);
   LookAgain(bucket, entry->answered);
-  alive_.erase(alive_.begin() + PlaceOf(entry->contact.id));
+  alive_.Take(entry->contact.id);
 }
 
 void RoutingTable::ShrinkToBuckets() {
   full_ = false;
-  std::vector<Entry*> oldest_first;
-  for (const Slot& slot : alive_) oldest_first.push_back(slot.entry.get());
+  std::vector<KnownNode*> oldest_first;
+  for (const KnownNodes::Slot& slot : alive_) {
+    oldest_first.push_back(slot.node.get());
+  }
   std::sort(oldest_first.begin(), oldest_first.end(),
-            [](const Entry* a, const Entry* b) { return a->order < b->order; });
+            [](const KnownNode* a, const KnownNode* b) {
+              return a->order < b->order;
+            });
   for (Bucket& bucket : buckets_) {
     bucket.alive = 0;
     bucket.in_cell.fill(0);
   }
-  for (Entry* entry : oldest_first) {
+  for (KnownNode* entry : oldest_first) {
     entry->in_bucket = false;
     if (IsOpen(BucketOf(entry->contact.id), entry->contact.id)) {
       PutInBucket(entry);
@@ -274,7 +203,7 @@ void RoutingTable::ShrinkToBuckets() {
 }
 
 bool RoutingTable::OnFailed(const Key& id, absl::Time now) {
-  if (Entry* entry = Find(id); entry != nullptr) {
+  if (KnownNode* entry = alive_.Find(id); entry != nullptr) {
     entry->pinging = false;
     if (++entry->failures < options_.max_failures) {
       SetDue(*entry);
@@ -289,42 +218,40 @@ bool RoutingTable::OnFailed(const Key& id, absl::Time now) {
 }
 
 void RoutingTable::FailWaiting(Bucket& bucket, const Key& id, absl::Time now) {
-  Waiting* const found = FindWaiting(bucket, id);
+  Bucket::Waiting* const found = bucket.Find(id);
   if (found == nullptr) return;
   LookAgain(bucket, now);  // another may have its place
-  Waiting waiting = std::move(*found);
-  Forget(bucket, found);
+  Bucket::Waiting waiting = std::move(*found);
+  bucket.Forget(found);
   if (waiting.failures >= options_.retries) return;
   absl::Duration delay = options_.retry;
   for (int i = 0; i < waiting.failures; ++i) delay *= 3;
   ++waiting.failures;
   waiting.pinging = false;
   waiting.not_before = now + delay;
-  bucket.waiting.insert(bucket.waiting.begin(), std::move(waiting));
+  bucket.WaitFirst(std::move(waiting));
 }
 
 void RoutingTable::Remove(const Key& id) {
   const size_t index = BucketOf(id);
   if (index >= buckets_.size()) return;
   Bucket& bucket = buckets_[index];
-  if (Waiting* waiting = FindWaiting(bucket, id); waiting != nullptr) {
+  if (Bucket::Waiting* waiting = bucket.Find(id); waiting != nullptr) {
     LookAgain(bucket, waiting->not_before);
-    Forget(bucket, waiting);
+    bucket.Forget(waiting);
   }
-  if (const Entry* entry = Find(id); entry != nullptr) {
+  if (const KnownNode* entry = alive_.Find(id); entry != nullptr) {
     Leave(id, entry->answered, /*remember=*/false);
   }
 }
 
 void RoutingTable::Leave(const Key& id, absl::Time now, bool remember) {
-  const auto found = alive_.begin() + PlaceOf(id);
-  const std::unique_ptr<Entry> left = std::move(found->entry);
-  alive_.erase(found);
+  const std::unique_ptr<KnownNode> left = alive_.Take(id);
   const size_t index = BucketOf(id);
   Bucket& bucket = buckets_[index];
   if (left->in_bucket) {
     --bucket.alive;
-    --bucket.in_cell[CellOf(index, id)];
+    --bucket.in_cell[Bucket::CellOf(index, id)];
   }
   if (left->sibling) {
     FindSiblings();
@@ -334,10 +261,9 @@ void RoutingTable::Leave(const Key& id, absl::Time now, bool remember) {
   if (!full_) FillPlace(index);
   if (remember && options_.retries > 0 &&
       bucket.waiting.size() < options_.replacements) {
-    bucket.waiting.insert(bucket.waiting.begin(),
-                          {.contact = left->contact,
-                           .not_before = now + options_.retry,
-                           .failures = 1});
+    bucket.WaitFirst({.contact = left->contact,
+                      .not_before = now + options_.retry,
+                      .failures = 1});
   }
   LookAgain(bucket, now);
   if (RefreshedBuckets() != refreshed_buckets_) FindNextRefresh();
@@ -345,8 +271,8 @@ void RoutingTable::Leave(const Key& id, absl::Time now, bool remember) {
 
 void RoutingTable::FillPlace(size_t bucket) {
   // Those here as siblings only: the oldest of this bucket moves into it.
-  Entry* oldest = nullptr;
-  for (Entry* sibling : siblings_) {
+  KnownNode* oldest = nullptr;
+  for (KnownNode* sibling : siblings_) {
     const Key& id = sibling->contact.id;
     if (sibling->in_bucket || BucketOf(id) != bucket) continue;
     if (!IsOpen(bucket, id)) continue;
@@ -356,50 +282,20 @@ void RoutingTable::FillPlace(size_t bucket) {
 }
 
 void RoutingTable::FindSiblings() {
-  siblings_ = Nearest(self_, options_.siblings);
-  for (Entry* sibling : siblings_) {
+  siblings_ = alive_.Nearest(self_, options_.siblings);
+  for (KnownNode* sibling : siblings_) {
     if (sibling->sibling) continue;
     sibling->sibling = true;
     SetDue(*sibling);
   }
 }
 
-void RoutingTable::Collect(Entries::const_iterator begin,
-                           Entries::const_iterator end, const Key& target,
-                           size_t count, std::vector<Entry*>* nearest) const {
-  if (begin == end || nearest->size() >= count) return;
-  if (end - begin == 1) {
-    nearest->push_back(begin->entry.get());
-    return;
-  }
-  // All between first and last share what these two share; the next bit parts
-  // them, and those on the target's side are nearer to it, every one.
-  const size_t bit = CommonBits(*begin, *(end - 1));
-  const auto middle = std::partition_point(
-      begin, end, [bit](const Slot& slot) { return !SlotBitAt(slot, bit); });
-  if (BitAt(target, bit)) {
-    Collect(middle, end, target, count, nearest);
-    Collect(begin, middle, target, count, nearest);
-  } else {
-    Collect(begin, middle, target, count, nearest);
-    Collect(middle, end, target, count, nearest);
-  }
-}
-
-std::vector<RoutingTable::Entry*> RoutingTable::Nearest(const Key& target,
-                                                        size_t count) const {
-  std::vector<Entry*> nearest;
-  nearest.reserve(std::min(count, alive_.size()));
-  Collect(alive_.begin(), alive_.end(), target, count, &nearest);
-  return nearest;
-}
-
 std::vector<Contact> RoutingTable::Closest(const Key& target,
                                            size_t count) const {
-  const std::vector<Entry*> nearest = Nearest(target, count);
+  const std::vector<KnownNode*> nearest = alive_.Nearest(target, count);
   std::vector<Contact> closest;
   closest.reserve(nearest.size());
-  for (const Entry* entry : nearest) closest.push_back(entry->contact);
+  for (const KnownNode* entry : nearest) closest.push_back(entry->contact);
   return closest;
 }
 
@@ -407,15 +303,17 @@ std::vector<Contact> RoutingTable::Siblings() const {
   return Closest(self_, options_.bucket_size);
 }
 
-bool RoutingTable::Contains(const Key& id) const { return Find(id) != nullptr; }
+bool RoutingTable::Contains(const Key& id) const {
+  return alive_.Find(id) != nullptr;
+}
 
 std::string RoutingTable::AddressOf(const Key& id) const {
-  if (const Entry* entry = Find(id); entry != nullptr) {
+  if (const KnownNode* entry = alive_.Find(id); entry != nullptr) {
     return entry->contact.address;
   }
   const size_t bucket = BucketOf(id);
   if (bucket >= buckets_.size()) return "";
-  for (const Waiting& waiting : buckets_[bucket].waiting) {
+  for (const Bucket::Waiting& waiting : buckets_[bucket].waiting) {
     if (waiting.contact.id == id) return waiting.contact.address;
   }
   return "";
@@ -424,11 +322,11 @@ std::string RoutingTable::AddressOf(const Key& id) const {
 std::vector<Contact> RoutingTable::All() const {
   std::vector<Contact> all;
   all.reserve(alive_.size());
-  for (const Slot& slot : alive_) all.push_back(slot.entry->contact);
+  for (const KnownNodes::Slot& slot : alive_) all.push_back(slot.node->contact);
   return all;
 }
 
-absl::Time RoutingTable::DueAt(const Entry& entry) const {
+absl::Time RoutingTable::DueAt(const KnownNode& entry) const {
   if (entry.pinging) return entry.pinged + options_.patience;
   if (entry.failures > 0) return entry.answered;
   const absl::Time silent = entry.answered + options_.silence;
@@ -437,30 +335,31 @@ absl::Time RoutingTable::DueAt(const Entry& entry) const {
   return std::min(silent, heard + options_.sibling_silence);
 }
 
-void RoutingTable::SetDue(const Entry& entry) {
-  absl::Time& due = alive_[PlaceOf(entry.contact.id)].due;
+void RoutingTable::SetDue(const KnownNode& entry) {
+  absl::Time& due = alive_.FindSlot(entry.contact.id)->due;
   due = std::min(due, DueAt(entry));
   next_ping_ = std::min(next_ping_, due);
 }
 
 void RoutingTable::PingSilent(absl::Time now, size_t count,
                               std::vector<Contact>* pings) {
-  std::vector<Slot*> due;
-  for (Slot& slot : alive_) {
+  std::vector<KnownNodes::Slot*> due;
+  for (KnownNodes::Slot& slot : alive_) {
     if (slot.due > now) continue;
-    slot.due = DueAt(*slot.entry);
+    slot.due = DueAt(*slot.node);
     if (slot.due <= now) due.push_back(&slot);
   }
-  const auto urgency = [](const Slot* slot) {
-    const Entry& entry = *slot->entry;
+  const auto urgency = [](const KnownNodes::Slot* slot) {
+    const KnownNode& entry = *slot->node;
     return std::make_tuple(entry.failures == 0, !entry.sibling, entry.answered);
   };
   count = std::min(count, due.size());
-  std::partial_sort(
-      due.begin(), due.begin() + count, due.end(),
-      [&](const Slot* a, const Slot* b) { return urgency(a) < urgency(b); });
+  std::partial_sort(due.begin(), due.begin() + count, due.end(),
+                    [&](const KnownNodes::Slot* a, const KnownNodes::Slot* b) {
+                      return urgency(a) < urgency(b);
+                    });
   for (size_t i = 0; i < count; ++i) {
-    Entry* const entry = due[i]->entry.get();
+    KnownNode* const entry = due[i]->node.get();
     entry->pinging = true;
     entry->pinged = now;
     due[i]->due = DueAt(*entry);
@@ -490,7 +389,9 @@ std::vector<Contact> RoutingTable::ToPing(absl::Time now, size_t count) {
   PingSilent(now, count, &pings);
   PingWaiting(now, count, &pings);
   next_ping_ = absl::InfiniteFuture();
-  for (const Slot& slot : alive_) next_ping_ = std::min(next_ping_, slot.due);
+  for (const KnownNodes::Slot& slot : alive_) {
+    next_ping_ = std::min(next_ping_, slot.due);
+  }
   for (const Bucket& bucket : buckets_) {
     next_ping_ = std::min(next_ping_, bucket.next_ping);
   }
@@ -499,7 +400,7 @@ std::vector<Contact> RoutingTable::ToPing(absl::Time now, size_t count) {
 
 absl::Time RoutingTable::NextPingIn(size_t bucket) const {
   absl::Time next = absl::InfiniteFuture();
-  for (const Waiting& w : buckets_[bucket].waiting) {
+  for (const Bucket::Waiting& w : buckets_[bucket].waiting) {
     if (w.not_before >= next) continue;
     if (w.pinging || HasPlace(bucket, w.contact.id)) next = w.not_before;
   }
@@ -508,8 +409,8 @@ absl::Time RoutingTable::NextPingIn(size_t bucket) const {
 
 size_t RoutingTable::RefreshedBuckets() const {
   if (alive_.empty()) return 0;
-  const Entry* const nearest =
-      siblings_.empty() ? Nearest(self_, 1).front() : siblings_.front();
+  const KnownNode* const nearest =
+      siblings_.empty() ? alive_.Nearest(self_, 1).front() : siblings_.front();
   return std::min<size_t>(BucketOf(nearest->contact.id) + 2,
                           8 * Key::kSizeBytes);
 }

@@ -1,15 +1,15 @@
 #ifndef KOINON_DHT_ROUTING_ROUTING_TABLE_H_
 #define KOINON_DHT_ROUTING_ROUTING_TABLE_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "dht/key.h"
+#include "dht/routing/bucket.h"
+#include "dht/routing/known_nodes.h"
 
 namespace koinon::dht {
 
@@ -108,82 +108,28 @@ class RoutingTable {
   absl::Time next_deadline() const;
 
  private:
-  static constexpr size_t kCellBits = 4;
-
-  struct Entry {
-    Contact contact;
-    absl::Time answered;                      // last
-    absl::Time asked = absl::InfinitePast();  // last, by it
-    absl::Time pinged;                        // if it is being pinged
-    uint64_t order = 0;  // smaller: has been here for longer
-    int failures = 0;
-    bool pinging = false;
-    bool in_bucket = false;  // else here as a sibling only
-    bool sibling = false;
-  };
-  struct Waiting {
-    Contact contact;
-    absl::Time not_before = absl::InfinitePast();  // to be pinged (again)
-    int failures = 0;                              // since it left the table
-    bool pinging = false;
-  };
-  struct Bucket {
-    size_t alive = 0;  // entries with in_bucket; of these, in each cell:
-    std::array<uint32_t, size_t{1} << kCellBits> in_cell = {};
-    std::vector<Waiting> waiting;  // newest last
-    absl::Time refreshed = absl::InfinitePast();
-    // Not later than when one of those that wait is to be pinged.
-    absl::Time next_ping = absl::InfiniteFuture();
-  };
-  // An entry, with what of it is looked at most often: thousands of simulated
-  // nodes have hundreds of entries each, and none of them in a cache.
-  struct Slot {
-    uint64_t prefix = 0;  // of its id
-    absl::Time due;       // not later than DueAt(*entry)
-    std::unique_ptr<Entry> entry;
-  };
-  // By id: the nodes that share a prefix lie side by side, so that a walk over
-  // the halves visits them in the order of their distance to any target.
-  using Entries = std::vector<Slot>;
-
-  // Where it is, or would be.
-  size_t PlaceOf(const Key& id) const;
-  // Null: not alive.
-  Entry* Find(const Key& id) const;
-  Slot* FindSlot(const Key& id);
-  static size_t CommonBits(const Slot& a, const Slot& b);
-  static bool SlotBitAt(const Slot& slot, size_t bit);
   size_t BucketOf(const Key& id) const;
-  static size_t CellOf(size_t bucket, const Key& id);
   Bucket& GrowTo(size_t bucket);
-  Waiting* FindWaiting(Bucket& bucket, const Key& id) const;
-  void Forget(Bucket& bucket, Waiting* waiting);
   void FailWaiting(Bucket& bucket, const Key& id, absl::Time now);
   bool WouldBeSibling(const Key& id) const;
   // Whether it may be one of the bucket's own; whether it is to be checked
   // then, or as a sibling.
   bool IsOpen(size_t bucket, const Key& id) const;
   bool HasPlace(size_t bucket, const Key& id) const;
-  void PutInBucket(Entry* entry);
+  void PutInBucket(KnownNode* entry);
   // Somebody who waits there may be due at `when`.
   void LookAgain(Bucket& bucket, absl::Time when);
-  // Null if all that wait there are being pinged.
-  Waiting* Wait(Bucket& bucket, Waiting waiting);
-  void StartPing(Bucket& bucket, Waiting* waiting, absl::Time now);
+  void StartPing(Bucket& bucket, Bucket::Waiting* waiting, absl::Time now);
   void Enter(const Contact& contact, absl::Time now);
   void Leave(const Key& id, absl::Time now, bool remember);
   void FillPlace(size_t bucket);
-  void JoinSiblings(Entry* entry);
+  void JoinSiblings(KnownNode* entry);
   void FindSiblings();
-  void Demote(Entry* entry);
+  void Demote(KnownNode* entry);
   void ShrinkToBuckets();
-  absl::Time DueAt(const Entry& entry) const;
+  absl::Time DueAt(const KnownNode& entry) const;
   // It is due earlier than it was.
-  void SetDue(const Entry& entry);
-  void Collect(Entries::const_iterator begin, Entries::const_iterator end,
-               const Key& target, size_t count,
-               std::vector<Entry*>* nearest) const;
-  std::vector<Entry*> Nearest(const Key& target, size_t count) const;
+  void SetDue(const KnownNode& entry);
   void PingSilent(absl::Time now, size_t count, std::vector<Contact>* pings);
   void PingWaiting(absl::Time now, size_t count, std::vector<Contact>* pings);
   absl::Time NextPingIn(size_t bucket) const;
@@ -192,10 +138,10 @@ class RoutingTable {
 
   const Key self_;
   const Options options_;
-  Entries alive_;
-  std::vector<Entry*> siblings_;  // nearest first
-  std::vector<Bucket> buckets_;   // as many as were ever needed
-  bool full_;                     // buckets have no bound yet
+  KnownNodes alive_;
+  std::vector<KnownNode*> siblings_;  // nearest first
+  std::vector<Bucket> buckets_;       // as many as were ever needed
+  bool full_;                         // buckets have no bound yet
   uint64_t next_order_ = 0;
   // Nothing is to be pinged before; what makes pings due lowers it.
   absl::Time next_ping_ = absl::InfiniteFuture();
