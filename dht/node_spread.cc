@@ -73,6 +73,9 @@ void Spread::GiveWhileWalking() {
     spread->Conclude(false);
     return Walk::Verdict::kGoOn;
   };
+  walk.on_failure = [spread = shared_from_this()](const absl::Status& status) {
+    spread->failure_ = status;
+  };
   walk.done = [spread = shared_from_this()](Walk::Outcome outcome) {
     spread->result_.path = std::move(outcome.path);
     spread->Conclude(true);
@@ -100,11 +103,16 @@ void Spread::KeepHere() {
     ++result_.kept;
   } else if (const std::optional<Rejection> reason = RejectionOf(kept)) {
     Rejected(std::string(RejectionName(*reason)));
+  } else {
+    failure_ = kept;
   }
 }
 
 void Spread::OnGiven(const absl::StatusOr<v1::AskReply>& reply) {
-  if (!reply.ok()) return;
+  if (!reply.ok()) {
+    failure_ = reply.status();
+    return;
+  }
   if (reply->rejection().empty()) {
     ++result_.kept;
   } else {
@@ -144,6 +152,10 @@ absl::Status Spread::Failure() const {
   }
   std::string message = absl::StrCat("kept by ", result_.kept, " of ", targets_,
                                      " nodes, ", Wanted(true), " wanted");
+  if (!failure_.ok()) {
+    absl::StrAppend(&message,
+                    "; the last that could not: ", failure_.message());
+  }
   if (result_.rejections.empty()) return absl::UnavailableError(message);
   absl::StrAppend(
       &message, "; refused: ",

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "base/env.h"
 #include "base/status_matchers.h"
+#include "base/testing_env.h"
 #include "dht/records/rejection.h"
 #include "dht/records/signed.h"
 #include "dht/records/testing_signers.h"
@@ -30,6 +30,8 @@ class NodeTest : public testing::Test {
  protected:
   struct Member {
     SimulatedNetwork::Host* host = nullptr;
+    MemoryEnv disk;
+    FaultInjectingEnv env{&disk};
     std::unique_ptr<RecordStore> store;
     std::unique_ptr<Node> node;
     bool joined = false;
@@ -50,8 +52,8 @@ class NodeTest : public testing::Test {
     member->host = network_.AddHost(self);
     RecordTrust trust;
     trust.federation = kFederation;
-    auto store =
-        RecordStore::Open(RealEnv(), "", store_options_, trust, network_.Now());
+    auto store = RecordStore::Open(&member->env, records_dir_, store_options_,
+                                   trust, network_.Now());
     EXPECT_OK(store);
     member->store = *std::move(store);
     Node::Options options = options_;
@@ -144,6 +146,7 @@ class NodeTest : public testing::Test {
   SimulatedNetwork network_;
   Node::Options options_;
   RecordStore::Options store_options_;
+  std::string records_dir_;  // empty: in memory only
   const LocalNode signer_ = PlainNode('s', kFederation, "server");
   std::vector<std::unique_ptr<Member>> members_;
 };
@@ -231,6 +234,18 @@ TEST_F(NodeTest, Put_MostNodesMute_IsUnavailableAndSaysHowMany) {
   EXPECT_THAT(Put(0, ImmutableKey("x"), ImmutableRecord("x")),
               StatusIs(absl::StatusCode::kUnavailable,
                        HasSubstr("kept by 5 of 20 nodes, 11 wanted")));
+}
+
+TEST_F(NodeTest, Put_WhereNobodyCanWrite_SaysWhyAndIsCounted) {
+  records_dir_ = "/records";
+  AddNodes(3);
+  for (size_t i = 0; i < 3; ++i) members_[i]->env.FillDisk();
+  EXPECT_THAT(Put(0, ImmutableKey("x"), ImmutableRecord("x")),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("kept by 0 of 3 nodes"),
+                             HasSubstr("the last that could not: /"))));
+  EXPECT_EQ(node(1).status().counters.at("unwritten"), 1);
+  EXPECT_EQ(node(1).status().nodes, 2u);  // a full disk is no absence
 }
 
 TEST_F(NodeTest, Put_ClientThatKnowsNobody_IsUnavailable) {

@@ -210,6 +210,7 @@ void Walk::OnReply(Seen* from, const std::string& address,
   if (!from->answered.empty()) return;  // elsewhere
   Verdict verdict = Verdict::kGoOn;
   if (!reply.ok()) {
+    if (plan_.on_failure) plan_.on_failure(reply.status());
     if (from->out > 0 || TryElsewhere(from)) return;
     verdict = Verdict::kDistrust;
   } else {

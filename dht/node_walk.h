@@ -57,6 +57,8 @@ class Walk : public std::enable_shared_from_this<Walk> {
     v1::AskRequest question;  // that each node is asked
     // Null: walk on. Not called any more once the walk is over.
     std::function<Verdict(const Contact&, const v1::AskReply&)> on_answer;
+    // May be null. Each question that came to nothing, until the walk is over.
+    std::function<void(const absl::Status&)> on_failure = nullptr;
     // Once, never inside Start.
     std::function<void(Outcome)> done;
   };

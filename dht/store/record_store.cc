@@ -95,6 +95,7 @@ struct RecordStore::State {
   absl::Status LoadFile(const Key& key, absl::Time now);
   absl::Status RemoveFile(const std::string& name);
   absl::Status WriteFile(const Key& key, const Held& held);
+  void NoteWrite(const absl::Status& status);
 
   absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
                    absl::Time now);
@@ -129,6 +130,7 @@ struct RecordStore::State {
   ProviderBook providers;
   RejectionCounts rejections;
   bool said_pushed_out = false;
+  bool writes_fail = false;
 };
 
 // ---- Files ----
@@ -188,6 +190,17 @@ absl::Status RecordStore::State::RemoveFile(const std::string& name) {
   return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
 }
 
+// Of failures in a row the first: others decide how often they ask.
+void RecordStore::State::NoteWrite(const absl::Status& status) {
+  if (std::exchange(writes_fail, !status.ok()) == writes_fail) return;
+  if (writes_fail) {
+    LogError("records cannot be written: none are taken until they can",
+             {{"error", status}});
+  } else {
+    LogInfo("records can be written again", {{"directory", dir}});
+  }
+}
+
 absl::Status RecordStore::State::WriteFile(const Key& key, const Held& held) {
   if (dir.empty()) return absl::OkStatus();
   const std::string path = absl::StrCat(dir, "/", RecordFileName(key));
@@ -205,6 +218,7 @@ absl::Status RecordStore::State::WriteFile(const Key& key, const Held& held) {
   const absl::Status written = write();
   // If it cannot be removed either, Open will.
   if (!written.ok()) env->Remove(temporary).IgnoreError();
+  NoteWrite(written);
   return written;
 }
 
