@@ -8,6 +8,7 @@ bin="$TEST_SRCDIR/koinon"
 koinon="$bin/tools/koinon"
 coordinator="$bin/coordinator/koinon-coordinator"
 worker="$bin/worker/koinon-worker"
+dht="$bin/dht/koinon-dht"
 cd "$TEST_TMPDIR" || exit 1
 
 failures=0
