@@ -108,6 +108,10 @@ for name in w1 w2 w3; do
   expect_exit 0 "status" "$koinon" dht status --bootstrap "$address"
   expect_text 'model bytes .* wasted' "status"
   grep -Eq ' 0 B wasted' out.txt || wasted=$((wasted + 1))
+  lies="$(grep -c 'is banned' "$name.log")"
+  ((lies > 0)) || continue
+  expect_text "^ +wrong_leaf: $lies\$" "status of $name"
+  expect_text "^ +wrong_leaf of $node: $lies\$" "status of $name"
 done
 # What came of a wrong leaf's piece was thrown away, and is counted.
 ((wasted > 0)) || fail "nobody has thrown anything away"
