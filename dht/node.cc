@@ -27,9 +27,7 @@ struct Node::State {
       membership.OnEntered(contact);
       repair.OnEntered(contact);
     };
-    core->on_left = [this](const Contact& contact) {
-      repair.OnLeft(contact);
-    };
+    core->on_left = [this](const Contact& contact) { repair.OnLeft(contact); };
     // Nodes that start together do not all tick together.
     core->After(core->random().NextDouble() * core->options().maintenance,
                 [this] { Tick(); });
