@@ -209,7 +209,8 @@ FloodFigures FloodScenario(uint64_t seed, size_t nodes) {
   SimulatedFleet fleet(options);
   fleet.Start();
   FloodFigures figures;
-  // Ten times the flood's keys would be twice that; what others store is little.
+  // Ten times the flood's keys would be twice that; what others store is
+  // little.
   figures.bound_bytes = options.store.max_bytes_per_writer;
   // Of the flood's records, each node is given the share k/nodes.
   const size_t quota = options.store.max_keys_per_writer * nodes / 20;
