@@ -6,20 +6,16 @@
 #include <utility>
 
 #include "absl/container/btree_set.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/status_macros.h"
 #include "dht/store/quotas.h"
-#include "dht/store/record_file.h"
+#include "dht/store/record_files.h"
 
 namespace koinon::dht {
 namespace {
-
-constexpr absl::string_view kTemporary = ".tmp";
 
 struct Held {
   v1::Record record;
@@ -31,6 +27,13 @@ struct Held {
   absl::Time expires;    // never after opened.expires
   absl::Time republish;  // when it is to be handed on
 };
+
+RecordFile FileOf(const Held& held) {
+  return {.record = held.record,
+          .writer = held.writer,
+          .stored = held.stored,
+          .expires = held.expires};
+}
 
 Quotas::Options QuotaOptions(const RecordStore::Options& options) {
   return {.max_keys = options.max_keys,
@@ -61,26 +64,11 @@ bool IsDamage(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsOutOfRange(status);
 }
 
-// DATA_LOSS if it cannot be a record's file, by its size or by its disk.
-absl::StatusOr<std::string> ReadRecordFile(Env* env, const std::string& path) {
-  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
-                        env->Open(path, Env::OpenMode::kRead));
-  ABSL_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
-  if (size > kMaxRecordFileBytes) {
-    return absl::DataLossError(
-        absl::StrCat(path, ": ", size, " bytes, too long for a record"));
-  }
-  std::string bytes(size, '\0');
-  ABSL_RETURN_IF_ERROR(file->ReadAt(0, bytes.size(), bytes.data()));
-  return bytes;
-}
-
 }  // namespace
 
 struct RecordStore::State {
   State(Env* env, std::string dir, const Options& options, RecordTrust trust)
-      : env(env),
-        dir(std::move(dir)),
+      : files(env, std::move(dir)),
         options(options),
         trust(std::move(trust)),
         quotas(QuotaOptions(options)),
@@ -93,9 +81,6 @@ struct RecordStore::State {
 
   absl::Status Load(absl::Time now);
   absl::Status LoadFile(const Key& key, absl::Time now);
-  absl::Status RemoveFile(const std::string& name);
-  absl::Status WriteFile(const Key& key, const Held& held);
-  void NoteWrite(const absl::Status& status);
 
   absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
                    absl::Time now);
@@ -118,8 +103,7 @@ struct RecordStore::State {
   void Forget(Records::iterator it);
   size_t SweepRecords(absl::Time now);
 
-  Env* const env;
-  const std::string dir;  // empty: in memory only
+  RecordFiles files;
   const Options options;
   const RecordTrust trust;
   Records records;
@@ -130,42 +114,25 @@ struct RecordStore::State {
   ProviderBook providers;
   RejectionCounts rejections;
   bool said_pushed_out = false;
-  bool writes_fail = false;
 };
 
 // ---- Files ----
 
 absl::Status RecordStore::State::Load(absl::Time now) {
-  ABSL_RETURN_IF_ERROR(env->MakeDirs(dir));
-  ABSL_ASSIGN_OR_RETURN(const std::vector<std::string> names, env->List(dir));
-  for (const std::string& name : names) {
-    absl::string_view stem = name;
-    const bool staged = absl::ConsumeSuffix(&stem, kTemporary);
-    const std::optional<Key> key = KeyOfRecordFile(stem);
-    if (!key.has_value()) {
-      LogWarning("not a record's file: left alone",
-                 {{"directory", dir}, {"name", name}});
-      continue;
-    }
-    if (staged) {
-      ABSL_RETURN_IF_ERROR(RemoveFile(name));
-      continue;
-    }
-    const absl::Status loaded = LoadFile(*key, now);
+  ABSL_ASSIGN_OR_RETURN(const std::vector<Key> keys, files.Open());
+  for (const Key& key : keys) {
+    const absl::Status loaded = LoadFile(key, now);
     if (loaded.ok()) continue;
     if (!IsDamage(loaded) && !RejectionOf(loaded).has_value()) return loaded;
     LogInfo("a kept record is removed",
-            {{"key", key->ToShortHex()}, {"reason", loaded}});
-    ABSL_RETURN_IF_ERROR(RemoveFile(name));
+            {{"key", key.ToShortHex()}, {"reason", loaded}});
+    ABSL_RETURN_IF_ERROR(files.Remove(key));
   }
   return absl::OkStatus();
 }
 
 absl::Status RecordStore::State::LoadFile(const Key& key, absl::Time now) {
-  ABSL_ASSIGN_OR_RETURN(
-      const std::string bytes,
-      ReadRecordFile(env, absl::StrCat(dir, "/", RecordFileName(key))));
-  ABSL_ASSIGN_OR_RETURN(RecordFile file, DecodeRecordFile(bytes));
+  ABSL_ASSIGN_OR_RETURN(RecordFile file, files.Read(key));
   ABSL_ASSIGN_OR_RETURN(OpenedRecord opened,
                         OpenRecord(key, file.record, trust, now));
   Held held;
@@ -183,43 +150,6 @@ absl::Status RecordStore::State::LoadFile(const Key& key, absl::Time now) {
   ABSL_RETURN_IF_ERROR(quotas.Check(held.writer, held.bytes));
   Insert(key, std::move(held));
   return absl::OkStatus();
-}
-
-absl::Status RecordStore::State::RemoveFile(const std::string& name) {
-  const absl::Status removed = env->Remove(absl::StrCat(dir, "/", name));
-  return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
-}
-
-// Of failures in a row the first: others decide how often they ask.
-void RecordStore::State::NoteWrite(const absl::Status& status) {
-  if (std::exchange(writes_fail, !status.ok()) == writes_fail) return;
-  if (writes_fail) {
-    LogError("records cannot be written: none are taken until they can",
-             {{"error", status}});
-  } else {
-    LogInfo("records can be written again", {{"directory", dir}});
-  }
-}
-
-absl::Status RecordStore::State::WriteFile(const Key& key, const Held& held) {
-  if (dir.empty()) return absl::OkStatus();
-  const std::string path = absl::StrCat(dir, "/", RecordFileName(key));
-  const std::string temporary = absl::StrCat(path, kTemporary);
-  const std::string bytes = EncodeRecordFile({.record = held.record,
-                                              .writer = held.writer,
-                                              .stored = held.stored,
-                                              .expires = held.expires});
-  const auto write = [&]() -> absl::Status {
-    ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
-                          env->Open(temporary, Env::OpenMode::kCreate));
-    ABSL_RETURN_IF_ERROR(file->WriteAt(0, bytes.data(), bytes.size()));
-    return env->Rename(temporary, path);
-  };
-  const absl::Status written = write();
-  // If it cannot be removed either, Open will.
-  if (!written.ok()) env->Remove(temporary).IgnoreError();
-  NoteWrite(written);
-  return written;
 }
 
 // ---- Records ----
@@ -302,11 +232,11 @@ absl::Status RecordStore::State::Renew(Records::iterator it, absl::Time now,
   renewed.expires = std::max(renewed.expires, expires);
   renewed.stored = std::max(renewed.stored, now);
   // The file may lag: after a restart the record is then forgotten sooner.
-  if (now >= renewed.written + options.republish) {
-    ABSL_RETURN_IF_ERROR(WriteFile(it->first, renewed));
+  const Key key = it->first;
+  if (now >= renewed.written + options.republish &&
+      files.Stage(key, FileOf(renewed)).ok() && files.Commit(key).ok()) {
     renewed.written = now;
   }
-  const Key key = it->first;
   Extract(it);
   Insert(key, std::move(renewed));
   return absl::OkStatus();
@@ -317,8 +247,16 @@ absl::Status RecordStore::State::Replace(Records::iterator known,
                                          absl::Time now) {
   std::optional<Held> before;
   if (known != records.end()) before = Extract(known);
-  absl::Status kept = MakeRoom(held, now);
-  if (kept.ok()) kept = WriteFile(key, held);
+  // Nobody loses a record to one that a full disk cannot take.
+  absl::Status kept = files.Stage(key, FileOf(held));
+  if (kept.ok()) {
+    kept = MakeRoom(held, now);
+    if (kept.ok()) {
+      kept = files.Commit(key);
+    } else {
+      files.Discard(key);
+    }
+  }
   if (kept.ok()) {
     Insert(key, std::move(held));
   } else if (before.has_value()) {
@@ -384,9 +322,8 @@ Held RecordStore::State::Extract(Records::iterator it) {
 void RecordStore::State::Forget(Records::iterator it) {
   const Key key = it->first;
   Extract(it);
-  if (dir.empty()) return;
   // If it stays, it says itself until when it counts.
-  RemoveFile(RecordFileName(key)).IgnoreError();
+  files.Remove(key).IgnoreError();
 }
 
 size_t RecordStore::State::SweepRecords(absl::Time now) {
@@ -408,7 +345,7 @@ absl::StatusOr<std::unique_ptr<RecordStore>> RecordStore::Open(
     Env* env, const std::string& dir, Options options, RecordTrust trust,
     absl::Time now) {
   auto state = std::make_unique<State>(env, dir, options, std::move(trust));
-  if (!dir.empty()) ABSL_RETURN_IF_ERROR(state->Load(now));
+  ABSL_RETURN_IF_ERROR(state->Load(now));
   return std::unique_ptr<RecordStore>(new RecordStore(std::move(state)));
 }
 

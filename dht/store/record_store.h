@@ -73,8 +73,9 @@ class RecordStore {
   // RejectedErrors, counted: whatever OpenRecord refuses, kExpired for what
   // would be forgotten at once, kRolledBack, kEquivocation (the first stays),
   // kQuota (it does not fit in the total, or is more than the writer's whole
-  // share). Other errors: the disk's. The store is as before after any, but for
-  // older records of the writer's.
+  // share): older records of the writer's may be gone for it. Other errors: the
+  // disk's, of a new record; the store is as before. What is known already is
+  // kept on in memory where the disk fails.
   absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
                    absl::Time now);
 

@@ -525,6 +525,25 @@ TEST_F(RecordStoreTest, Put_FullDisk_IsRefusedAndTheOldOneStays) {
   EXPECT_EQ(store_->totals().records, 1u);
 }
 
+TEST_F(RecordStoreTest, FullDisk_NobodyIsPushedOutAndWhatIsThereLivesOn) {
+  options_.max_keys_per_writer = 2;
+  Reopen(kStart);
+  const Item first = Immutable("first");
+  const Item second = Immutable("second");
+  ASSERT_OK(Put(first));
+  ASSERT_OK(Put(second));
+  env_.FillDisk();
+  EXPECT_THAT(Put(Immutable("third")),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_EQ(store_->totals().records, 2u);
+  // Stored again, past the end of its first life.
+  const absl::Time late = kStart + options_.lifetime - absl::Seconds(1);
+  EXPECT_OK(store_->Put(first.key, first.record, kAnn, late));
+  EXPECT_TRUE(store_->Get(first.key, late + absl::Hours(1)).has_value());
+  EXPECT_FALSE(store_->Get(second.key, late + absl::Hours(1)).has_value());
+  EXPECT_EQ(Rejected(Rejection::kQuota), 0);
+}
+
 // Whatever fails while a newer record is stored, one of the two is there, and
 // after a loss of power too (or none, which others have copies of).
 TEST_F(RecordStoreTest, Put_AnyFaultOrCrash_LeavesTheOldOrTheNewOne) {
