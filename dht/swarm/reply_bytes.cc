@@ -1,5 +1,6 @@
 #include "dht/swarm/reply_bytes.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <utility>
@@ -22,6 +23,7 @@ constexpr uint32_t kBlockTag = LengthTag(v1::FetchReply::kBlockFieldNumber);
 constexpr uint32_t kDataTag = LengthTag(v1::Block::kDataFieldNumber);
 constexpr uint32_t kPieceTag = NumberTag(v1::Block::kPieceFieldNumber);
 constexpr uint32_t kOffsetTag = NumberTag(v1::Block::kOffsetFieldNumber);
+static_assert(std::max({kBlockTag, kDataTag, kPieceTag, kOffsetTag}) < 0x80);
 
 // What stands before a field of `size` bytes.
 std::string Heading(uint32_t tag, size_t size) {
@@ -50,19 +52,20 @@ bool DecodeBlock(grpc::ByteBuffer* bytes, v1::Block* block) {
   if (!reader.status().ok()) return false;
   CodedInputStream in(&reader);
   const size_t total = bytes->Length();
-  const auto rest = [&] { return total - in.CurrentPosition(); };
-  uint32_t number = 0;
-  if (in.ReadTag() != kBlockTag || !in.ReadVarint32(&number) ||
-      number != rest()) {
-    return false;
-  }
-  while (true) {
-    const uint32_t tag = in.ReadTag();
-    if (!in.ReadVarint32(&number)) return false;
+  const auto rest = [&]() -> uint64_t { return total - in.CurrentPosition(); };
+  // Protobuf takes no tag of more than five bytes and no length of more than 32
+  // bits; ours have one byte, and all of a length counts.
+  uint8_t tag = 0;
+  uint64_t number = 0;
+  const auto next = [&] {
+    return in.ReadRaw(&tag, 1) && in.ReadVarint64(&number);
+  };
+  if (!next() || tag != kBlockTag || number != rest()) return false;
+  while (next()) {
     if (tag == kPieceTag) {
-      block->set_piece(number);
+      block->set_piece(static_cast<uint32_t>(number));
     } else if (tag == kOffsetTag) {
-      block->set_offset(number);
+      block->set_offset(static_cast<uint32_t>(number));
     } else {
       if (tag != kDataTag || number != rest()) return false;
       block->mutable_data()->resize(number);
@@ -70,6 +73,7 @@ bool DecodeBlock(grpc::ByteBuffer* bytes, v1::Block* block) {
                         static_cast<int>(number));
     }
   }
+  return false;
 }
 
 }  // namespace

@@ -104,6 +104,23 @@ TEST(ReplyBytesTest, CutShort_IsNoReply) {
   }
 }
 
+// The low bits alone would be right.
+TEST(ReplyBytesTest, NumbersThatProtobufRefuses_AreNoReply) {
+  const std::string block("\x08\x03\x10\x04\x1a\x01x", 7);
+  const std::vector<std::string> wrong = {
+      // A block of 2^32 + 7 bytes, data of 2^32 + 1, a tag of six bytes.
+      "\x22" + std::string("\x87\x80\x80\x80\x10") + block,
+      "\x22\x0b" + block.substr(0, 5) + "\x81\x80\x80\x80\x10x",
+      std::string("\xa2\x80\x80\x80\x80\0", 6) + "\x07" + block};
+  for (const std::string& encoded : wrong) {
+    v1::FetchReply reply;
+    EXPECT_FALSE(reply.ParseFromString(encoded));
+    grpc::ByteBuffer bytes = InParts(encoded, 4);
+    std::string spare;
+    EXPECT_FALSE(DecodeReply(&bytes, &spare, &reply));
+  }
+}
+
 TEST(ReplyBytesTest, ALengthBeyondTheEnd_TakesNoMemory) {
   grpc::ByteBuffer bytes =
       InParts(std::string("\x22\xff\xff\xff\x7f\x1a\xf0\xff\xff\x7f", 10), 4);
