@@ -27,6 +27,7 @@ void FetchCandidates::Insert(const Contact& contact, bool origin) {
   entry.candidate = {
       .number = entries_.size() + 1, .contact = contact, .origin = origin};
   entry.wait = options_.retry;
+  entry.idle_wait = std::min(options_.idle_retry, options_.longest_retry);
   entries_.push_back(std::move(entry));
 }
 
@@ -64,16 +65,12 @@ std::optional<FetchCandidates::Candidate> FetchCandidates::Next(
   Entry* best = nullptr;
   for (Entry& entry : entries_) {
     if (only_origin && !entry.candidate.origin) continue;
-    if (entry.connected || entry.never || entry.not_before > now) continue;
-    if (best == nullptr) best = &entry;
-    if (!entry.asked) {  // the new before those that failed
-      best = &entry;
-      break;
-    }
+    if (!IsDue(entry, now)) continue;
+    if (best == nullptr || entry.turn < best->turn) best = &entry;
   }
   if (best == nullptr) return std::nullopt;
   best->connected = true;
-  best->asked = true;
+  best->turn = ++turns_;
   return best->candidate;
 }
 
@@ -85,13 +82,19 @@ size_t FetchCandidates::connected() const {
 
 bool FetchCandidates::alone() const {
   return std::all_of(entries_.begin(), entries_.end(), [](const Entry& e) {
-    return e.candidate.origin || (e.asked && !e.connected);
+    return e.candidate.origin || (e.turn > 0 && !e.connected);
   });
 }
 
 bool FetchCandidates::hopeful() const {
   return std::any_of(entries_.begin(), entries_.end(), [](const Entry& e) {
-    return e.connected || !e.asked || (!e.never && !e.empty_handed);
+    return e.connected || e.turn == 0 || (!e.never && !e.empty_handed);
+  });
+}
+
+size_t FetchCandidates::due(absl::Time now) const {
+  return std::count_if(entries_.begin(), entries_.end(), [&](const Entry& e) {
+    return !e.candidate.origin && IsDue(e, now);
   });
 }
 
@@ -123,6 +126,21 @@ void FetchCandidates::OnFailed(Number number, const absl::Status& why,
 
 void FetchCandidates::OnWorked(Number number) {
   Find(number)->wait = options_.retry;
+}
+
+void FetchCandidates::OnIdle(Number number, absl::Time now) {
+  Entry* entry = Find(number);
+  entry->connected = false;
+  entry->failure =
+      absl::UnavailableError("it has nothing that is missing here");
+  entry->empty_handed = false;
+  entry->not_before = std::max(entry->not_before, now + entry->idle_wait);
+  entry->idle_wait = std::min(2 * entry->idle_wait, options_.longest_retry);
+}
+
+void FetchCandidates::OnGave(Number number) {
+  Find(number)->idle_wait =
+      std::min(options_.idle_retry, options_.longest_retry);
 }
 
 void FetchCandidates::OnLied(Number number, const absl::Status& why,

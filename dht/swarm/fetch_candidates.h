@@ -22,6 +22,8 @@ class FetchCandidates {
     size_t max_candidates = 200;  // more are not remembered
     absl::Duration retry = absl::Milliseconds(250);
     absl::Duration longest_retry = absl::Seconds(10);
+    // Who has given way to others; no longer than longest_retry.
+    absl::Duration idle_retry = absl::Seconds(2);
     absl::Duration ban = absl::Seconds(30);
     int strikes = 3;
   };
@@ -41,7 +43,8 @@ class FetchCandidates {
     Contact contact;
     bool origin = false;
   };
-  // Whom to connect to now, if anybody; it is taken as connected.
+  // Whom to connect to now, if anybody; it is taken as connected. The new ones
+  // first, then who was asked longest ago: everybody gets a turn.
   std::optional<Candidate> Next(absl::Time now, bool only_origin);
   // The origin is not counted.
   size_t connected() const;
@@ -49,6 +52,8 @@ class FetchCandidates {
   bool alone() const;
   // Somebody is connected, or will be asked again, or has not been asked yet.
   bool hopeful() const;
+  // How many Next has now, not counting the origin.
+  size_t due(absl::Time now) const;
   // When Next may have somebody; InfiniteFuture if nothing is waited for.
   absl::Time next_attempt(bool only_origin) const;
 
@@ -57,6 +62,11 @@ class FetchCandidates {
   void OnFailed(Number number, const absl::Status& why, absl::Time now);
   // It had something, so that the next failure is its first.
   void OnWorked(Number number);
+  // It had nothing that is missing, and gives way to others. That it can be
+  // opened again says nothing of what it has: it is asked again later each
+  // time until it gives a piece.
+  void OnIdle(Number number, absl::Time now);
+  void OnGave(Number number);
   void OnLied(Number number, const absl::Status& why, absl::Time now);
 
   // Everybody that failed, and why: for errors. Bounded.
@@ -68,19 +78,24 @@ class FetchCandidates {
     bool connected = false;
     bool never = false;         // to be asked again
     bool empty_handed = false;  // has said that it has nothing
-    bool asked = false;
+    uint64_t turn = 0;          // of all that were asked; 0: not yet
     int strikes = 0;
     absl::Duration wait;
+    absl::Duration idle_wait;
     absl::Time not_before = absl::InfinitePast();
     absl::Status failure;
   };
   Entry* Find(Number number);
+  static bool IsDue(const Entry& entry, absl::Time now) {
+    return !entry.connected && !entry.never && entry.not_before <= now;
+  }
   static bool IsKnownAs(const Entry& entry, const Contact& contact);
   bool Knows(const Contact& contact) const;
   void Insert(const Contact& contact, bool origin);
 
   const Options options_;
   std::vector<Entry> entries_;  // number n at n - 1
+  uint64_t turns_ = 0;
 };
 
 }  // namespace koinon::dht

@@ -3,6 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <deque>
+#include <string>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 
 namespace koinon::dht {
@@ -198,6 +203,121 @@ TEST_F(FetchCandidatesTest, OnlyTheOrigin_WhenThereIsNoRoom) {
   candidates_.OnFailed(last_, absl::UnavailableError("gone"), now_);
   EXPECT_EQ(candidates_.next_attempt(true), now_ + absl::Seconds(1));
   EXPECT_EQ(candidates_.next_attempt(false), absl::InfinitePast());
+}
+
+TEST_F(FetchCandidatesTest, WhoWasAskedLongestAgo_ComesFirst) {
+  for (const char* name : {"a", "b", "c"}) candidates_.Add(Named(name));
+  std::vector<FetchCandidates::Number> numbers;
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_NE(Next(), "");
+    numbers.push_back(last_);
+  }
+  for (const auto number : {numbers[1], numbers[0], numbers[2]}) {
+    candidates_.OnFailed(number, absl::UnavailableError("gone"), now_);
+    now_ += absl::Seconds(1);
+    EXPECT_EQ(candidates_.due(now_), 1);
+    ASSERT_NE(Next(), "");
+    EXPECT_EQ(last_, number);
+  }
+  for (const auto number : numbers) {
+    candidates_.OnFailed(number, absl::UnavailableError("gone"), now_);
+  }
+  EXPECT_EQ(candidates_.due(now_), 0);
+  now_ += absl::Minutes(1);
+  EXPECT_EQ(candidates_.due(now_), 3);
+  EXPECT_EQ(Next(), "b:1");
+  EXPECT_EQ(Next(), "a:1");
+  EXPECT_EQ(Next(), "c:1");
+}
+
+TEST_F(FetchCandidatesTest, Due_DoesNotCountTheOrigin) {
+  candidates_.SetOrigin(Named("origin"));
+  EXPECT_EQ(candidates_.due(now_), 0);
+  candidates_.Add(Named("a"));
+  EXPECT_EQ(candidates_.due(now_), 1);
+}
+
+TEST_F(FetchCandidatesTest, Idle_IsAskedAgainLaterAndLaterUntilItGives) {
+  candidates_.Add(Named("a"));
+  for (const int wait : {2, 4, 4}) {
+    EXPECT_EQ(Next(), "a:1");
+    candidates_.OnWorked(last_);  // it can be opened: that is no news
+    candidates_.OnIdle(last_, now_);
+    EXPECT_TRUE(candidates_.hopeful());
+    EXPECT_EQ(candidates_.connected(), 0);
+    EXPECT_EQ(candidates_.next_attempt(false), now_ + absl::Seconds(wait));
+    now_ += absl::Seconds(wait);
+  }
+  EXPECT_THAT(candidates_.Failures(), HasSubstr("nothing that is missing"));
+  EXPECT_EQ(Next(), "a:1");
+  candidates_.OnGave(last_);
+  candidates_.OnIdle(last_, now_);
+  EXPECT_EQ(candidates_.next_attempt(false), now_ + absl::Seconds(2));
+}
+
+// All have nothing, and all open: as many give way as there are others.
+TEST_F(FetchCandidatesTest, SixtyForTenPlaces_EachGetsATurn) {
+  FetchCandidates::Options options = OptionsOf();
+  options.max_candidates = 60;
+  options.longest_retry = absl::Seconds(10);
+  FetchCandidates many(options);
+  for (int i = 0; i < 60; ++i) many.Add(Named(absl::StrCat("n", i)));
+  std::vector<int> turns(61);
+  std::deque<FetchCandidates::Number> places;
+  const int rounds = 60;  // a second each
+  int opened = 0;
+  for (int round = 0; round < rounds; ++round, now_ += absl::Seconds(1)) {
+    const size_t others = places.size() < 10 ? 0 : many.due(now_);
+    for (size_t n = std::min<size_t>(5, others); n > 0; --n) {
+      many.OnIdle(places.front(), now_);
+      places.pop_front();
+    }
+    while (places.size() < 10) {
+      const auto next = many.Next(now_, false);
+      if (!next.has_value()) break;
+      many.OnWorked(next->number);
+      places.push_back(next->number);
+      ++turns[next->number];
+      ++opened;
+    }
+    // The last of the sixty after fifty others, five a round.
+    if (round == 10) {
+      EXPECT_EQ(std::count(turns.begin() + 1, turns.end(), 1), 60);
+    }
+  }
+  const auto [least, most] =
+      std::minmax_element(turns.begin() + 1, turns.end());
+  EXPECT_GE(*least, 4);
+  EXPECT_LE(*most - *least, 1);
+  EXPECT_LE(opened, 10 + 5 * (rounds - 1));
+}
+
+// Eleven for ten places: whoever gives way rests, so that nobody is opened all
+// the time.
+TEST_F(FetchCandidatesTest, FewForTheirPlaces_AreOpenedLessAndLess) {
+  FetchCandidates::Options options = OptionsOf();
+  options.max_candidates = 11;
+  options.longest_retry = absl::Seconds(10);
+  FetchCandidates many(options);
+  for (int i = 0; i < 11; ++i) many.Add(Named(absl::StrCat("n", i)));
+  std::deque<FetchCandidates::Number> places;
+  int opened = 0;
+  for (int tick = 0; tick < 600; ++tick, now_ += absl::Milliseconds(100)) {
+    if (places.size() == 10 && many.due(now_) > 0) {
+      many.OnIdle(places.front(), now_);
+      places.pop_front();
+    }
+    while (places.size() < 10) {
+      const auto next = many.Next(now_, false);
+      ASSERT_TRUE(next.has_value());  // no more give way than there are others
+      many.OnWorked(next->number);
+      places.push_back(next->number);
+      ++opened;
+    }
+  }
+  // In a minute; by two seconds each, then four, then eight.
+  EXPECT_GE(opened, 11 + 11);
+  EXPECT_LE(opened, 11 + 30);
 }
 
 TEST_F(FetchCandidatesTest, Failures_AreNamedAndBounded) {

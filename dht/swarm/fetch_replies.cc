@@ -11,6 +11,13 @@ absl::Status NotExpected(absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(what, " was not expected"));
 }
 
+// Of what a source may owe. All else, such as endless news or what says
+// nothing, does not keep it from being taken as silent.
+bool MayBeOwed(const v1::FetchReply& reply) {
+  return reply.has_opened() || reply.has_piece_start() || reply.has_block() ||
+         reply.has_piece_layer();
+}
+
 }  // namespace
 
 void SwarmFetch::State::OnReady(const SourcePtr& source) {
@@ -74,10 +81,7 @@ bool SwarmFetch::State::TakeOne(const SourcePtr& source, v1::FetchReply* reply,
   }
   const absl::Status status = OnReply(source, *reply);
   if (status.ok()) {
-    // What was not asked for, such as endless news, is not what it owes.
-    if (reply->has_have() || reply->has_refused() || reply->has_none()) {
-      return true;
-    }
+    if (!MayBeOwed(*reply)) return true;
     MutexLock lock(&mutex_);
     source->heard = clock_.Now();
     return true;
@@ -141,6 +145,7 @@ absl::Status SwarmFetch::State::OnOpened(const SourcePtr& source,
     MutexLock lock(&mutex_);
     if (source->gone) return absl::OkStatus();  // it was dropped meanwhile
     source->opened = true;
+    source->opened_at = clock_.Now();
     // Only the one that is known as such may choose what it gives.
     source->origin = opened.origin() &&
                      (source->candidate.origin || !options_.origin.has_value());
@@ -239,6 +244,7 @@ void SwarmFetch::State::OnPieceDone(const SourcePtr& source,
     source->asked.erase(done.piece);
     picker_.OnPiece(source->candidate.number, done.piece, clock_.Now());
     if (done.is_new) {
+      candidates_.OnGave(source->candidate.number);
       have_bytes_ += done.bytes;
       to_tell_.push_back(done.piece);
     }

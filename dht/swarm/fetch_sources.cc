@@ -1,4 +1,5 @@
 // Whom SwarmFetch fetches from: who is taken as a source, and who is given up.
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,16 @@ bool SwarmFetch::State::HasRoom() const {
   return candidates_.connected() < options_.max_sources;
 }
 
+// Of one that the picker has as idle. It had time to say what it has, and for
+// others to give it something: who came and went at once would be the same few
+// again and again.
+bool SwarmFetch::State::MayGiveWay(const Source& source, absl::Time now) const {
+  const absl::Duration stay = options_.picker.last_resort_patience;
+  if (now - source.opened_at < stay || source.layer_wanted) return false;
+  // News that are not read yet may be of what is missing; endless ones are not.
+  return !source.queued || now - last_progress_ >= 2 * stay;
+}
+
 // Some who are all each other's sources would wait for each other for good,
 // where what they lack is with those whom they have no room for.
 void SwarmFetch::State::DropIdle() {
@@ -24,16 +35,22 @@ void SwarmFetch::State::DropIdle() {
   {
     MutexLock lock(&mutex_);
     const absl::Time now = clock_.Now();
-    if (HasRoom() || candidates_.next_attempt(false) > now) return;
+    const size_t others = HasRoom() ? 0 : candidates_.due(now);
+    const size_t most = std::min(others, (options_.max_sources + 1) / 2);
+    if (most == 0) return;
     for (const PiecePicker::Source number : picker_.Idle(now)) {
-      if (2 * idle.size() >= options_.max_sources) break;
+      if (idle.size() == most) break;
       const auto it = sources_.find(number);
-      if (it != sources_.end()) idle.push_back(it->second);
+      if (it == sources_.end() || !MayGiveWay(*it->second, now)) continue;
+      idle.push_back(it->second);
+    }
+    for (const SourcePtr& source : idle) {
+      Forget(source);
+      picker_.RemoveSource(source->candidate.number);
+      candidates_.OnIdle(source->candidate.number, now);
     }
   }
-  for (const SourcePtr& source : idle) {
-    Drop(source, absl::UnavailableError("it has nothing that is missing here"));
-  }
+  for (const SourcePtr& source : idle) source->stream->Cancel();
 }
 
 void SwarmFetch::State::ConnectMore() {

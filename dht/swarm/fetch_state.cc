@@ -40,6 +40,7 @@ FetchCandidates::Options CandidateOptions(const SwarmHost& host,
                                           const SwarmFetch::Options& options) {
   FetchCandidates::Options candidates;
   candidates.self = host.self().id;
+  candidates.idle_retry = options.picker.last_resort_patience;
   candidates.ban = options.picker.ban;
   candidates.strikes = options.picker.strikes;
   return candidates;

@@ -60,6 +60,7 @@ class SwarmFetch::State final
     std::set<uint32_t> asked;
     uint32_t any_owed = 0;
     absl::Time heard;
+    absl::Time opened_at;
 
     bool owes() const {
       return !opened || layer_wanted || any_owed > 0 || !asked.empty();
@@ -88,6 +89,8 @@ class SwarmFetch::State final
 
   // --- Whom it fetches from: fetch_sources.cc; the driver's ---
   bool HasRoom() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MayGiveWay(const Source& source, absl::Time now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropIdle();
   void ConnectMore();
   void Connect(const FetchCandidates::Candidate& candidate);

@@ -228,7 +228,7 @@ TEST_F(SwarmFetchTest, OriginThatStopsOnceOneCopyIsOut_IsNotMissed) {
 // blocks wrong; or with wrong leaf hashes, or out of order.
 class Liar final : public Reactor {
  public:
-  enum class How { kBytes, kLeaves, kOrder, kUnasked, kChatter };
+  enum class How { kBytes, kLeaves, kOrder, kUnasked, kChatter, kEmpty };
   Liar(const TestContent* test, How how) : test_(test), how_(how) {
     StartRead(&request_);
   }
@@ -250,7 +250,7 @@ class Liar final : public Reactor {
         *reply.mutable_piece_layer()->mutable_hashes() += hash.ToBytes();
       }
       Push(reply);
-    } else if (request_.has_want() && how_ != How::kChatter) {
+    } else if (request_.has_want() && !talks()) {
       for (const uint32_t piece : request_.want().pieces()) AddPiece(piece);
     }
     WriteOn();
@@ -258,9 +258,9 @@ class Liar final : public Reactor {
   }
   void OnWriteDone(bool ok) override {
     writing_ = false;
-    if (how_ == How::kChatter && ok) {  // says what it has, again and again
+    if (talks() && ok) {  // what it has, or nothing, again and again
       v1::FetchReply reply;
-      reply.mutable_have()->add_pieces(0);
+      if (how_ == How::kChatter) reply.mutable_have()->add_pieces(0);
       Push(reply);
     }
     WriteOn();
@@ -269,6 +269,7 @@ class Liar final : public Reactor {
   void OnDone() override { delete this; }
 
  private:
+  bool talks() const { return how_ == How::kChatter || how_ == How::kEmpty; }
   void Push(const v1::FetchReply& reply) {
     const std::lock_guard<std::mutex> lock(mutex_);
     replies_.push_back(reply);
@@ -423,9 +424,11 @@ TEST_F(SwarmFetchTest, NamedPeersThatAreGone_AreNotWaitedForLong) {
   EXPECT_GT(origin->host.seeder()->counts().last_resort, 0);
 }
 
-TEST_F(SwarmFetchTest, PeerThatTalksAndGivesNothing_LosesItsPlace) {
+using SwarmFetchFromTalkerTest = SwarmFetchFromLiarTest;
+
+TEST_P(SwarmFetchFromTalkerTest, PeerThatGivesNothing_LosesItsPlace) {
   TestHost talker({.name = "talker", .serve_instead = [this]() -> Reactor* {
-                     return new Liar(&test_, Liar::How::kChatter);
+                     return new Liar(&test_, GetParam());
                    }});
   const auto honest = NewHolder("honest");
   const auto worker = NewWorker("worker");
@@ -438,6 +441,10 @@ TEST_F(SwarmFetchTest, PeerThatTalksAndGivesNothing_LosesItsPlace) {
   EXPECT_THAT(worker->liars, IsEmpty());
   EXPECT_GT(worker->traffic.from_peers(), 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(Talk, SwarmFetchFromTalkerTest,
+                         testing::Values(Liar::How::kChatter,
+                                         Liar::How::kEmpty));
 
 // Its only source has half of it, and nobody who goes on.
 TEST_F(SwarmFetchTest, SourceThatHasNoMore_GivesWayToAnother) {
