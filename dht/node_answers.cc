@@ -82,12 +82,8 @@ absl::StatusOr<v1::AskReply> AnswerPutRecord(NodeCore* core,
   ABSL_ASSIGN_OR_RETURN(const Key key, KeyOf("put_record.key", question.key()));
   v1::AskReply reply;
   AddCloser(*core, from, key, core->options().k, &reply);
-  const absl::Status kept = Refused(
-      core->store().Put(key, question.record(), from.id, core->Now()), &reply);
-  if (!kept.ok()) {
-    core->Count("unwritten");
-    return kept;
-  }
+  ABSL_RETURN_IF_ERROR(
+      Refused(core->KeepRecord(key, question.record(), from.id), &reply));
   return reply;
 }
 

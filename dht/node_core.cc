@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "dht/records/rejection.h"
 
 namespace koinon::dht {
 namespace {
@@ -29,6 +30,14 @@ NodeCore::NodeCore(Node::Options options, Loop* loop, Transport* transport,
       lost_(kMaxLost),
       times_(options_.times),
       random_(options_.seed) {}
+
+absl::Status NodeCore::KeepRecord(const Key& key, const v1::Record& record,
+                                  const Key& writer) {
+  absl::Status kept = store_->Put(key, record, writer, Now());
+  if (kept.ok() || RejectionOf(kept).has_value()) return kept;
+  Count("unwritten");
+  return absl::ResourceExhaustedError("this node cannot write records");
+}
 
 void NodeCore::Count(absl::string_view counter, int64_t by) {
   counters_[std::string(counter)] += by;
@@ -109,9 +118,9 @@ void NodeCore::OnFailure(const Contact& to, const absl::Status& status,
   const bool is_there =
       absl::IsResourceExhausted(status) || absl::IsInvalidArgument(status);
   const bool unknown = late && absl::IsDeadlineExceeded(status);
-  if ((is_there || unknown) && table_.Contains(to.id)) return;
+  if (unknown || (is_there && table_.Contains(to.id))) return;
   if (!table_.OnFailed(to.id, Now())) return;
-  lost_.Add(to);
+  lost_.Add(to, Now());
   if (on_left) on_left(to);
 }
 

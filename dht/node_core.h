@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -52,6 +53,13 @@ class NodeCore : public std::enable_shared_from_this<NodeCore> {
   LostNodes& lost() { return lost_; }
   const AnswerTimes& times() const { return times_; }
   Random& random() { return random_; }
+
+  // Puts the record into this node's store. A RejectedError if that refuses it;
+  // RESOURCE_EXHAUSTED if it cannot be written, whatever the disk said: others
+  // must not take a broken disk for an absent node, nor learn paths here. The
+  // store logs why.
+  absl::Status KeepRecord(const Key& key, const v1::Record& record,
+                          const Key& writer);
 
   void Count(absl::string_view counter, int64_t by = 1);
   const std::map<std::string, int64_t>& counters() const { return counters_; }

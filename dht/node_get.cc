@@ -58,6 +58,7 @@ void Get::StartWalk(size_t paths) {
     get->OnWalked(outcome);
   };
   result_.paths = paths;
+  deadline_ = core_->Now() + options.lookup_deadline;
   Walk::Start(core_, std::move(plan));
 }
 
@@ -145,6 +146,10 @@ void Get::AskSilentOnes() {
             });
   silent_.resize(std::min(silent_.size(), 2 * core_->options().k));
   waiting_ = silent_.size();
+  // Where the walk took all its time, as long as any question may take.
+  const absl::Duration patience =
+      std::max(core_->options().times.max_timeout,
+               std::min(deadline_ - core_->Now(), kLastPatience));
   v1::AskRequest question;
   question.mutable_get_record()->set_key(key_.ToBytes());
   for (Contact contact : silent_) {
@@ -153,7 +158,7 @@ void Get::AskSilentOnes() {
     }
     core_->Ask(
         contact, question,
-        {.patience = kLastPatience, .max_closer = 0, .hear = false},
+        {.patience = patience, .max_closer = 0, .hear = false},
         [get = shared_from_this(), contact](const auto& reply, const auto&) {
           get->OnSilentOne(contact, reply);
         });

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "dht/key.h"
 #include "dht/node.h"
 #include "dht/node_core.h"
@@ -30,9 +31,9 @@ namespace koinon::dht {
 //     used up the nearest of themselves by then, and what is as near as the
 //     others of them are honest nodes too.
 //  4. If still nothing was found: the closest of those that kept silent, or had
-//     left the table, once more and for longer. A walk goes on without whoever
-//     is slow; but that nobody has the record can be said only by those that
-//     should.
+//     left the table, once more and for longer, within the last walk's
+//     deadline. A walk goes on without whoever is slow; but that nobody has the
+//     record can be said only by those that should.
 //  5. Who is closer than the holder, and lacked it, is given it; of mutable
 //     ones, all of the closest that had none or an older one.
 //
@@ -83,6 +84,7 @@ class Get : public std::enable_shared_from_this<Get> {
   std::vector<Heard> heard_;
   std::set<Key> asked_;
   std::set<Key> refused_;        // what they sent
+  absl::Time deadline_;          // of the last walk
   std::vector<Contact> silent_;  // asked, without an answer
   size_t waiting_ = 0;           // for so many that are asked again
   std::vector<Contact> unasked_;

@@ -81,10 +81,9 @@ class NodeGetTest : public testing::Test {
     store_ = *std::move(store);
     self_ = network_.AddHost(self);
     late_ = std::make_unique<LateTransport>(self_->transport(), self_->loop());
-    Node::Options options;
-    options.self = self;
-    options.seed = 1;
-    node_ = std::make_unique<Node>(options, self_->loop(), late_.get(),
+    options_.self = self;
+    options_.seed = 1;
+    node_ = std::make_unique<Node>(options_, self_->loop(), late_.get(),
                                    store_.get());
     std::vector<Contact> all;
     for (uint8_t i = 1; i <= kOthers; ++i) all.push_back(At(i));
@@ -138,6 +137,7 @@ class NodeGetTest : public testing::Test {
   }
 
   SimulatedNetwork network_;
+  Node::Options options_;
   SimulatedNetwork::Host* self_ = nullptr;
   std::map<uint8_t, SimulatedNetwork::Host*> hosts_;
   std::set<uint8_t> holders_;
@@ -222,6 +222,58 @@ TEST_F(NodeGetTest, Table_SilenceOfAllWhileThisNodeIsHeldUp_KeepsThem) {
   for (uint8_t i = 1; i <= 20; ++i) holders_.insert(i);
   late_->HoldUp(absl::ZeroDuration());
   EXPECT_OK(Get());
+}
+
+// Its silence is as little its own as that of those in the table.
+TEST_F(NodeGetTest, Table_NewNodeHeardOfWhileThisNodeIsHeldUp_EntersSoon) {
+  const Contact fresh = At(kOthers + 1);
+  network_.AddHost(fresh)->Serve(
+      [](const auto&, const auto&) { return v1::AskReply(); });
+  late_->HoldUp(absl::Seconds(1));
+  v1::AskRequest ping;
+  ping.mutable_ping();
+  ASSERT_OK(node_->Answer(fresh, ping));
+  network_.RunFor(absl::Seconds(10));
+  late_->HoldUp(absl::ZeroDuration());
+  EXPECT_FALSE(node_->table().Contains(fresh.id));
+  network_.RunFor(absl::Minutes(2));
+  EXPECT_TRUE(node_->table().Contains(fresh.id));
+}
+
+TEST_F(NodeGetTest, Get_MostHaveLeftLongAgo_DoesNotAskThemAgain) {
+  for (const auto& [i, host] : hosts_) {
+    if (i <= 50) {
+      host->Crash();
+    } else {
+      host->Serve([](const auto&, const auto&) { return v1::AskReply(); });
+    }
+  }
+  network_.RunFor(absl::Minutes(20));
+  ASSERT_EQ(node_->table().size(), 10u);
+  EXPECT_THAT(Get(), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_EQ(node_->status().counters.at("gets_asked_again"), 1);
+  network_.RunFor(absl::Minutes(80));
+  EXPECT_THAT(Get(), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_EQ(node_->status().counters.at("gets_asked_again"), 1);
+}
+
+class NodeGetInTwoSecondsTest : public NodeGetTest {
+ protected:
+  NodeGetInTwoSecondsTest() { options_.lookup_deadline = absl::Seconds(2); }
+};
+
+TEST_F(NodeGetInTwoSecondsTest, Get_HoldersSlowerThanTheDeadline_EndsByIt) {
+  for (uint8_t i = 1; i <= 20; ++i) late_->Delay(At(i).id, absl::Seconds(20));
+  const absl::Time started = network_.Now();
+  absl::Time ended = absl::InfiniteFuture();
+  node_->Get(Wanted(), {}, [&](const auto& got) {
+    EXPECT_THAT(got, StatusIs(absl::StatusCode::kNotFound));
+    ended = network_.Now();
+  });
+  network_.RunFor(absl::Seconds(30));
+  EXPECT_EQ(node_->status().counters.at("gets_asked_again"), 1);
+  // Two walks, each with its deadline.
+  EXPECT_LE(ended - started, 2 * options_.lookup_deadline);
 }
 
 TEST_F(NodeGetTest, Get_AllOthersDead_IsUnavailable) {

@@ -17,6 +17,7 @@ constexpr absl::Duration kMaxBackOff = absl::Minutes(1);
 constexpr absl::Duration kMaxBootstrapInterval = absl::Minutes(10);
 constexpr size_t kRefreshesAtOnce = 3;
 constexpr absl::Duration kLostInterval = absl::Seconds(5);
+constexpr absl::Duration kLostFor = absl::Hours(1);
 constexpr absl::Duration kLookInterval = absl::Seconds(10);
 constexpr size_t kViews = 3;
 // So many of those that a node names may fail before its word is doubted.
@@ -263,9 +264,12 @@ void Membership::AskLostOnes() {
   LostNodes& lost = core_->lost();
   if (lost.empty() || now < next_lost_) return;
   next_lost_ = now + (0.8 + 0.4 * core_->random().NextDouble()) * kLostInterval;
-  // That all have died at once is less likely than that this node was cut off.
-  const size_t count = core_->table().size() > 0 ? 1 : lost.size();
-  for (size_t i = 0; i < count; ++i) core_->Check(lost.Next());
+  // That all have died at once is less likely than that this node was cut off:
+  // until somebody answers, nobody is forgotten.
+  const bool cut_off = core_->table().size() == 0;
+  const size_t count = cut_off ? lost.size() : 1;
+  const absl::Time forgotten = cut_off ? absl::InfinitePast() : now - kLostFor;
+  for (size_t i = 0; i < count; ++i) core_->Check(lost.Next(forgotten));
 }
 
 }  // namespace koinon::dht

@@ -22,8 +22,9 @@ namespace koinon::dht {
 // Nodes that left the table are remembered, the last of them, and one of them
 // is asked now and then: when a network that was split heals, the first that
 // answers is enough to look oneself up on the other side. Where all have left,
-// all are asked again and again. Addresses to join by are tried again too while
-// nobody is known there.
+// all are asked again and again; else who has not come back for an hour is
+// forgotten: nobody says goodbye, and most of those have stopped for good.
+// Addresses to join by are tried again too while nobody is known there.
 //
 // Lives on the node's loop.
 class Membership {

@@ -186,7 +186,7 @@ void PutRecord(NodeCore* core, const Key& key, v1::Record record,
   plan.question.mutable_put_record()->set_key(key.ToBytes());
   *plan.question.mutable_put_record()->mutable_record() = record;
   plan.keep = [core, key, record = std::move(record)] {
-    return core->store().Put(key, record, core->self(), core->Now());
+    return core->KeepRecord(key, record, core->self());
   };
   plan.done = std::move(done);
   Spread::Start(core, std::move(plan));

@@ -21,6 +21,7 @@ namespace koinon::dht {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr char kFederation[] = "north";
 
@@ -243,9 +244,34 @@ TEST_F(NodeTest, Put_WhereNobodyCanWrite_SaysWhyAndIsCounted) {
   EXPECT_THAT(Put(0, ImmutableKey("x"), ImmutableRecord("x")),
               StatusIs(absl::StatusCode::kUnavailable,
                        AllOf(HasSubstr("kept by 0 of 3 nodes"),
-                             HasSubstr("the last that could not: /"))));
+                             HasSubstr("the last that could not: this node "
+                                       "cannot write records"))));
   EXPECT_EQ(node(1).status().counters.at("unwritten"), 1);
   EXPECT_EQ(node(1).status().nodes, 2u);  // a full disk is no absence
+}
+
+// Nor is a disk that is broken (EIO), or was mounted for reading only (EROFS).
+TEST_F(NodeTest, Put_BrokenDisks_AreNoAbsenceAndTellNoPaths) {
+  records_dir_ = "/records";
+  AddNodes(3);
+  int puts = 0;
+  for (const absl::StatusCode code :
+       {absl::StatusCode::kDataLoss, absl::StatusCode::kPermissionDenied}) {
+    const absl::Status broken(code, "/records/x: cannot open");
+    for (const auto& member : members_) {
+      member->env.FailAlways(FaultInjectingEnv::Operation::kOpen, broken);
+    }
+    for (int i = 0; i < 4; ++i) {
+      const std::string value = absl::StrCat("value ", ++puts);
+      EXPECT_THAT(Put(0, ImmutableKey(value), ImmutableRecord(value)),
+                  StatusIs(absl::StatusCode::kUnavailable,
+                           AllOf(HasSubstr("kept by 0 of 3 nodes"),
+                                 HasSubstr("cannot write records"),
+                                 Not(HasSubstr("/records")))));
+      EXPECT_EQ(node(0).status().nodes, 2u);
+    }
+    EXPECT_EQ(node(1).status().counters.at("unwritten"), puts);
+  }
 }
 
 TEST_F(NodeTest, Put_ClientThatKnowsNobody_IsUnavailable) {

@@ -7,28 +7,30 @@
 
 namespace koinon::dht {
 
-void LostNodes::Add(const Contact& contact) {
+void LostNodes::Add(const Contact& contact, absl::Time now) {
   Remove(contact.id);
-  nodes_.push_back(contact);
+  nodes_.push_back({contact, now});
   if (nodes_.size() > limit_) nodes_.pop_front();
 }
 
 bool LostNodes::Remove(const Key& id) {
-  return std::erase_if(nodes_, [&](const Contact& contact) {
-           return contact.id == id;
+  return std::erase_if(nodes_, [&](const Lost& lost) {
+           return lost.contact.id == id;
          }) > 0;
 }
 
-Contact LostNodes::Next() {
+Contact LostNodes::Next(absl::Time forgotten) {
   KOINON_CHECK(!nodes_.empty());
-  Contact next = std::move(nodes_.front());
+  Lost next = std::move(nodes_.front());
   nodes_.pop_front();
-  nodes_.push_back(next);
-  return next;
+  if (next.left >= forgotten) nodes_.push_back(next);
+  return std::move(next.contact);
 }
 
 std::vector<Contact> LostNodes::Nearest(const Key& target, size_t count) const {
-  std::vector<Contact> nearest(nodes_.begin(), nodes_.end());
+  std::vector<Contact> nearest;
+  nearest.reserve(nodes_.size());
+  for (const Lost& lost : nodes_) nearest.push_back(lost.contact);
   count = std::min(count, nearest.size());
   std::partial_sort(nearest.begin(), nearest.begin() + count, nearest.end(),
                     [&](const Contact& a, const Contact& b) {

@@ -64,7 +64,7 @@ node_on_a_full_disk() {
   one="$(sed -n 's/^key *//p' out.txt)"
   fill dht
   expect_exit 3 "put on a full disk" "$koinon" dht put two "${ask[@]}"
-  expect_text 'kept by 0 of 1 nodes, 1 wanted.*No space left on device' \
+  expect_text 'kept by 0 of 1 nodes, 1 wanted.*this node cannot write records' \
     "put on a full disk"
   expect_text 'records cannot be written.*No space left on device' \
     "the node's log" dht.log
