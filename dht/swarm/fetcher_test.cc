@@ -225,10 +225,11 @@ TEST_F(SwarmFetchTest, OriginThatStopsOnceOneCopyIsOut_IsNotMissed) {
 }
 
 // Says that it has everything, and sends the content with one byte of a hundred
-// blocks wrong; or with wrong leaf hashes, or out of order.
+// blocks wrong; or with wrong leaf hashes, or out of order. A poor one has
+// nothing, and says so.
 class Liar final : public Reactor {
  public:
-  enum class How { kBytes, kLeaves, kOrder, kUnasked, kChatter, kEmpty };
+  enum class How { kBytes, kLeaves, kOrder, kUnasked, kChatter, kEmpty, kPoor };
   Liar(const TestContent* test, How how) : test_(test), how_(how) {
     StartRead(&request_);
   }
@@ -239,7 +240,8 @@ class Liar final : public Reactor {
     }
     if (request_.has_open()) {
       Bitmap all(test_->map().pieces());
-      for (uint32_t i = 0; i < all.size(); ++i) all.Set(i);
+      const size_t has = how_ == How::kPoor ? 0 : all.size();
+      for (uint32_t i = 0; i < has; ++i) all.Set(i);
       v1::FetchReply reply;
       reply.mutable_opened()->set_have(all.ToBytes());
       Push(reply);
@@ -460,6 +462,29 @@ TEST_F(SwarmFetchTest, SourceThatHasNoMore_GivesWayToAnother) {
   ExpectWhole(*worker);
   EXPECT_THAT(worker->liars, IsEmpty());
   EXPECT_EQ(half->host.board()->traffic().to_peers(), 30 * kPiece);
+}
+
+// Six for two places, in eight times as long as each of them may stay.
+TEST_F(SwarmFetchTest, SourcesWithNothing_AreNotOpenedAgainAndAgain) {
+  std::atomic<int> opened{0};
+  std::vector<std::unique_ptr<TestHost>> poor;
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  for (int i = 0; i < 6; ++i) {
+    poor.push_back(std::make_unique<TestHost>(TestHost::Options{
+        .name = absl::StrCat("poor ", i), .serve_instead = [&]() -> Reactor* {
+          ++opened;
+          return new Liar(&test_, Liar::How::kPoor);
+        }}));
+    options.peers.push_back(poor.back()->self());
+  }
+  options.max_sources = 2;
+  options.picker.last_resort_patience = absl::Milliseconds(250);
+  options.patience = absl::Seconds(2);
+  EXPECT_THAT(worker->Fetch(options),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("nothing")));
+  EXPECT_GT(opened, 2);
+  EXPECT_LE(opened, 2 * (8 + 2));
 }
 
 TEST_F(SwarmFetchTest, FetchThatWasCancelled_IsTakenUpWhereItWas) {
