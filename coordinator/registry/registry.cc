@@ -22,6 +22,10 @@ bool HasTrainer(const v1::Capabilities& capabilities, const std::string& name) {
                    name) != capabilities.external_trainers().end();
 }
 
+bool AreOfOneNode(const Registry::Worker& a, const Registry::Worker& b) {
+  return a.peer.has_value() && b.peer.has_value() && a.peer->id == b.peer->id;
+}
+
 }  // namespace
 
 absl::Status Registry::Join(absl::Time now, Worker worker) {
@@ -34,8 +38,10 @@ absl::Status Registry::Join(absl::Time now, Worker worker) {
           "takes"));
     }
   } else {
-    Forget(it);
+    if (!AreOfOneNode(it->second, worker)) NoteGone(it->second);
+    Erase(it);
   }
+  if (worker.peer.has_value()) std::erase(gone_, worker.peer->id);
   worker.connected = true;
   worker.lease_ends = now + options_.lease;
   by_lease_end_.emplace(worker.lease_ends, worker.id);
@@ -106,6 +112,10 @@ void Registry::SetLeaseEnd(Worker* worker, absl::Time lease_ends) {
 
 void Registry::Forget(std::map<WorkerId, Worker>::iterator worker) {
   NoteGone(worker->second);
+  Erase(worker);
+}
+
+void Registry::Erase(std::map<WorkerId, Worker>::iterator worker) {
   by_lease_end_.erase({worker->second.lease_ends, worker->first});
   workers_.erase(worker);
   ++generation_;

@@ -57,7 +57,7 @@ class Registry {
   absl::Time next_expiry() const;
 
   // Nodes of workers that have been disconnected or forgotten since the last
-  // call: nobody is sent there to fetch.
+  // call and have not come back: nobody is sent there to fetch.
   std::vector<dht::Key> TakeGone() { return std::exchange(gone_, {}); }
 
   // Changes whenever workers() does in more than a lease.
@@ -73,6 +73,7 @@ class Registry {
  private:
   void SetLeaseEnd(Worker* worker, absl::Time lease_ends);
   void Forget(std::map<WorkerId, Worker>::iterator worker);
+  void Erase(std::map<WorkerId, Worker>::iterator worker);
   // It is connected no longer.
   void NoteGone(const Worker& worker);
   // The worker if `session` is its current stream; null otherwise.

@@ -129,12 +129,23 @@ TEST_F(RegistryTest, TakeGone_NodesThatCannotBeReached_AreNamedOnce) {
   // Its lease runs out too, which is no news; the other's is.
   registry_.Expire(kStart + kLease);
   EXPECT_THAT(registry_.TakeGone(), ElementsAre(Sha256Of("b")));
-  // It comes back with a stream that takes the place of another, and leaves.
+  // It comes back with a stream that takes the place of another, which is no
+  // news of a node that is there; of one that it has no longer, it is.
   ASSERT_OK(registry_.Join(kStart, with_node("a", 4)));
-  EXPECT_THAT(registry_.TakeGone(), IsEmpty());
   ASSERT_OK(registry_.Join(kStart, with_node("a", 5)));
+  EXPECT_THAT(registry_.TakeGone(), IsEmpty());
+  Registry::Worker moved = with_node("a", 6);
+  moved.peer->id = Sha256Of("another node");
+  ASSERT_OK(registry_.Join(kStart, moved));
   EXPECT_THAT(registry_.TakeGone(), ElementsAre(Sha256Of("a")));
-  ASSERT_TRUE(registry_.Leave("a", 5));
+  ASSERT_OK(registry_.Join(kStart, MakeWorker("a", 7)));
+  EXPECT_THAT(registry_.TakeGone(), ElementsAre(moved.peer->id));
+  // It was away, and is back before anybody has asked.
+  ASSERT_OK(registry_.Join(kStart, with_node("a", 8)));
+  ASSERT_TRUE(registry_.Disconnect("a", 8));
+  ASSERT_OK(registry_.Join(kStart, with_node("a", 9)));
+  EXPECT_THAT(registry_.TakeGone(), IsEmpty());
+  ASSERT_TRUE(registry_.Leave("a", 9));
   EXPECT_THAT(registry_.TakeGone(), ElementsAre(Sha256Of("a")));
 }
 

@@ -30,6 +30,14 @@ void OriginBook::Entry::Lose(const Key& node) {
   }
 }
 
+void OriginBook::Entry::Supersede(const Key& node) {
+  if (node.IsZero()) return;
+  Lose(node);
+  for (auto& [peer, member] : open) {
+    if (member.node == node) member.serves = false;
+  }
+}
+
 OriginBook::Seat OriginBook::Join(const Digest& root, const Caller& caller,
                                   const Bitmap& have) {
   MutexLock lock(&mutex_);
@@ -38,10 +46,12 @@ OriginBook::Seat OriginBook::Join(const Digest& root, const Caller& caller,
     entry.policy = std::make_unique<SeedPolicy>(SeedPolicy::Options{
         .pieces = have.size(), .copies = copies_, .seed = SeedOf(root)});
   }
-  entry.Lose(caller.node);
+  entry.Supersede(caller.node);
   const Seat seat{.root = root, .peer = next_peer_++};
-  entry.open[seat.peer] = {
-      .peer = seat.peer, .node = caller.node, .stays = caller.serves};
+  entry.open[seat.peer] = {.peer = seat.peer,
+                           .node = caller.node,
+                           .serves = caller.serves,
+                           .stays = caller.serves};
   entry.policy->AddPeer(seat.peer, caller.place, caller.serves, have);
   return seat;
 }
@@ -73,17 +83,27 @@ std::optional<uint32_t> OriginBook::Choose(const Seat& seat) {
 
 bool OriginBook::Grant(const Seat& seat, uint32_t piece) {
   MutexLock lock(&mutex_);
-  return PolicyOf(seat)->Grant(seat.peer, piece);
+  SeedPolicy* const policy = PolicyOf(seat);
+  Hear(seat);
+  return policy->Grant(seat.peer, piece);
 }
 
 void OriginBook::OnHave(const Seat& seat, uint32_t piece) {
   MutexLock lock(&mutex_);
-  PolicyOf(seat)->OnHave(seat.peer, piece);
+  SeedPolicy* const policy = PolicyOf(seat);
+  Hear(seat);
+  policy->OnHave(seat.peer, piece);
 }
 
 void OriginBook::OnBroken(const Seat& seat, uint32_t piece) {
   MutexLock lock(&mutex_);
   PolicyOf(seat)->OnBroken(seat.peer, piece);
+}
+
+void OriginBook::Hear(const Seat& seat) {
+  auto& open = entries_[seat.root].open;
+  const auto it = open.find(seat.peer);
+  if (it != open.end()) it->second.stays = it->second.serves;
 }
 
 SeedPolicy* OriginBook::PolicyOf(const Seat& seat) {

@@ -43,9 +43,11 @@ class OriginBook {
   // still, until it is gone, comes again, or enough others have left.
   void Leave(const Seat& seat, bool whole);
   // The node is out of everybody's reach: what it left with is lost, and what
-  // it has when its streams end will be.
+  // it has when its streams end will be, unless it is heard of again: who talks
+  // can be reached.
   void OnGone(const Key& node);
   std::optional<uint32_t> Choose(const Seat& seat);
+  // The caller's own words, as is OnHave.
   bool Grant(const Seat& seat, uint32_t piece);
   void OnHave(const Seat& seat, uint32_t piece);
   void OnBroken(const Seat& seat, uint32_t piece);
@@ -65,17 +67,22 @@ class OriginBook {
   struct Member {
     SeedPolicy::Peer peer = 0;
     Key node = {};
-    bool stays = false;  // a holder once it has all of it and leaves
+    bool serves = false;  // others can fetch from it; not if it came again
+    bool stays = false;   // a holder once it has all of it and leaves
   };
   struct Entry {
     // What the node left with, and what it will when its streams end.
     void Lose(const Key& node);
+    // It has come again: what its other streams say stands for nothing.
+    void Supersede(const Key& node);
 
     std::unique_ptr<SeedPolicy> policy;
     std::map<SeedPolicy::Peer, Member> open;
     // Who left with all of it, and counts as a holder: of many, the last ones.
     std::deque<Member> finished;
   };
+  // Its caller has said something, and so is there.
+  void Hear(const Seat& seat) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SeedPolicy* PolicyOf(const Seat& seat) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const size_t copies_;

@@ -16,6 +16,11 @@ class OriginBookTest : public testing::Test {
     for (size_t i = 0; i < kPieces; ++i) all.Set(i);
     return all;
   }
+  static Bitmap AllButTheLast() {
+    Bitmap some(kPieces);
+    for (size_t i = 0; i + 1 < kPieces; ++i) some.Set(i);
+    return some;
+  }
   static Digest Root() { return Sha256Of("content"); }
 
   OriginBook::Seat Join(const std::string& name,
@@ -63,6 +68,33 @@ TEST_F(OriginBookTest, WhoIsGone_AndThenLeaves_IsNoHolder) {
   EXPECT_TRUE(IsGiven("late"));
 }
 
+// Its session to the coordinator broke and came back; its stream went on.
+TEST_F(OriginBookTest, WhoIsGone_AndTalksOn_IsAHolder) {
+  const OriginBook::Seat seat = Join("a", AllButTheLast());
+  book_.OnGone(Sha256Of("a"));
+  book_.OnHave(seat, kPieces - 1);
+  book_.Leave(seat, /*whole=*/true);
+  EXPECT_FALSE(IsGiven("late"));
+  book_.OnGone(Sha256Of("a"));
+  EXPECT_TRUE(IsGiven("late"));
+}
+
+TEST_F(OriginBookTest, WhoIsGone_AndAsks_IsAHolder) {
+  const OriginBook::Seat seat = Join("a", All());
+  book_.OnGone(Sha256Of("a"));
+  EXPECT_FALSE(book_.Grant(seat, 0));  // it has that
+  book_.Leave(seat, /*whole=*/true);
+  EXPECT_FALSE(IsGiven("late"));
+}
+
+TEST_F(OriginBookTest, WhoServesNobody_AndTalks_IsNoHolder) {
+  const OriginBook::Seat seat = Join("a", AllButTheLast(), /*serves=*/false);
+  book_.OnGone(Sha256Of("a"));
+  book_.OnHave(seat, kPieces - 1);
+  book_.Leave(seat, /*whole=*/true);
+  EXPECT_TRUE(IsGiven("late"));
+}
+
 TEST_F(OriginBookTest, WhoComesAgain_HasWhatItSays) {
   Finish("a");
   const OriginBook::Seat again = Join("a");  // its disk was new
@@ -73,6 +105,16 @@ TEST_F(OriginBookTest, WhoComesAgain_HasWhatItSays) {
 TEST_F(OriginBookTest, WhoComesAgain_BeforeItsStreamHasEnded_CountsOnce) {
   const OriginBook::Seat first = Join("a", All());
   const OriginBook::Seat again = Join("a");
+  book_.Leave(first, /*whole=*/true);
+  EXPECT_TRUE(book_.Choose(again).has_value());
+  EXPECT_TRUE(IsGiven("late"));
+}
+
+// What was under way of the old stream is read after the new one has come.
+TEST_F(OriginBookTest, WhoComesAgain_IsNotBelievedOnItsOldStream) {
+  const OriginBook::Seat first = Join("a", AllButTheLast());
+  const OriginBook::Seat again = Join("a");
+  book_.OnHave(first, kPieces - 1);
   book_.Leave(first, /*whole=*/true);
   EXPECT_TRUE(book_.Choose(again).has_value());
   EXPECT_TRUE(IsGiven("late"));
