@@ -371,7 +371,7 @@ TEST_F(SwarmFetchTest, LiarOfAnEarlierFetch_IsNotAskedUntilItsBanIsOver) {
   EXPECT_THAT(worker->liars, IsEmpty());
 }
 
-TEST_F(SwarmFetchTest, NobodyButALiarForGood_IsSaid) {
+TEST_F(SwarmFetchTest, NobodyButALiarOfThreeTimes_IsSaid) {
   const auto honest = NewHolder("honest");
   const auto worker = NewWorker("worker");
   for (int i = 0; i < 3; ++i) {
@@ -381,8 +381,9 @@ TEST_F(SwarmFetchTest, NobodyButALiarForGood_IsSaid) {
   SwarmFetch::Options options = OptionsFor(*worker);
   options.peers = {honest->host.self()};
   options.wait_for_sources = false;
-  EXPECT_THAT(worker->Fetch(options), StatusIs(absl::StatusCode::kUnavailable,
-                                               HasSubstr("banned for good")));
+  EXPECT_THAT(worker->Fetch(options),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       HasSubstr("banned until it has")));
   EXPECT_EQ(worker->host.board()->traffic().from_peers(), 0);
 }
 

@@ -12,19 +12,25 @@ int LiarBook::Count(const Key& node, absl::Time now) {
   if (node.IsZero()) return 1;
   if (!records_.contains(node)) MakeRoom();
   Record& record = records_[node];
+  if (now - record.last >= options_.clean) record.strikes = 0;
   ++record.strikes;
-  record.until = record.strikes >= options_.strikes ? absl::InfiniteFuture()
-                                                    : now + options_.ban;
-  return record.strikes;
+  ++record.lies;
+  record.last = now;
+  return record.lies;
+}
+
+absl::Duration LiarBook::BanOf(const Record& record) const {
+  return record.strikes >= options_.strikes ? options_.clean : options_.ban;
 }
 
 void LiarBook::MakeRoom() {
   if (records_.empty() || records_.size() < options_.max_nodes) return;
-  records_.erase(std::min_element(records_.begin(), records_.end(),
-                                  [](const auto& a, const auto& b) {
-                                    return std::pair(a.second.until, a.first) <
-                                           std::pair(b.second.until, b.first);
-                                  }));
+  const auto end = [this](const auto& known) {
+    return std::pair(known.second.last + BanOf(known.second), known.first);
+  };
+  records_.erase(std::min_element(
+      records_.begin(), records_.end(),
+      [&](const auto& a, const auto& b) { return end(a) < end(b); }));
 }
 
 absl::Status LiarBook::MayAsk(const Key& node, absl::Time now) const {
@@ -32,15 +38,15 @@ absl::Status LiarBook::MayAsk(const Key& node, absl::Time now) const {
   const auto it = records_.find(node);
   if (it == records_.end()) return absl::OkStatus();
   const Record& record = it->second;
-  if (record.until == absl::InfiniteFuture()) {
-    return absl::PermissionDeniedError(
-        absl::StrCat("banned for good: ", record.strikes,
-                     " times it has sent what is not the content's"));
-  }
-  const absl::Duration left = record.until - now;
+  const absl::Duration ban = BanOf(record);
+  const absl::Duration left = record.last + ban - now;
   // More than a ban is left only if the clock was set back: then it is over.
-  if (left <= absl::ZeroDuration() || left > options_.ban) {
-    return absl::OkStatus();
+  if (left <= absl::ZeroDuration() || left > ban) return absl::OkStatus();
+  if (record.strikes >= options_.strikes) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("banned until it has not lied for ",
+                     absl::FormatDuration(options_.clean), ": ", record.strikes,
+                     " times it has sent what is not the content's"));
   }
   return absl::UnavailableError(
       absl::StrCat("banned for ", absl::FormatDuration(left),
@@ -57,7 +63,7 @@ std::vector<std::pair<Key, int>> LiarBook::Worst(size_t count) const {
   {
     MutexLock lock(&mutex_);
     for (const auto& [node, record] : records_) {
-      all.emplace_back(node, record.strikes);
+      all.emplace_back(node, record.lies);
     }
   }
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {

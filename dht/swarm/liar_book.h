@@ -21,18 +21,21 @@ class LiarBook {
  public:
   struct Options {
     absl::Duration ban = absl::Seconds(30);
-    int strikes = 3;  // then for good
+    // So many lies, and the node is banned until it has not lied for `clean`.
+    // By then its lies are forgotten: disks of honest nodes fail too.
+    int strikes = 3;
+    absl::Duration clean = absl::Hours(24);
     // Of more, those whose ban ends first are forgotten.
     size_t max_nodes = 1000;
   };
   LiarBook() : LiarBook(Options()) {}
   explicit LiarBook(Options options) : options_(options) {}
 
-  // One more lie of the node, which is banned from now on. How many there are
-  // of it: 1 for a node whose id is not known (zero), which is not banned.
+  // One more lie of the node, which is banned from now on. How many there have
+  // been of it: 1 for a node whose id is not known (zero), which is not banned.
   int Count(const Key& node, absl::Time now);
-  // OK if the node may be asked; UNAVAILABLE while it is banned,
-  // PERMISSION_DENIED when that is for good.
+  // OK if the node may be asked; UNAVAILABLE while it is banned for a while,
+  // PERMISSION_DENIED while it is until it has been clean.
   absl::Status MayAsk(const Key& node, absl::Time now) const;
 
   // Of all nodes, also those that were forgotten.
@@ -42,9 +45,11 @@ class LiarBook {
 
  private:
   struct Record {
-    int strikes = 0;
-    absl::Time until;  // InfiniteFuture: for good
+    int lies = 0;
+    int strikes = 0;  // lies with less than `clean` between each and the next
+    absl::Time last;
   };
+  absl::Duration BanOf(const Record& record) const;
   void MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;

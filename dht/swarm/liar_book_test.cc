@@ -17,6 +17,7 @@ using ::testing::IsEmpty;
 using ::testing::Pair;
 
 Key Node(int number) { return Sha256Of(absl::StrCat("node ", number)); }
+constexpr double kDay = 24 * 60 * 60;
 absl::Time At(double seconds) {
   return absl::UnixEpoch() + absl::Seconds(seconds);
 }
@@ -28,7 +29,7 @@ TEST(LiarBookTest, Node_ThatNeverLied_MayBeAsked) {
   EXPECT_THAT(book.Worst(5), IsEmpty());
 }
 
-TEST(LiarBookTest, Liar_IsBannedForAWhileThenForGood) {
+TEST(LiarBookTest, Liar_IsBannedForAWhileThenUntilACleanDay) {
   LiarBook book;
   for (const int lies : {1, 2}) {
     const double now = 100.0 * lies;
@@ -40,14 +41,42 @@ TEST(LiarBookTest, Liar_IsBannedForAWhileThenForGood) {
     EXPECT_THAT(book.MayAsk(Node(1), At(now + 30)), IsOk());
   }
   EXPECT_EQ(book.Count(Node(1), At(300)), 3);
-  EXPECT_THAT(book.MayAsk(Node(1), At(1e9)),
+  EXPECT_THAT(book.MayAsk(Node(1), At(300 + kDay - 1)),
               StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(book.MayAsk(Node(1), At(300 + kDay)), IsOk());
   EXPECT_THAT(book.MayAsk(Node(2), At(300)), IsOk());
+}
+
+TEST(LiarBookTest, LiesBeforeACleanDay_AreForgotten) {
+  LiarBook book;
+  for (const int lies : {1, 2, 3}) book.Count(Node(1), At(lies));
+  double now = 3;
+  for (const int lies : {4, 5, 6, 7}) {  // a bad sector each day
+    now += kDay;
+    EXPECT_EQ(book.Count(Node(1), At(now)), lies);
+    EXPECT_THAT(book.MayAsk(Node(1), At(now + 29)),
+                StatusIs(absl::StatusCode::kUnavailable));
+    EXPECT_THAT(book.MayAsk(Node(1), At(now + 30)), IsOk());
+  }
+  EXPECT_THAT(book.Worst(1), ElementsAre(Pair(Node(1), 7)));
+}
+
+TEST(LiarBookTest, LiesWithoutACleanDayBetween_AddUp) {
+  LiarBook book;
+  for (const int lies : {0, 1, 2}) book.Count(Node(1), At(lies * (kDay - 1)));
+  EXPECT_THAT(book.MayAsk(Node(1), At(3 * kDay - 3)),
+              StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(book.MayAsk(Node(1), At(3 * kDay - 2)), IsOk());
 }
 
 TEST(LiarBookTest, ClockThatWasSetBack_LengthensNoBan) {
   LiarBook book;
   book.Count(Node(1), At(1e6));
+  EXPECT_THAT(book.MayAsk(Node(1), At(1000)), IsOk());
+  for (const int lies : {2, 3}) {
+    EXPECT_EQ(book.Count(Node(1), At(1e6 - kDay)), lies);
+  }
+  EXPECT_THAT(book.MayAsk(Node(1), At(1e6)), IsOk());
   EXPECT_THAT(book.MayAsk(Node(1), At(1000)), IsOk());
 }
 
@@ -61,7 +90,7 @@ TEST(LiarBookTest, NodeWithoutAnId_IsCountedAndNotBanned) {
 
 TEST(LiarBookTest, FullBook_ForgetsWhoseBanEndsFirst) {
   LiarBook book({.max_nodes = 3});
-  for (int i = 0; i < 3; ++i) book.Count(Node(1), At(0));  // for good
+  for (int i = 0; i < 3; ++i) book.Count(Node(1), At(0));  // a day
   book.Count(Node(2), At(20));
   book.Count(Node(3), At(10));
   book.Count(Node(2), At(25));  // there already: nobody goes for it
