@@ -13,6 +13,21 @@ namespace {
 
 constexpr size_t kMaxLeavesBytes = size_t{256} << 20;
 
+// As ReadFile, and DATA_LOSS of what is too long: that does not pass.
+absl::StatusOr<std::string> ReadSaved(Env* env, const std::string& path,
+                                      size_t max_bytes) {
+  ABSL_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
+                        env->Open(path, Env::OpenMode::kRead));
+  ABSL_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+  if (size > max_bytes) {
+    return absl::DataLossError(absl::StrCat(path, ": at most ", max_bytes,
+                                            " bytes expected, found ", size));
+  }
+  std::string bytes(size, '\0');
+  ABSL_RETURN_IF_ERROR(file->ReadAt(0, bytes.size(), bytes.data()));
+  return bytes;
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<ContentFile>> ContentFile::Resume(
@@ -31,6 +46,8 @@ absl::StatusOr<std::shared_ptr<ContentFile>> ContentFile::Resume(
     state->layer = std::move(layer);
   }
   const absl::Status old = state->OpenOld();
+  // For want of descriptors: that says nothing about what is there.
+  if (absl::IsResourceExhausted(old)) return old;
   if (!old.ok()) {
     if (!absl::IsNotFound(old)) {
       LogWarning("what an earlier fetch left is of no use; it begins anew",
@@ -46,7 +63,7 @@ absl::Status ContentFile::State::OpenOld() {
   if (!env->Exists(SavedPathOf(path))) return absl::NotFoundError(path);
   ABSL_ASSIGN_OR_RETURN(
       const std::string bytes,
-      ReadFile(env, SavedPathOf(path), MaxSavedPiecesBytes(content)));
+      ReadSaved(env, SavedPathOf(path), MaxSavedPiecesBytes(content)));
   ABSL_ASSIGN_OR_RETURN(SavedPieces saved, DecodeSavedPieces(content, bytes));
   ABSL_ASSIGN_OR_RETURN(file, env->Open(path, Env::OpenMode::kReadWrite));
   ABSL_ASSIGN_OR_RETURN(

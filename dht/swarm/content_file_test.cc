@@ -203,6 +203,33 @@ TEST_F(ContentFileTest, Resume_WithATornBitmap_BelievesNothingOfIt) {
   }
 }
 
+TEST_F(ContentFileTest, Resume_ForWantOfDescriptors_LosesNothing) {
+  const TestContent test = Uneven();
+  {
+    const auto file = Resume(test);
+    ASSERT_THAT(Put(file.get(), test, 1), IsOkAndHolds(true));
+    ASSERT_THAT(file->Sync(), IsOk());
+  }
+  for (const int open : {1, 2, 3}) {  // the bitmap, the bytes, the leaves
+    faulty_.FailAt(FaultInjectingEnv::Operation::kOpen, open,
+                   absl::ResourceExhaustedError("too many open files"));
+    EXPECT_THAT(ContentFile::Resume(&faulty_, kPath, test.content()),
+                StatusIs(absl::StatusCode::kResourceExhausted))
+        << open;
+  }
+  const auto file = Resume(test);
+  EXPECT_TRUE(file->Has(1));
+  ExpectPiecesAreSound(*file, test);
+}
+
+TEST_F(ContentFileTest, Resume_WithABitmapThatIsTooLong_BeginsAnew) {
+  const TestContent test = Uneven();
+  ASSERT_THAT(WriteFileAtomically(&env_, absl::StrCat(kPath, ".pieces"),
+                                  std::string(100'000, 'x')),
+              IsOk());
+  EXPECT_EQ(Resume(test)->have().count(), 0);
+}
+
 TEST_F(ContentFileTest, Resume_WithDamagedLeaves_DropsTheirPieceOnly) {
   const TestContent test = Uneven();
   {

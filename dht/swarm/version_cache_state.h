@@ -64,7 +64,7 @@ struct VersionCache::State {
   void OrderByAge();
   absl::Status RecoverModels(const std::vector<std::string>& names);
   // The version that goes on being fetched, if there is one.
-  std::optional<v1::VersionManifest> RecoverPartials(
+  absl::StatusOr<std::optional<v1::VersionManifest>> RecoverPartials(
       const std::vector<std::string>& names);
   void RecoverDeltas(const std::vector<std::string>& names,
                      const std::optional<v1::VersionManifest>& awaited);

@@ -287,6 +287,39 @@ TEST_F(VersionCacheTest, FetchThatWasCancelled_GoesOnAfterARestart) {
   EXPECT_LE(fetched.traffic.from_origin(), 25 * kPiece);
 }
 
+TEST_F(VersionCacheTest, FetchThatWasCancelled_IsKeptForWantOfDescriptors) {
+  OpenCache();
+  const Version version = Publish(1);
+  const auto halfway = [&] {
+    return host_.board()->traffic().from_origin() > 20 * kPiece;
+  };
+  EXPECT_THAT(cache_->Fetch(version.wanted, halfway),
+              StatusIs(absl::StatusCode::kCancelled));
+  cache_.reset();
+  faulty_.FailAt(FaultInjectingEnv::Operation::kOpen, 1,  // its manifest's
+                 absl::ResourceExhaustedError("too many open files"));
+  EXPECT_THAT(VersionCache::Open(&faulty_, kDir, {}, &host_),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  OpenCache();
+  const auto fetched = Fetch(version);
+  EXPECT_LE(fetched.traffic.from_origin(), 25 * kPiece);
+}
+
+TEST_F(VersionCacheTest, ManifestThatIsTooLong_IsNone) {
+  OpenCache();
+  const Version version = Publish(1);
+  Fetch(version);
+  cache_.reset();
+  ASSERT_THAT(
+      WriteFileAtomically(
+          &env_, absl::StrCat(kDir, "/", version.digest().ToHex(), ".manifest"),
+          std::string(100'000, 'x')),
+      IsOk());
+  OpenCache();
+  EXPECT_THAT(cache_->List(), IsEmpty());
+  EXPECT_THAT(*env_.List(kDir), IsEmpty());
+}
+
 TEST_F(VersionCacheTest, PartialOfAVersionThatIsNotWantedAnyMore_IsRemoved) {
   OpenCache();
   const Version old = Publish(1);

@@ -44,7 +44,7 @@ absl::Status VersionCache::State::Recover() {
     }
   }
   ABSL_RETURN_IF_ERROR(RecoverModels(names));
-  const auto awaited = RecoverPartials(names);
+  ABSL_ASSIGN_OR_RETURN(const auto awaited, RecoverPartials(names));
   RecoverDeltas(names, awaited);
   OrderByAge();
   MutexLock lock(&mutex);
@@ -103,14 +103,15 @@ absl::Status VersionCache::State::RecoverModels(
 }
 
 // One fetch was under way at most: of several, the newest may go on.
-std::optional<v1::VersionManifest> VersionCache::State::RecoverPartials(
-    const std::vector<std::string>& names) {
+absl::StatusOr<std::optional<v1::VersionManifest>>
+VersionCache::State::RecoverPartials(const std::vector<std::string>& names) {
   std::optional<std::pair<int64_t, Digest>> kept;
   std::optional<v1::VersionManifest> awaited;
   for (const std::string& name : names) {
     const auto digest = DigestOf(name, kPartial);
     if (!digest.has_value()) continue;
     const auto manifest = ReadManifest(*digest);
+    if (absl::IsResourceExhausted(manifest.status())) return manifest.status();
     if (!manifest.ok()) continue;
     const auto candidate = std::pair(manifest->created_ms(), *digest);
     if (kept.has_value() && candidate < *kept) continue;
@@ -166,11 +167,18 @@ void VersionCache::State::RecoverDeltas(
 absl::StatusOr<v1::VersionManifest> VersionCache::State::ReadManifest(
     const Digest& digest) const {
   const std::string path = PathOf(digest, kManifest);
-  ABSL_ASSIGN_OR_RETURN(const std::string bytes,
-                        ReadFile(env, path, kMaxManifestBytes));
+  const auto bytes = ReadFile(env, path, kMaxManifestBytes);
+  if (absl::IsResourceExhausted(bytes.status())) {
+    // One that is too long is none; anything else passes.
+    ABSL_ASSIGN_OR_RETURN(const uint64_t size, SizeOf(env, path));
+    if (size > kMaxManifestBytes) {
+      return absl::DataLossError(bytes.status().message());
+    }
+  }
+  ABSL_RETURN_IF_ERROR(bytes.status());
   v1::Signed envelope;
   v1::VersionManifest manifest;
-  if (!envelope.ParseFromString(bytes) ||
+  if (!envelope.ParseFromString(*bytes) ||
       !manifest.ParseFromString(envelope.body()) ||
       manifest.digest() != digest.ToBytes()) {
     return absl::DataLossError(absl::StrCat(path, ": not its manifest"));
