@@ -65,10 +65,13 @@ everybody() {
   [[ "$(grep -El -- "$1" w[123].log | wc -l)" == 3 ]]
 }
 alive() {
-  kill -0 "$leader" "${workers[@]}" "$lying" 2>/dev/null && return
-  fail "somebody is gone"
-  tail -n 3 ./*.log
-  exit 1
+  local pid
+  for pid in "$leader" "${workers[@]}" "$lying"; do
+    kill -0 "$pid" 2>/dev/null && continue
+    fail "somebody is gone"
+    tail -n 3 ./*.log
+    exit 1
+  done
 }
 
 # The coordinator falls silent once all have begun: then only the liar has what
@@ -93,11 +96,7 @@ until everybody 'model fetched' && (($(lied_to) > 0)); do
 done
 # The round that is open is the last.
 expect_exit 0 "pause" "$koinon" pause large
-until [[ "$(grep -c 'round published' coordinator.log)" == \
-  "$(grep -c 'round opened' coordinator.log)" ]]; do
-  kill -0 "$leader" || { fail "the coordinator is gone"; exit 1; }
-  sleep 0.1
-done
+await_last_round coordinator.log "$leader" || exit 1
 # --- Who lied is named, and nobody else ---
 grep -h 'is banned' w[123].log | tee banned.txt
 expect_text "is banned .*node=$node .* has another hash" "the logs" banned.txt

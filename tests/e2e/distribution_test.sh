@@ -168,11 +168,7 @@ state_lost_and_recovered() {
     fail "no first version"
   # Held before its next round, so that the last version is the last.
   expect_exit 0 "pause" "$koinon" pause table
-  until [[ "$(grep -c 'round published' coordinator.log)" == \
-    "$(grep -c 'round opened' coordinator.log)" ]]; do
-    kill -0 "$leader" 2>/dev/null || { fail "no end of its round"; return; }
-    sleep 0.05
-  done
+  await_last_round coordinator.log "$leader" || return
   local version node before
   version="$(field round coordinator.log 'round published')"
   before="$(version_of "$version")"

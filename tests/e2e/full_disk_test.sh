@@ -1,8 +1,9 @@
 #!/bin/bash
 # Disks that fill up under real processes: small file systems in memory, in a
 # mount namespace of this test's own, which a worker and a koinon-dht node keep
-# their state on. Needs root or user namespaces; says so and ends well where it
-# has not got them.
+# their state on. Needs root or user namespaces; where it has not got them, it says
+# so and ends well, or fails if KOINON_REQUIRE_MOUNT is set in the environment of
+# bazel test.
 set -uo pipefail
 # shellcheck source-path=SCRIPTDIR source=programs_lib.sh
 source "$TEST_SRCDIR/koinon/tests/e2e/programs_lib.sh"
@@ -19,6 +20,11 @@ if [[ -z "${KOINON_TEST_MAY_MOUNT:-}" ]]; then
       exec $how "$bin/tests/e2e/full_disk_test.sh"
     fi
   done
+  if [[ -n "${KOINON_REQUIRE_MOUNT:-}" ]]; then
+    fail "no file system can be mounted here, and KOINON_REQUIRE_MOUNT is set:" \
+      "$(cat skipped.txt)"
+    exit 1
+  fi
   echo "SKIPPED: no file system can be mounted here: $(cat skipped.txt)" >&2
   echo "SKIPPED: full disks under real processes are NOT tested" >&2
   exit 0

@@ -9,6 +9,7 @@ source "$TEST_SRCDIR/koinon/tests/e2e/mpi_lib.sh"
 # Names of interfaces have at most 15 characters.
 a="km$$a" b="km$$b"
 clean_up() {
+  stop_started
   ip netns del "$a" 2>/dev/null
   ip netns del "$b" 2>/dev/null
 }

@@ -17,6 +17,27 @@ fail() {
   failures=$((failures + 1))
 }
 
+# What the test has started and not ended by its own end, whatever that is: told
+# to end, for it may have processes of its own; woken, for it may be stopped; and
+# killed if it is there after some seconds. Only children that still run: the
+# number of one that has ended may be somebody else's.
+stop_started() {
+  local pid i
+  [[ "$BASHPID" == "$$" ]] || return  # a child of ours that is no program yet
+  for pid in $(jobs -pr); do
+    kill -TERM "$pid" 2>/dev/null
+    kill -CONT "$pid" 2>/dev/null
+  done
+  for ((i = 0; i < 50; ++i)); do
+    [[ -z "$(jobs -pr)" ]] && return
+    sleep 0.1
+  done
+  for pid in $(jobs -pr); do kill -KILL "$pid" 2>/dev/null; done
+  wait 2>/dev/null
+}
+# One that sets another is to call it there.
+trap stop_started EXIT
+
 finish() {
   [[ "$failures" == 0 ]] || return 1
   echo "PASS"
@@ -56,6 +77,20 @@ await_text() {
     sleep 0.05
   done
   grep -Eq -- "$1" "$2" 2>/dev/null
+}
+
+# await_last_round LOG PID: until a coordinator whose only job is paused has
+# published the round that it opened last; fails, and says why, if it does not.
+await_last_round() {
+  local opened="" i
+  for ((i = 0; i < 1200; ++i)); do
+    opened="$(sed -En 's/.* round opened .* (round=[0-9]+ ).*/\1/p' "$1" | tail -n 1)"
+    [[ -n "$opened" ]] && grep -q "round published .* $opened" "$1" && return
+    if ! kill -0 "$2" 2>/dev/null || grep -q ' job finished ' "$1"; then break; fi
+    sleep 0.1
+  done
+  fail "the round opened last (${opened:-none}) is not published: $(tail -n 5 "$1")"
+  return 1
 }
 
 # await_end PID SECONDS: the exit code of a process of ours in `code`; fails if
