@@ -57,7 +57,8 @@ as_client() {
 }
 
 make_table >table.csv
-start_coordinator 10.77.0.1 in_a || exit 1
+# Not by a function: the process would be a shell, and the coordinator its child.
+start_coordinator 10.77.0.1 ip netns exec "$a" || exit 1
 start_site site.log
 make_job wide 2 'epochs: 3' >wide.txtpb
 as_client submit wide.txtpb --watch >wide.out 2>&1 || fail "submit"
