@@ -171,8 +171,11 @@ absl::Status Server::State::MakeNode() {
   signer = std::make_unique<ManifestSigner>(&peer->local(), options.clock,
                                             spec.manifest_lifetime);
   if (has_node) network = std::make_unique<PeerNetwork>(peer.get());
+  Distributor::Options distribution;
+  distribution.restored = {.all = journal->restored(),
+                           .jobs = {spec.recover.begin(), spec.recover.end()}};
   distributor = std::make_unique<Distributor>(
-      Distributor::Options(), store.get(), peer->board(), network.get(),
+      std::move(distribution), store.get(), peer->board(), network.get(),
       &peer->local(), options.clock);
   return absl::OkStatus();
 }

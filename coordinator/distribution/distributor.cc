@@ -21,13 +21,13 @@ constexpr int kLogEvery = 10;
 Distributor::Distributor(Options options, const ModelStore* store,
                          dht::ContentBoard* board, RecordNetwork* network,
                          const LocalNode* signer, const Clock* clock)
-    : options_(options),
+    : options_(std::move(options)),
       store_(store),
       board_(board),
       network_(network),
       clock_(clock),
-      schedule_(options.schedule),
-      timeline_(network, signer) {
+      schedule_(options_.schedule),
+      timeline_(network, signer, options_.restored) {
   board_->SetOthers([this](const Digest& root) { return OthersOf(root); });
 }
 
@@ -174,12 +174,14 @@ void Distributor::Announce(const JobRow& job, const v1::ModelManifest& manifest,
   kept->set_digest(manifest.digest());
   kept->set_signed_manifest(manifest.signed_manifest());
   kept->set_signatures(manifest.signatures());
+  kept->set_pinned(manifest.pinned());
   MutexLock lock(&mutex_);
   if (!schedule_.Add(clock_->Now(), std::move(spec), std::move(kept), newest) &&
       !std::exchange(said_full_, true)) {
     LogWarning(
-        "more versions are kept than the DHT is told of again and again; the "
-        "lowest are found there for a month after they were last stored",
+        "more versions are kept than the DHT is told of again and again; of "
+        "those that are not pinned the lowest are stored once, and found for "
+        "a month at most",
         {{"most", options_.schedule.max_versions}});
   }
   changed_.SignalAll();

@@ -34,6 +34,7 @@ class Distributor final : public VersionOutlet {
  public:
   struct Options {
     PublishSchedule::Options schedule;
+    Timeline::Restored restored;
     // Between two versions, so that a start with many kept ones is no storm.
     absl::Duration pause = absl::Milliseconds(50);
     // Memory for hashes of what is served, 2 bytes for each KiB; and versions,

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "dht/records/rejection.h"
+#include "dht/records/signed.h"
 
 namespace koinon::coordinator {
 namespace {
@@ -34,14 +35,22 @@ RecordNetwork::Placed PeerNetwork::Put(const KeyedRecord& record) {
 }
 
 absl::StatusOr<dht::OpenedRecord> PeerNetwork::Newest(const dht::Key& key) {
-  if (peer_->trust().authority == nullptr) {
-    return absl::NotFoundError("in plaintext no signature says whose it is");
-  }
   dht::Node::GetOptions options;
   options.newest = true;
   auto got = peer_->GetNow(key, options);
-  if (!got.ok()) return got.status();
-  return std::move(got->opened);
+  const bool plaintext = peer_->trust().authority == nullptr;
+  if (!got.ok()) {
+    if (plaintext && IsContest(dht::RejectionOf(got.status()))) {
+      return absl::NotFoundError(got.status().message());
+    }
+    return got.status();
+  }
+  if (!plaintext) return std::move(got->opened);
+  const dht::RecordTrust own = {.federation = peer_->local().federation,
+                                .pinned = {peer_->local().key.public_key()}};
+  auto opened = dht::OpenRecord(key, got->record, own, peer_->clock().Now());
+  if (!opened.ok()) return absl::NotFoundError(opened.status().message());
+  return opened;
 }
 
 }  // namespace koinon::coordinator

@@ -16,8 +16,8 @@ class PeerNetwork final : public RecordNetwork {
 
   std::optional<v1::Contact> Self() override;
   Placed Put(const KeyedRecord& record) override;
-  // NOT_FOUND in plaintext: there, what another key has signed as the server
-  // (that of a life whose key was lost) counts here for nobody's.
+  // In plaintext NOT_FOUND also for what another key has signed as the server
+  // (that of a life whose key was lost): no signature says there whose it is.
   absl::StatusOr<dht::OpenedRecord> Newest(const dht::Key& key) override;
   void Provide(const dht::Key& content) override { peer_->Provide(content); }
   void StopProviding(const dht::Key& content) override {

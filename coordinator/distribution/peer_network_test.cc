@@ -194,16 +194,23 @@ TEST_P(PeerNetworkTest, StateRestored_TheLivingOneIsFound) {
   PeerNetwork network(coordinator_->peer.get());
   const LocalNode& local = coordinator_->peer->local();
   const v1::ModelManifest second = Manifest(2, "a");
-  Timeline before(&network, &local);
+  Timeline before(&network, &local, {});
   Store(&before, second);
   Store(&before, Manifest(3, "a"));
   Store(&before, Manifest(4, "a"));
   EXPECT_EQ(HeadVersion(), 4);
-  Timeline restored(&network, &local);
+  Timeline restored(&network, &local, {.all = true});
   Store(&restored, second);
   EXPECT_EQ(HeadVersion(), 2);
   Store(&restored, Manifest(3, "b"));
   EXPECT_EQ(HeadVersion(), 3);
+  // A restart goes on in its epoch; another copy does not count.
+  Timeline again(&network, &local, {});
+  Store(&again, Manifest(4, "b"));
+  EXPECT_EQ(HeadVersion(), 4);
+  Timeline copy(&network, &local, {});
+  EXPECT_FALSE(copy.Store(Spec(), second, /*newest=*/true).ok());
+  EXPECT_EQ(HeadVersion(), 4);
 }
 
 }  // namespace

@@ -39,23 +39,29 @@ bool PublishSchedule::Add(absl::Time now,
   scheduled.entry.number = next_number_++;
   Enter(key, scheduled);
   entries_.emplace(key, std::move(scheduled));
-  if (entries_.size() <= options_.max_versions) return true;
+  if (again_.size() <= options_.max_versions) return true;
   MakeRoom();
   return false;
 }
 
 // A job that lives adds its newest again and again.
-void PublishSchedule::MakeRoom() {
-  auto lowest = entries_.end();
-  auto oldest = entries_.begin();
-  for (auto it = entries_.begin(); it != entries_.end(); ++it) {
-    if (it->second.entry.number < oldest->second.entry.number) oldest = it;
-    if (it->second.entry.newest) continue;
-    if (lowest == entries_.end() || it->first.second < lowest->first.second) {
-      lowest = it;
-    }
+PublishSchedule::Worth PublishSchedule::WorthOf(const Key& key,
+                                                const Scheduled& scheduled) {
+  if (scheduled.entry.newest) {
+    return {2, static_cast<int64_t>(scheduled.entry.number), key};
   }
-  Erase(lowest != entries_.end() ? lowest : oldest);
+  return {scheduled.entry.manifest->pinned() ? 1 : 0, key.second, key};
+}
+
+void PublishSchedule::MakeRoom() {
+  const auto it = entries_.find(std::get<Key>(*again_.begin()));
+  Leave(it->first, it->second);
+  it->second.once = true;
+  if (it->second.successes > 0) {
+    entries_.erase(it);
+  } else {
+    Enter(it->first, it->second);
+  }
 }
 
 void PublishSchedule::Remove(const JobId& job, int64_t version) {
@@ -70,10 +76,12 @@ void PublishSchedule::Erase(std::map<Key, Scheduled>::iterator it) {
 
 void PublishSchedule::Enter(const Key& key, const Scheduled& scheduled) {
   OrderOf(scheduled)->emplace(scheduled.due, -key.second, key.first);
+  if (!scheduled.once) again_.insert(WorthOf(key, scheduled));
 }
 
 void PublishSchedule::Leave(const Key& key, const Scheduled& scheduled) {
   OrderOf(scheduled)->erase({scheduled.due, -key.second, key.first});
+  again_.erase(WorthOf(key, scheduled));
 }
 
 std::optional<PublishSchedule::Entry> PublishSchedule::Next(
@@ -118,7 +126,11 @@ void PublishSchedule::Done(absl::Time now, const Entry& entry, bool ok) {
   if (ok && fills && ++stored_since_heads_ >= options_.heads_every) {
     MakeHeadsDue(now);  // but for this one
   }
-  Enter(key, scheduled);
+  if (ok && scheduled.once) {
+    entries_.erase(key);
+  } else {
+    Enter(key, scheduled);
+  }
 }
 
 void PublishSchedule::MakeHeadsDue(absl::Time now) {

@@ -25,15 +25,17 @@ namespace koinon::coordinator {
 // A holder keeps so many keys of one writer (dht::RecordStore), and with more
 // of them pushes out those that were stored longest ago. So only so many
 // versions are stored again, and all heads are once so many others were stored:
-// they are never the oldest.
+// they are never the oldest. Each other is stored once.
 //
-// Bounded. Pure: told `now`. Not thread-safe.
+// Bounded by what is added and not removed. Pure: told `now`. Not thread-safe.
 class PublishSchedule {
  public:
   struct Options {
-    // Of all jobs. With one more, that with the lowest number which is not its
-    // job's newest is given up; if all are, that which was added longest ago.
-    // With up to four keys each, they are half of what a holder keeps.
+    // Of all jobs, that are stored again. With one more, that with the lowest
+    // number which is not its job's newest and not pinned is given up once it
+    // is stored; if there is none, the lowest pinned one; if all are newest,
+    // that which was added longest ago. With up to four keys each, they are
+    // half of what a holder keeps.
     size_t max_versions = 512;
     // Once so many versions have been stored, not counting heads that were
     // stored again, each job's newest is due again.
@@ -55,8 +57,8 @@ class PublishSchedule {
   explicit PublishSchedule(Options options) : options_(options) {}
 
   // Due at once, in place of an earlier one of this version. One with `newest`
-  // takes that from the others of its job. False: the bound was hit, and
-  // another is given up.
+  // takes that from the others of its job. False: the bound was hit, and one
+  // is not stored again.
   bool Add(absl::Time now, std::shared_ptr<const v1::JobSpec> spec,
            std::shared_ptr<const v1::ModelManifest> manifest, bool newest);
   void Remove(const JobId& job, int64_t version);
@@ -80,7 +82,12 @@ class PublishSchedule {
     Entry entry;
     absl::Time due;
     int successes = 0;
+    bool once = false;  // beyond the bound
   };
+  // What is worth least comes first: neither newest nor pinned, pinned, newest;
+  // then the version, or of the newest the number; then the key.
+  using Worth = std::tuple<int, int64_t, Key>;
+  static Worth WorthOf(const Key& key, const Scheduled& scheduled);
   // Due, minus the version, job.
   using Order = std::set<std::tuple<absl::Time, int64_t, JobId>>;
   Order* OrderOf(const Scheduled& scheduled) {
@@ -94,6 +101,7 @@ class PublishSchedule {
 
   const Options options_;
   std::map<Key, Scheduled> entries_;
+  std::set<Worth> again_;  // those that are not stored only once
   Order newest_;
   Order others_;
   uint64_t next_number_ = 1;

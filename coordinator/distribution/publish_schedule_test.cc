@@ -22,6 +22,8 @@ namespace koinon::coordinator {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 const absl::Time kStart = absl::FromUnixSeconds(1'000'000);
 
@@ -40,10 +42,12 @@ class PublishScheduleTest : public ::testing::Test {
   explicit PublishScheduleTest(
       PublishSchedule::Options options = SmallOptions())
       : schedule_(options) {}
-  bool Add(absl::Time now, const JobId& job, int64_t version, bool newest) {
+  bool Add(absl::Time now, const JobId& job, int64_t version, bool newest,
+           bool pinned = false) {
     auto manifest = std::make_shared<v1::ModelManifest>();
     manifest->set_job(job);
     manifest->set_version(version);
+    manifest->set_pinned(pinned);
     return schedule_.Add(now, std::make_shared<v1::JobSpec>(),
                          std::move(manifest), newest);
   }
@@ -152,8 +156,41 @@ TEST_F(PublishScheduleTest, OverTheBound_TheLowestIsGivenUp) {
     EXPECT_TRUE(Add(kStart, "a", version, true));
   }
   EXPECT_FALSE(Add(kStart, "a", 4, true));
+  // Not before it is stored.
+  EXPECT_THAT(Take(kStart),
+              ElementsAre("a@4 newest", "a@3", "a@2", "a@1", "a@0"));
   EXPECT_EQ(schedule_.size(), 4);
-  EXPECT_THAT(Take(kStart), ElementsAre("a@4 newest", "a@3", "a@2", "a@1"));
+  EXPECT_FALSE(Add(kStart, "a", 5, true));
+  EXPECT_EQ(schedule_.size(), 4);
+  EXPECT_THAT(Take(kStart + absl::Minutes(1)),
+              ElementsAre("a@5 newest", "a@4", "a@3", "a@2"));
+}
+
+TEST_F(PublishScheduleTest, OverTheBound_WhatCannotBeStoredIsTriedAgain) {
+  for (int64_t version = 4; version >= 0; --version) {
+    EXPECT_EQ(Add(kStart, "a", version, version == 4), version > 0);
+  }
+  EXPECT_THAT(Take(kStart, /*ok=*/false), SizeIs(5));
+  EXPECT_EQ(schedule_.size(), 5);
+  EXPECT_THAT(Take(kStart + absl::Seconds(1)), SizeIs(5));
+  EXPECT_EQ(schedule_.size(), 4);
+}
+
+TEST_F(PublishScheduleTest, OverTheBound_PinnedAreGivenUpAfterTheOthers) {
+  Add(kStart, "a", 0, true, /*pinned=*/true);
+  Add(kStart, "a", 1, true, /*pinned=*/true);
+  for (int64_t version = 2; version < 8; ++version) {
+    Add(kStart, "b", version, true);
+  }
+  Take(kStart);
+  EXPECT_THAT(Take(kStart + absl::Minutes(1)),
+              UnorderedElementsAre("a@1 newest", "b@7 newest", "b@6", "a@0"));
+  for (const char* job : {"c", "d"}) Add(kStart, job, 1, true);
+  Take(kStart);
+  EXPECT_EQ(schedule_.size(), 4);
+  EXPECT_THAT(Take(kStart + absl::Hours(1)),
+              UnorderedElementsAre("b@7 newest", "a@1 newest", "c@1 newest",
+                                   "d@1 newest"));
 }
 
 TEST_F(PublishScheduleTest, OverTheBoundWithNewestOnly_TheOldestIsGivenUp) {
@@ -161,9 +198,11 @@ TEST_F(PublishScheduleTest, OverTheBoundWithNewestOnly_TheOldestIsGivenUp) {
     EXPECT_TRUE(Add(kStart, job, 3, true));
   }
   EXPECT_FALSE(Add(kStart, "e", 0, true));
+  EXPECT_THAT(Take(kStart), SizeIs(5));
   EXPECT_EQ(schedule_.size(), 4);
-  EXPECT_THAT(Take(kStart), ElementsAre("a@3 newest", "b@3 newest",
-                                        "c@3 newest", "e@0 newest"));
+  EXPECT_THAT(
+      Take(kStart + absl::Minutes(1)),
+      ElementsAre("a@3 newest", "b@3 newest", "c@3 newest", "e@0 newest"));
 }
 
 class HeadsAgainTest : public PublishScheduleTest {
@@ -262,7 +301,7 @@ class HolderTest : public ::testing::Test {
   static constexpr int64_t kMany = 2'100;
   const TestSigner signer_;
   StoreNetwork network_{signer_.node()};
-  Timeline timeline_{&network_, &signer_.node()};
+  Timeline timeline_{&network_, &signer_.node(), {}};
   PublishSchedule schedule_{PublishSchedule::Options()};
   absl::Time now_ = kStart;
 };
@@ -274,7 +313,7 @@ TEST_F(HolderTest, ManyVersionsKept_EachJobIsFound) {
   }
   for (const absl::Time end = kStart + absl::Hours(1); now_ < end;
        now_ = std::max(now_, schedule_.next_due())) {
-    StoreDue();
+    ASSERT_NO_FATAL_FAILURE(StoreDue());
     ASSERT_TRUE(Knows("done")) << now_;
     ASSERT_TRUE(Knows("long")) << now_;
   }
@@ -284,7 +323,7 @@ TEST_F(HolderTest, ManyVersionsPublished_EachJobIsFound) {
   Add("done", 9, true);
   for (int64_t version = 0; version < kMany; ++version) {
     Add("live", version, true);
-    StoreDue();
+    ASSERT_NO_FATAL_FAILURE(StoreDue());
   }
   EXPECT_TRUE(Knows("done"));
   EXPECT_TRUE(Knows("live"));

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -10,6 +12,7 @@
 #include "base/local_node.h"
 #include "coordinator/distribution/record_network.h"
 #include "coordinator/distribution/version_records.h"
+#include "dht/records/signed.h"
 #include "proto/job.pb.h"
 #include "proto/model.pb.h"
 
@@ -23,32 +26,53 @@ namespace koinon::coordinator {
 // by a smaller. So the job's records are signed with a greater epoch from then
 // on: for whoever reads, numbers only grow, and what lives wins.
 //
+// Only where somebody has said so: a copy of the state that starts for any
+// other reason would take the head from the coordinator that lives.
+//
 // The epoch is kept in memory alone: after a restart it is learnt anew, from
-// the first record that nodes refuse. Not thread-safe; what is passed is
-// borrowed.
+// the first record that nodes refuse; to go on in it needs nobody's word. Not
+// thread-safe; what is passed is borrowed.
 class Timeline {
  public:
-  Timeline(RecordNetwork* network, const LocalNode* signer)
-      : network_(network), signer_(signer) {}
+  // Jobs whose older state somebody wants to live.
+  struct Restored {
+    bool all = false;
+    std::set<JobId> jobs = {};
+    bool Has(const JobId& job) const { return all || jobs.contains(job); }
+  };
+
+  Timeline(RecordNetwork* network, const LocalNode* signer, Restored restored)
+      : network_(network), signer_(signer), restored_(std::move(restored)) {}
 
   // Stores them in their order, up to the first one that cannot be stored.
-  // Errors: of RecordsOf, of RecordNetwork::Put; nodes that go on refusing (as
-  // where two coordinators live, each of which takes the job for its own) end
-  // it with what they say, and the next attempt goes on from there.
+  // Errors: of RecordsOf, of RecordNetwork::Put; ABORTED where enough nodes
+  // hold the record, but others hold a newer one that counts; nodes that go on
+  // refusing end it with what they say, and the next attempt goes on from
+  // there.
   absl::Status Store(const v1::JobSpec& spec, const v1::ModelManifest& manifest,
                      bool newest);
 
  private:
+  struct Life {
+    uint64_t epoch = 0;     // the least; greater if others had the job's names
+    int unseen_raises = 0;  // for what could not be read
+    bool said_refused = false;
+  };
+
   absl::Status StoreAll(const std::vector<KeyedRecord>& records,
-                        const v1::ModelManifest& manifest);
-  bool LearnEpoch(const KeyedRecord& record,
-                  const RecordNetwork::Placed& placed,
-                  const v1::ModelManifest& manifest);
+                        const v1::ModelManifest& manifest, Life* life);
+  bool IsOvertaken(const KeyedRecord& record,
+                   const RecordNetwork::Placed& placed, const KeyedRecord& last,
+                   const v1::ModelManifest& manifest, Life* life);
+  bool GoOnAsHead(const dht::OpenedRecord& own, const KeyedRecord& last,
+                  Life* life);
+  void Raise(uint64_t others, const dht::OpenedRecord& own,
+             const v1::ModelManifest& manifest, Life* life);
 
   RecordNetwork* const network_;
   const LocalNode* const signer_;
-  std::map<JobId, uint64_t>
-      least_epochs_;  // of jobs whose records were others'
+  const Restored restored_;
+  std::map<JobId, Life> lives_;
 };
 
 }  // namespace koinon::coordinator

@@ -133,6 +133,13 @@ absl::StatusOr<v1::ModelManifest> Engine::Pin(
   if (request.pinned() != job->pinned.contains(version)) {
     manifest.set_pinned(request.pinned());
     ReplaceManifest(job, manifest);
+    // The outlet keeps it longer.
+    if (options_.outlet != nullptr) {
+      AfterCommit(
+          [this, row = job->row, manifest, newest = version == job->version] {
+            options_.outlet->Announce(row, manifest, newest);
+          });
+    }
     if (request.pinned()) {
       job->pinned.insert(version);
     } else {

@@ -34,7 +34,7 @@ absl::StatusOr<CommitMark> CommitMark::Open(Env* env, const std::string& path) {
     ABSL_RETURN_IF_ERROR(file->ReadAt(0, kMarkBytes, text.data()));
     commits = ParseMark(text);
   }
-  return CommitMark(path, std::move(file), commits);
+  return CommitMark(path, std::move(file), !exists, commits);
 }
 
 void CommitMark::Write(int64_t commits) {

@@ -20,6 +20,8 @@ class CommitMark {
   // Opens or creates the file.
   static absl::StatusOr<CommitMark> Open(Env* env, const std::string& path);
 
+  // Whether Open has created it.
+  bool is_new() const { return is_new_; }
   // 0 if it was never written, or not whole (a power loss may do that).
   int64_t commits() const { return commits_; }
   // A failure is logged, once: the commit itself is durable.
@@ -28,11 +30,16 @@ class CommitMark {
   const std::string& path() const { return path_; }
 
  private:
-  CommitMark(std::string path, std::unique_ptr<File> file, int64_t commits)
-      : path_(std::move(path)), file_(std::move(file)), commits_(commits) {}
+  CommitMark(std::string path, std::unique_ptr<File> file, bool is_new,
+             int64_t commits)
+      : path_(std::move(path)),
+        file_(std::move(file)),
+        is_new_(is_new),
+        commits_(commits) {}
 
   std::string path_;
   std::unique_ptr<File> file_;
+  bool is_new_;
   int64_t commits_;
   bool failed_ = false;
 };

@@ -141,6 +141,10 @@ class Journal {
   // Which opening of this journal this is, from 1: the fencing token that every
   // commit compares.
   virtual int64_t epoch() const = 0;
+
+  // Whether it was there when it was opened, but nothing that says how far it
+  // had gone: a copy that somebody has put in place on purpose.
+  virtual bool restored() const { return false; }
 };
 
 std::unique_ptr<Journal> NewMemoryJournal();

@@ -196,11 +196,12 @@ class Write {
 class SqliteJournal final : public Journal {
  public:
   SqliteJournal(std::unique_ptr<Database> db, Statements statements,
-                CommitMark mark, int64_t epoch)
+                CommitMark mark, int64_t epoch, bool restored)
       : db_(std::move(db)),
         statements_(std::move(statements)),
         mark_(std::move(mark)),
-        epoch_(epoch) {}
+        epoch_(epoch),
+        restored_(restored) {}
 
   absl::Status Commit(absl::Span<const Mutation> mutations) override {
     ABSL_RETURN_IF_ERROR(dead_);
@@ -230,6 +231,7 @@ class SqliteJournal final : public Journal {
   }
 
   int64_t epoch() const override { return epoch_; }
+  bool restored() const override { return restored_; }
 
  private:
   absl::Status WriteAll(absl::Span<const Mutation> mutations,
@@ -262,6 +264,7 @@ class SqliteJournal final : public Journal {
   Statements statements_;
   CommitMark mark_;
   const int64_t epoch_;
+  const bool restored_;
   // Why nothing can be committed any more.
   absl::Status dead_;
 };
@@ -321,8 +324,9 @@ absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(
   ABSL_ASSIGN_OR_RETURN(const int64_t epoch, BeginEpoch(db.get(), &mark));
   ABSL_RETURN_IF_ERROR(RealEnv()->SyncDir(DirectoryOf(path)));
   ABSL_ASSIGN_OR_RETURN(Statements statements, PrepareStatements(db.get()));
+  const bool restored = !fresh && mark.is_new();
   return std::make_unique<SqliteJournal>(std::move(db), std::move(statements),
-                                         std::move(mark), epoch);
+                                         std::move(mark), epoch, restored);
 }
 
 }  // namespace koinon::coordinator

@@ -374,7 +374,14 @@ TEST_F(SqliteJournalTest, OlderCopyPutBack_NeedsTheMarkRemoved) {
               StatusIs(absl::StatusCode::kDataLoss,
                        HasSubstr("remove " + path_ + "-mark")));
   ASSERT_EQ(unlink((path_ + "-mark").c_str()), 0);
-  EXPECT_OK(OpenSqliteJournal(path_));
+  ASSERT_OK_AND_ASSIGN(auto restored, OpenSqliteJournal(path_));
+  EXPECT_TRUE(restored->restored());
+  restored.reset();
+  EXPECT_FALSE(Open()->restored());
+}
+
+TEST_F(SqliteJournalTest, NewOne_IsNotRestored) {
+  EXPECT_FALSE(Open()->restored());
 }
 
 TEST_F(SqliteJournalTest, MarkNotWhole_AsAfterAPowerLoss_IsNoError) {

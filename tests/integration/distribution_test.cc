@@ -460,6 +460,50 @@ class RecoveryTest : public DistributionTest {
     return coordinator::Server::Start(spec_, std::move(options)).status();
   }
 
+  void Run(int rounds) {
+    auto worker = JoinedWorker("a");
+    RunRounds(worker.get(), rounds);
+  }
+  int64_t Head() { return HeadVersion(node_->peer(), "job"); }
+  static v1::NodeStatus StatusOf(int port) {
+    const auto stub = v1::PeerService::NewStub(grpc::CreateChannel(
+        absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    v1::NodeStatus status;
+    EXPECT_TRUE(
+        stub->GetNodeStatus(&context, v1::NodeStatusRequest(), &status).ok());
+    return status;
+  }
+  // What it stores before it has joined is stored nowhere else for a while.
+  void StartAndJoin() {
+    ASSERT_NO_FATAL_FAILURE(Start());
+    ASSERT_TRUE(Eventually([&] { return StatusOf(port()).nodes() > 0; }));
+  }
+  // Ends with the state that the coordinator had three versions before.
+  void RunAndPutAnOlderCopyBack() {
+    const std::string backup = spec_.state_dir + "-backup";
+    const auto copy = [](const std::string& from, const std::string& to) {
+      std::filesystem::remove_all(to);
+      std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
+    };
+    Start();
+    node_ = NewNode("holder", port());
+    ASSERT_NE(node_, nullptr);
+    spec_.bootstrap = {absl::StrCat("127.0.0.1:", node_->port())};
+    ASSERT_OK(Submit(SmallJob("job", 6, 1)));
+    Run(1);
+    ASSERT_TRUE(Eventually([&] { return Head() == 1; }));
+    Stop();
+    copy(spec_.state_dir, backup);
+    ASSERT_NO_FATAL_FAILURE(StartAndJoin());
+    Run(3);
+    ASSERT_TRUE(Eventually([&] { return Head() == 4; }));
+    manifest_ = ManifestOf("job", 2);
+    Stop();
+    copy(backup, spec_.state_dir);
+    std::filesystem::remove_all(backup);
+  }
+
   std::unique_ptr<dht::Server> node_;
   std::unique_ptr<dht::VersionCache> cache_;
   v1::JobStatus before_;
@@ -496,47 +540,13 @@ TEST_F(RecoveryTest, LostState_TheJobGoesOnFromItsLastVersion) {
 
 // The nodes hold records of versions that the copy does not know.
 TEST_F(RecoveryTest, StateRestoredFromABackup_WhatLivesCounts) {
-  const std::string backup = spec_.state_dir + "-backup";
-  const auto copy = [](const std::string& from, const std::string& to) {
-    std::filesystem::remove_all(to);
-    std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
-  };
-  const auto head = [&] { return HeadVersion(node_->peer(), "job"); };
-  const auto run = [&](int rounds) {
-    auto worker = JoinedWorker("a");
-    RunRounds(worker.get(), rounds);
-  };
-  const auto joined = [&] {
-    grpc::ClientContext context;
-    v1::NodeStatus status;
-    return v1::PeerService::NewStub(NewChannel())
-               ->GetNodeStatus(&context, v1::NodeStatusRequest(), &status)
-               .ok() &&
-           status.nodes() > 0;
-  };
-  Start();
-  node_ = NewNode("holder", port());
-  ASSERT_NE(node_, nullptr);
-  spec_.bootstrap = {absl::StrCat("127.0.0.1:", node_->port())};
-  ASSERT_OK(Submit(SmallJob("job", 6, 1)));
-  run(1);
-  ASSERT_TRUE(Eventually([&] { return head() == 1; }));
-  Stop();
-  copy(spec_.state_dir, backup);
-  Start();
-  ASSERT_TRUE(Eventually(joined));
-  run(3);
-  ASSERT_TRUE(Eventually([&] { return head() == 4; }));
-  const std::string abandoned = ManifestOf("job", 2).signed_manifest();
-  Stop();
-  copy(backup, spec_.state_dir);
-  Start();
-  // What it stores before it has joined is stored nowhere else for a while.
-  ASSERT_TRUE(Eventually(joined));
-  run(1);
-  EXPECT_TRUE(Eventually([&] { return head() == 2; }));
+  ASSERT_NO_FATAL_FAILURE(RunAndPutAnOlderCopyBack());
+  ASSERT_TRUE(std::filesystem::remove(spec_.state_dir + "/journal.db-mark"));
+  ASSERT_NO_FATAL_FAILURE(StartAndJoin());
+  Run(1);
+  EXPECT_TRUE(Eventually([&] { return Head() == 2; }));
   const std::string living = ManifestOf("job", 2).signed_manifest();
-  EXPECT_NE(living, abandoned);
+  EXPECT_NE(living, manifest_.signed_manifest());
   dht::Node::GetOptions options;
   options.newest = true;
   ASSERT_OK_AND_ASSIGN(
@@ -547,7 +557,28 @@ TEST_F(RecoveryTest, StateRestoredFromABackup_WhatLivesCounts) {
   v1::VersionValue value;
   ASSERT_TRUE(value.ParseFromString(named.opened.value));
   EXPECT_EQ(value.manifest(), dht::ImmutableKey(living).ToBytes());
-  std::filesystem::remove_all(backup);
+}
+
+// As a snapshot that starts by itself, while what is later lives.
+TEST_F(RecoveryTest, CopyWithItsMark_DoesNotTakeTheHead) {
+  ASSERT_NO_FATAL_FAILURE(RunAndPutAnOlderCopyBack());
+  const auto refused = [&] {
+    const v1::NodeStatus status = StatusOf(node_->port());
+    int64_t count = 0;
+    for (const char* why : {"refused_rolled_back", "refused_equivocation"}) {
+      const auto it = status.counters().find(why);
+      if (it != status.counters().end()) count += it->second;
+    }
+    return count;
+  };
+  const int64_t before = refused();
+  ASSERT_NO_FATAL_FAILURE(StartAndJoin());
+  Run(1);
+  // It has tried again.
+  EXPECT_TRUE(Eventually([&] { return refused() >= before + 2; }));
+  EXPECT_EQ(Head(), 4);
+  EXPECT_NE(ManifestOf("job", 2).signed_manifest(),
+            manifest_.signed_manifest());
 }
 
 TEST_F(RecoveryTest, LastRoundDone_TheJobEnds) {
