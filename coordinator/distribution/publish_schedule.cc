@@ -86,7 +86,7 @@ void PublishSchedule::Leave(const Key& key, const Scheduled& scheduled) {
 
 std::optional<PublishSchedule::Entry> PublishSchedule::Next(
     absl::Time now) const {
-  for (const Order* order : {&newest_, &others_}) {
+  for (const Order* order : {&newest_, &others_, &once_}) {
     if (order->empty()) continue;
     const auto& [due, version, job] = *order->begin();
     if (due <= now) return entries_.at({job, -version}).entry;
@@ -96,7 +96,7 @@ std::optional<PublishSchedule::Entry> PublishSchedule::Next(
 
 absl::Time PublishSchedule::next_due() const {
   absl::Time due = absl::InfiniteFuture();
-  for (const Order* order : {&newest_, &others_}) {
+  for (const Order* order : {&newest_, &others_, &once_}) {
     if (!order->empty()) due = std::min(due, std::get<0>(*order->begin()));
   }
   return due;

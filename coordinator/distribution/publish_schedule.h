@@ -64,8 +64,9 @@ class PublishSchedule {
   void Remove(const JobId& job, int64_t version);
 
   // Of those that are due: a job's newest before all others, so that a backlog
-  // holds up no head; then the one that has been due for longest, then the
-  // higher version. It stays due until Done.
+  // holds up no head, and those that are stored only once after all others, so
+  // that these do not become the oldest meanwhile; then the one that has been
+  // due for longest, then the higher version. It stays due until Done.
   std::optional<Entry> Next(absl::Time now) const;
   absl::Time next_due() const;
   // The outcome for an entry that Next gave; nothing if it was replaced or
@@ -91,7 +92,8 @@ class PublishSchedule {
   // Due, minus the version, job.
   using Order = std::set<std::tuple<absl::Time, int64_t, JobId>>;
   Order* OrderOf(const Scheduled& scheduled) {
-    return scheduled.entry.newest ? &newest_ : &others_;
+    if (scheduled.entry.newest) return &newest_;
+    return scheduled.once ? &once_ : &others_;
   }
   void Enter(const Key& key, const Scheduled& scheduled);
   void Leave(const Key& key, const Scheduled& scheduled);
@@ -104,6 +106,7 @@ class PublishSchedule {
   std::set<Worth> again_;  // those that are not stored only once
   Order newest_;
   Order others_;
+  Order once_;
   uint64_t next_number_ = 1;
   size_t stored_since_heads_ = 0;
 };

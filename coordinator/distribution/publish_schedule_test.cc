@@ -166,6 +166,19 @@ TEST_F(PublishScheduleTest, OverTheBound_TheLowestIsGivenUp) {
               ElementsAre("a@5 newest", "a@4", "a@3", "a@2"));
 }
 
+// A long backlog of such takes longer than a minute.
+TEST_F(PublishScheduleTest, OverTheBound_RefreshesComeBeforeWhatIsStoredOnce) {
+  for (int64_t v = 6; v >= 0; --v) Add(kStart, "a", v, v == 6);
+  for (int i = 0; i < 4; ++i) {
+    const auto entry = schedule_.Next(kStart);
+    ASSERT_TRUE(entry.has_value());
+    schedule_.Done(kStart, *entry, true);
+  }
+  const absl::Time later = kStart + absl::Minutes(1);
+  EXPECT_THAT(Take(later), ElementsAre("a@6 newest", "a@5", "a@4", "a@3", "a@2",
+                                       "a@1", "a@0"));
+}
+
 TEST_F(PublishScheduleTest, OverTheBound_WhatCannotBeStoredIsTriedAgain) {
   for (int64_t version = 4; version >= 0; --version) {
     EXPECT_EQ(Add(kStart, "a", version, version == 4), version > 0);

@@ -87,9 +87,10 @@ absl::Status RecordFiles::WriteStaged(const Key& key, const RecordFile& file) {
 
 absl::Status RecordFiles::Stage(const Key& key, const RecordFile& file) {
   if (dir_.empty()) return absl::OkStatus();
-  absl::Status written = Note(WriteStaged(key, file));
-  if (!written.ok()) Discard(key);
-  return written;
+  absl::Status written = WriteStaged(key, file);
+  if (written.ok()) return written;  // it is to be committed yet
+  Discard(key);
+  return Note(std::move(written));
 }
 
 absl::Status RecordFiles::Commit(const Key& key) {
