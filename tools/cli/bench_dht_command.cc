@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log.h"
 #include "tools/bench/dht_bench.h"
 #include "tools/bench/dht_simulation.h"
 #include "tools/cli/bench_commands.h"
@@ -22,6 +23,8 @@ struct DhtOptions {
 };
 
 ExitCode Simulate(const DhtOptions& options) {
+  // Hundreds of nodes warn of what a scenario does to them.
+  InitLogging(LogFormat::kText, LogLevel::kError);
   tools::DhtSimulationOptions simulation;
   simulation.nodes = options.simulate;
   simulation.seed = options.bench.seed;
