@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/digest.h"
 #include "base/status_matchers.h"
+#include "coordinator/distribution/testing_manifest.h"
 #include "coordinator/distribution/testing_network.h"
 #include "coordinator/distribution/timeline.h"
 #include "coordinator/models/testing_signer.h"
@@ -271,23 +272,11 @@ TEST(PublishScheduleOptionsTest, Defaults_LeaveRoomAtAHolder) {
 class HolderTest : public ::testing::Test {
  protected:
   void Add(const JobId& job, int64_t version, bool newest) {
-    v1::ModelManifest manifest;
-    manifest.set_job(job);
-    manifest.set_version(version);
-    manifest.set_digest(Sha256Of(absl::StrCat(job, version)).ToBytes());
-    if (version > 0) {
-      manifest.set_parent_digest(Sha256Of("parent").ToBytes());
-    }
-    manifest.set_layout_hash(Sha256Of("layout").ToBytes());
-    v1::Content content;
-    content.set_root(Sha256Of("root").ToBytes());
-    content.set_size_bytes(100'000);
-    content.set_piece_size_bytes(64 << 10);
-    ASSERT_OK(signer_.get()->Sign(1'700'000'000'000, content, {}, &manifest));
     auto spec = std::make_shared<v1::JobSpec>();
     spec->set_name(job);
     schedule_.Add(now_, std::move(spec),
-                  std::make_shared<v1::ModelManifest>(std::move(manifest)),
+                  std::make_shared<v1::ModelManifest>(
+                      SignedTestManifest(signer_, job, version, job)),
                   newest);
   }
   void StoreDue() {

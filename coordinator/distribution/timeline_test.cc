@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/digest.h"
 #include "base/status_matchers.h"
+#include "coordinator/distribution/testing_manifest.h"
 #include "coordinator/distribution/testing_network.h"
 #include "coordinator/models/testing_signer.h"
 #include "dht/records/signed.h"
@@ -19,26 +20,11 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr int64_t kSubmitted = 1'699'999'000'123;
-
 class TimelineTest : public ::testing::Test {
  protected:
   // Of versions of one life the files differ from those of another.
   v1::ModelManifest Manifest(int64_t version, const std::string& life) {
-    v1::ModelManifest manifest;
-    manifest.set_job("job");
-    manifest.set_version(version);
-    manifest.set_digest(Sha256Of(absl::StrCat(life, version)).ToBytes());
-    if (version > 0) {
-      manifest.set_parent_digest(Sha256Of("parent").ToBytes());
-    }
-    manifest.set_layout_hash(Sha256Of("layout").ToBytes());
-    v1::Content content;
-    content.set_root(Sha256Of("root").ToBytes());
-    content.set_size_bytes(100'000);
-    content.set_piece_size_bytes(64 << 10);
-    EXPECT_OK(signer_.get()->Sign(kSubmitted, content, {}, &manifest));
-    return manifest;
+    return SignedTestManifest(signer_, "job", version, life);
   }
   static v1::JobSpec Spec() {
     v1::JobSpec spec;
@@ -82,7 +68,7 @@ TEST_F(TimelineTest, OneLife_TheEpochIsTheSubmission) {
   Timeline timeline(&network_, &signer_.node(), {});
   Live(&timeline, 3, "a");
   EXPECT_EQ(HeadVersion(), 3);
-  EXPECT_EQ(Epoch(), static_cast<uint64_t>(kSubmitted));
+  EXPECT_EQ(Epoch(), static_cast<uint64_t>(kTestSubmitted));
 }
 
 TEST_F(TimelineTest, RestoredFromAnOlderCopy_TheLivingOneCounts) {
@@ -103,7 +89,7 @@ TEST_F(TimelineTest, RestoredFromAnOlderCopy_TheLivingOneCounts) {
     EXPECT_EQ(HeadVersion(), version);
     EXPECT_TRUE(Names(manifest)) << version;
   }
-  EXPECT_EQ(Epoch(), static_cast<uint64_t>(kSubmitted) + 1);
+  EXPECT_EQ(Epoch(), static_cast<uint64_t>(kTestSubmitted) + 1);
 }
 
 // The version's name was stored, and the coordinator gone before its head was.
@@ -113,7 +99,7 @@ TEST_F(TimelineTest, RecoveredBeforeItsLastHead_TheLivingOneCounts) {
   ASSERT_OK(before.Store(Spec(), Manifest(4, "a"), /*newest=*/false));
   Timeline recovered(&network_, &signer_.node(), {.jobs = {"job"}});
   ASSERT_OK(recovered.Store(Spec(), known[3], /*newest=*/true));
-  EXPECT_EQ(Epoch(), static_cast<uint64_t>(kSubmitted));
+  EXPECT_EQ(Epoch(), static_cast<uint64_t>(kTestSubmitted));
   const v1::ModelManifest fourth = Manifest(4, "b");
   ASSERT_OK(recovered.Store(Spec(), fourth, /*newest=*/true));
   EXPECT_EQ(HeadVersion(), 4);
@@ -155,7 +141,7 @@ TEST_F(TimelineTest, CopyThatNobodyRestored_IsRefused) {
     }
     EXPECT_EQ(HeadVersion(), 5);
     EXPECT_TRUE(Names(known[4]));
-    EXPECT_EQ(Epoch(), static_cast<uint64_t>(kSubmitted));
+    EXPECT_EQ(Epoch(), static_cast<uint64_t>(kTestSubmitted));
   }
   ASSERT_OK(living.Store(Spec(), known[5], /*newest=*/true));
 }
@@ -167,7 +153,7 @@ TEST_F(TimelineTest, RenewedSignature_IsNoOtherLife) {
   ASSERT_OK(signer_.get()->Renew(&manifest));
   ASSERT_OK(timeline.Store(Spec(), manifest, /*newest=*/true));
   EXPECT_TRUE(Names(manifest));
-  EXPECT_EQ(Epoch(), static_cast<uint64_t>(kSubmitted));
+  EXPECT_EQ(Epoch(), static_cast<uint64_t>(kTestSubmitted));
 }
 
 TEST_F(TimelineTest, NoGreaterEpoch_IsAnErrorAndNoEndlessLoop) {
@@ -200,7 +186,7 @@ TEST_F(TimelineTest, RefusalWithoutEvidence_RaisesNothing) {
   const auto head =
       network.Newest(dht::MutableKey("test", "server", dht::HeadName("job")));
   ASSERT_OK(head);
-  EXPECT_EQ(head->epoch, static_cast<uint64_t>(kSubmitted));
+  EXPECT_EQ(head->epoch, static_cast<uint64_t>(kTestSubmitted));
 }
 
 // As in plaintext, with a key that was lost: what the others hold is not to be
@@ -230,7 +216,7 @@ TEST_F(TimelineTest, RefusedByWhatCannotBeRead_RaisesUntilItIsTaken) {
     v1::HeadValue value;
     ASSERT_TRUE(value.ParseFromString(head->value));
     EXPECT_EQ(value.version(), 3);
-    EXPECT_EQ(head->epoch, static_cast<uint64_t>(kSubmitted) + life);
+    EXPECT_EQ(head->epoch, static_cast<uint64_t>(kTestSubmitted) + life);
   }
 }
 
@@ -265,7 +251,7 @@ TEST_F(TimelineTest, LiarAmongThoseThatKeepIt_HoldsUpNoHead) {
       ASSERT_TRUE(value.ParseFromString(head->value));
       EXPECT_EQ(value.version(), version);
       EXPECT_EQ(head->epoch,
-                static_cast<uint64_t>(kSubmitted) + (restored ? 4 : 0));
+                static_cast<uint64_t>(kTestSubmitted) + (restored ? 4 : 0));
     }
   }
 }

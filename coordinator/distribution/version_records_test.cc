@@ -9,13 +9,12 @@
 #include "absl/time/clock.h"
 #include "base/digest.h"
 #include "base/status_matchers.h"
+#include "coordinator/distribution/testing_manifest.h"
 #include "coordinator/models/testing_signer.h"
 #include "dht/records/signed.h"
 
 namespace koinon::coordinator {
 namespace {
-
-constexpr int64_t kSubmitted = 1'699'999'000'123;
 
 v1::JobSpec Spec() {
   v1::JobSpec spec;
@@ -30,18 +29,7 @@ v1::JobSpec Spec() {
 class VersionRecordsTest : public ::testing::Test {
  protected:
   v1::ModelManifest Manifest(int64_t version) {
-    v1::ModelManifest manifest;
-    manifest.set_job("digits");
-    manifest.set_version(version);
-    manifest.set_digest(Sha256Of(absl::StrCat("file", version)).ToBytes());
-    manifest.set_parent_digest(Sha256Of("parent").ToBytes());
-    manifest.set_layout_hash(Sha256Of("layout").ToBytes());
-    v1::Content content;
-    content.set_root(Sha256Of("root").ToBytes());
-    content.set_size_bytes(100'000);
-    content.set_piece_size_bytes(64 << 10);
-    EXPECT_OK(signer_.get()->Sign(kSubmitted, content, {}, &manifest));
-    return manifest;
+    return SignedTestManifest(signer_, "digits", version, "file");
   }
   // What a node makes of it that trusts this coordinator.
   absl::StatusOr<dht::OpenedRecord> Open(const KeyedRecord& record) {
@@ -83,7 +71,7 @@ TEST_F(VersionRecordsTest, Newest_HasAHeadThatLeadsToAllOfIt) {
   EXPECT_EQ(head.version(), 3);
   EXPECT_EQ(head.manifest(), records[0].key.ToBytes());
   EXPECT_EQ(head.job_spec(), records[1].key.ToBytes());
-  EXPECT_EQ(head_record.epoch, static_cast<uint64_t>(kSubmitted));
+  EXPECT_EQ(head_record.epoch, static_cast<uint64_t>(kTestSubmitted));
   EXPECT_EQ(SignaturesOf(head_record.sequence), 1);
 }
 
@@ -130,7 +118,7 @@ TEST_F(VersionRecordsTest, LaterSignaturesAndVersions_ReplaceEarlierOnes) {
 }
 
 TEST_F(VersionRecordsTest, LeastEpoch_IsOfTheNamedOnesIfItIsGreater) {
-  constexpr auto kEpoch = static_cast<uint64_t>(kSubmitted);
+  constexpr auto kEpoch = static_cast<uint64_t>(kTestSubmitted);
   for (const auto& [least, expected] :
        {std::pair{kEpoch - 1, kEpoch}, std::pair{kEpoch + 7, kEpoch + 7}}) {
     ASSERT_OK_AND_ASSIGN(

@@ -74,8 +74,9 @@ class RecordStore {
   // would be forgotten at once, kRolledBack, kEquivocation (the first stays),
   // kQuota (it does not fit in the total, or is more than the writer's whole
   // share): older records of the writer's may be gone for it. Other errors: the
-  // disk's, of a new record; the store is as before. What is known already is
-  // kept on in memory where the disk fails.
+  // disk's, of a new record; the store is as before, unless the disk had taken
+  // all but the file's name: then those that made room are gone. What is known
+  // already is kept on in memory where the disk fails.
   absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
                    absl::Time now);
 
