@@ -124,7 +124,8 @@ void AddSwarmBench(CLI::App* group, ExitCode* exit_code) {
   command->add_flag("--insecure", options->insecure,
                     "Plaintext instead of mutual TLS");
   command->add_flag("--kill-coordinator", options->kill_coordinator,
-                    "Kill the coordinator's process once one copy is out");
+                    "Kill the coordinator's process once 1.1 times the "
+                    "version's bytes have left it: mostly each piece is out");
   command
       ->add_option("--dir", options->bench.dir,
                    "Where the files are made, one of each size for each worker "
