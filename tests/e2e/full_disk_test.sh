@@ -35,10 +35,18 @@ small_disk() {
   mkdir -p "$1" && mount -t tmpfs -o "size=$2" none "$1" || exit 1
 }
 
-# fill DIR: leaves no byte.
+# fill DIR: leaves no byte, until empty DIR. What somebody frees meanwhile is taken
+# again, for who has room for a moment may make more.
 fill() {
   head -c 1G /dev/zero >"$1/filler" 2>/dev/null
-  [[ "$(stat -f -c %a "$1")" == 0 ]] || fail "$1 is not full"
+  while sleep 0.01; do head -c 1G /dev/zero >>"$1/filler" 2>/dev/null; done &
+  filler="$!"
+}
+
+empty() {
+  kill "$filler"
+  wait "$filler" 2>/dev/null
+  rm "$1/filler"
 }
 
 # published_with UPDATES: how many rounds were.
@@ -80,7 +88,7 @@ node_on_a_full_disk() {
   expect_text '^keeps +1 records' "status"
   expect_text 'unwritten: [1-9]' "status"
 
-  rm dht/filler
+  empty dht
   expect_exit 0 "put where there is room again" "$koinon" dht put two "${ask[@]}"
   expect_text 'records can be written again' "the node's log" dht.log
   local two
@@ -137,7 +145,7 @@ END
   kill -0 "${workers[2]}" || fail "the worker is gone: $(tail -n 5 w3.log)"
   expect_text 'task failed.*worker=w3.*No space left on device' "its reason" \
     coordinator.log
-  rm w3/filler
+  empty w3
   await_published 3
   expect_exit 0 "cancel" "$koinon" cancel large --insecure
   for name in "${workers[@]}" "$leader"; do
