@@ -34,9 +34,11 @@ class ContentFile {
   // begins anew, with the disk's room reserved. Pieces that the synced bitmap
   // names are read and compared with their hashes; one that differs, and what
   // came after the last sync, is fetched again.
-  // RESOURCE_EXHAUSTED when the disk is full.
+  // RESOURCE_EXHAUSTED when the disk is full; CANCELLED, with everything as it
+  // was, if `cancelled` said so, which is asked before each piece is read.
   static absl::StatusOr<std::shared_ptr<ContentFile>> Resume(
-      Env* env, const std::string& path, const v1::Content& content);
+      Env* env, const std::string& path, const v1::Content& content,
+      const std::function<bool()>& cancelled = nullptr);
 
   // A whole one that this process, or an earlier one, has verified or written.
   // `leaves`: DATA_LOSS unless the tree over them has the content's root.

@@ -1,4 +1,5 @@
 // How a content's file is begun, taken up again, or opened whole.
+#include <functional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -31,7 +32,8 @@ absl::StatusOr<std::string> ReadSaved(Env* env, const std::string& path,
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<ContentFile>> ContentFile::Resume(
-    Env* env, const std::string& path, const v1::Content& content) {
+    Env* env, const std::string& path, const v1::Content& content,
+    const std::function<bool()>& cancelled) {
   ABSL_RETURN_IF_ERROR(CheckContent(content));
   auto state = std::make_shared<State>(env, path, content);
   if (state->map.pieces() <= 1) {
@@ -45,9 +47,9 @@ absl::StatusOr<std::shared_ptr<ContentFile>> ContentFile::Resume(
     }
     state->layer = std::move(layer);
   }
-  const absl::Status old = state->OpenOld();
-  // For want of descriptors: that says nothing about what is there.
-  if (absl::IsResourceExhausted(old)) return old;
+  const absl::Status old = state->OpenOld(cancelled);
+  // These say nothing about what is there (the first: for want of descriptors).
+  if (absl::IsResourceExhausted(old) || absl::IsCancelled(old)) return old;
   if (!old.ok()) {
     if (!absl::IsNotFound(old)) {
       LogWarning("what an earlier fetch left is of no use; it begins anew",
@@ -58,7 +60,8 @@ absl::StatusOr<std::shared_ptr<ContentFile>> ContentFile::Resume(
   return std::shared_ptr<ContentFile>(new ContentFile(std::move(state)));
 }
 
-absl::Status ContentFile::State::OpenOld() {
+absl::Status ContentFile::State::OpenOld(
+    const std::function<bool()>& cancelled) {
   MutexLock lock(&mutex);
   if (!env->Exists(SavedPathOf(path))) return absl::NotFoundError(path);
   ABSL_ASSIGN_OR_RETURN(
@@ -79,8 +82,7 @@ absl::Status ContentFile::State::OpenOld() {
   }
   if (layer.empty()) layer = std::move(saved.layer);
   have = std::move(saved.have);
-  DropDamagedPieces();
-  return absl::OkStatus();
+  return DropDamagedPieces(cancelled);
 }
 
 // Hashes are compared with the layer, which has the root, and the bytes with
@@ -97,16 +99,23 @@ bool ContentFile::State::IsSound(uint32_t piece) const {
          LeafCheck(map, piece, *std::move(hashes)).Check(bytes).ok();
 }
 
-void ContentFile::State::DropDamagedPieces() {
+absl::Status ContentFile::State::DropDamagedPieces(
+    const std::function<bool()>& cancelled) {
   Bitmap sound(map.pieces());
   for (uint32_t piece = 0; piece < map.pieces(); ++piece) {
-    if (have.Has(piece) && IsSound(piece)) sound.Set(piece);
+    if (!have.Has(piece)) continue;
+    if (cancelled != nullptr && cancelled()) {
+      return absl::CancelledError(
+          absl::StrCat(path, ": cancelled while what is there is compared"));
+    }
+    if (IsSound(piece)) sound.Set(piece);
   }
   if (sound.count() != have.count()) {
     LogWarning("pieces or their hashes are damaged; these are fetched again",
                {{"path", path}, {"pieces", have.count() - sound.count()}});
   }
   have = std::move(sound);
+  return absl::OkStatus();
 }
 
 absl::Status ContentFile::State::OpenNew() {

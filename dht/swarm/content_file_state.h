@@ -2,6 +2,7 @@
 #define KOINON_DHT_SWARM_CONTENT_FILE_STATE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,9 +45,10 @@ struct ContentFile::State {
         path(std::move(path)) {}
 
   // --- content_file_open.cc ---
-  absl::Status OpenOld();
+  absl::Status OpenOld(const std::function<bool()>& cancelled);
   absl::Status OpenNew();
-  void DropDamagedPieces() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  absl::Status DropDamagedPieces(const std::function<bool()>& cancelled)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   bool IsSound(uint32_t piece) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
   // --- content_file.cc ---

@@ -222,6 +222,25 @@ TEST_F(ContentFileTest, Resume_ForWantOfDescriptors_LosesNothing) {
   ExpectPiecesAreSound(*file, test);
 }
 
+TEST_F(ContentFileTest, Resume_ThatIsCancelled_ReadsNoMoreAndLosesNothing) {
+  const TestContent test = Uneven();
+  {
+    const auto file = Resume(test);
+    for (const uint32_t piece : {0, 2, 3, 5}) {
+      ASSERT_THAT(Put(file.get(), test, piece), IsOkAndHolds(true));
+    }
+    ASSERT_THAT(file->Sync(), IsOk());
+  }
+  int asked = 0;
+  EXPECT_THAT(ContentFile::Resume(&env_, kPath, test.content(),
+                                  [&asked] { return ++asked == 3; }),
+              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_EQ(asked, 3);
+  const auto file = Resume(test);
+  EXPECT_EQ(file->have().count(), 4);
+  ExpectPiecesAreSound(*file, test);
+}
+
 TEST_F(ContentFileTest, Resume_WithABitmapThatIsTooLong_BeginsAnew) {
   const TestContent test = Uneven();
   ASSERT_THAT(WriteFileAtomically(&env_, absl::StrCat(kPath, ".pieces"),

@@ -96,7 +96,7 @@ absl::StatusOr<VersionCache::Fetched> VersionCache::State::Fetch(
                                             wanted.signed_manifest);
   if (status.ok()) {
     auto file = ContentFile::Resume(env, PathOf(digest, kPartial),
-                                    wanted.manifest.content());
+                                    wanted.manifest.content(), cancelled);
     status = file.status();
     if (file.ok()) {
       const Digest root = *Digest::FromBytes(wanted.manifest.content().root());
@@ -248,9 +248,9 @@ absl::Status VersionCache::State::FetchDelta(const v1::Content& content,
     MutexLock lock(&mutex);
     if (deltas.contains(root)) return absl::OkStatus();
   }
-  ABSL_ASSIGN_OR_RETURN(
-      const std::shared_ptr<ContentFile> file,
-      ContentFile::Resume(env, PathOf(root, kDeltaPartial), content));
+  ABSL_ASSIGN_OR_RETURN(const std::shared_ptr<ContentFile> file,
+                        ContentFile::Resume(env, PathOf(root, kDeltaPartial),
+                                            content, cancelled));
   host->board()->Add(file, version);
   SwarmFetch::Options fetch_options = OptionsFor(wanted, file, cancelled);
   fetch_options.patience = kDeltaPatience;
