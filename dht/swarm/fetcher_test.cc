@@ -493,6 +493,7 @@ TEST_F(SwarmFetchTest, FetchThatWasCancelled_IsTakenUpWhereItWas) {
   const auto worker = NewWorker("worker");
   SwarmFetch::Options options = OptionsFor(*worker);
   options.origin = origin->host.self();
+  options.picker.in_flight_per_source = 2;  // the rest is not on its way yet
   std::atomic<bool> half{false};
   options.on_progress = [&](int64_t have, int64_t size) {
     if (have > size / 2) half = true;

@@ -335,7 +335,7 @@ TEST_F(SeederTest, WhoIsNotAllowed_IsToldAndCounted) {
 }
 
 TEST_F(SeederTest, IdleStreams_AreEnded) {
-  Start({.idle = absl::Milliseconds(500)});
+  Start({.idle = absl::Seconds(2)});
   AddGrowing();
   Caller mute(*host_);  // never says what it wants
   Caller idle(*host_);

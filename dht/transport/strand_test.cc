@@ -77,12 +77,12 @@ TEST_F(StrandTest, After_RunsInTheOrderOfTheTimes) {
   std::vector<int> order;
   Gate done;
   strand_.Run([&] {
-    strand_.After(absl::Milliseconds(30), [&] {
+    strand_.After(absl::Milliseconds(600), [&] {
       order.push_back(3);
       done.Open();
     });
-    strand_.After(absl::Milliseconds(20), [&] { order.push_back(2); });
-    strand_.After(absl::Milliseconds(10), [&] { order.push_back(1); });
+    strand_.After(absl::Milliseconds(400), [&] { order.push_back(2); });
+    strand_.After(absl::Milliseconds(200), [&] { order.push_back(1); });
   });
   done.Wait();
   EXPECT_EQ(order, (std::vector<int>{1, 2, 3}));

@@ -82,7 +82,10 @@ until [[ "$(find w[123]/models -name '*.partial' 2>/dev/null | wc -l)" == 3 ]] |
   sleep 0.005
 done
 kill -STOP "$leader"
-until (($(lied_to) > 0)) || everybody 'model fetched'; do
+# Not for ever: who had not joined yet finds nobody meanwhile.
+for ((i = 0; i < 600; ++i)); do
+  (($(lied_to) > 0)) && break
+  everybody 'model fetched' && break
   alive
   sleep 0.05
 done

@@ -1,13 +1,20 @@
 #include "tests/chaos/process_federation.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <tuple>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -42,6 +49,25 @@ std::string ReadAll(const std::string& path) {
   return content.str();
 }
 
+// A free port that nobody is given while the descriptor is open, for it is
+// bound; who asks for this one by its number, with SO_REUSEADDR, may listen on
+// it.
+absl::StatusOr<std::pair<int, int>> ReservePort() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  auto* const at = reinterpret_cast<sockaddr*>(&address);
+  if (fd < 0 ||
+      setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+      bind(fd, at, size) != 0 || getsockname(fd, at, &size) != 0) {
+    return absl::ErrnoToStatus(errno, "no port");
+  }
+  return std::make_pair(fd, int{ntohs(address.sin_port)});
+}
+
 void SetDeadline(grpc::ClientContext* context) {
   context->set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(10)));
 }
@@ -57,6 +83,7 @@ ProcessFederation::ProcessFederation(std::string dir, int workers)
 ProcessFederation::~ProcessFederation() {
   running_.clear();
   coordinator_ = nullptr;
+  if (reserved_ >= 0) close(reserved_);
 }
 
 absl::Status ProcessFederation::WriteData() const {
@@ -78,7 +105,10 @@ absl::Status ProcessFederation::WriteData() const {
 absl::Status ProcessFederation::StartCoordinator() {
   const std::string port_file = dir_ + "/port";
   std::filesystem::remove(port_file);
-  // The first start finds a free port, which later ones take again.
+  // Later starts take the same port again.
+  if (reserved_ < 0) {
+    ABSL_ASSIGN_OR_RETURN(std::tie(reserved_, port_), ReservePort());
+  }
   ABSL_ASSIGN_OR_RETURN(
       coordinator_,
       cli::ChildProcess::Start(

@@ -51,6 +51,7 @@ class ProcessFederation {
   const std::string dir_;
   const int workers_;
   int port_ = 0;
+  int reserved_ = -1;  // a descriptor that keeps the port ours between starts
   std::unique_ptr<cli::ChildProcess> coordinator_;
   std::map<int, std::unique_ptr<cli::ChildProcess>> running_;
 };

@@ -97,8 +97,10 @@ int64_t SentBy(dht::TestHost& origin) {
 
 // Once the origin has sent so much.
 void KillAt(int64_t sent, dht::TestHost& origin, cli::ChildProcess* child) {
-  while (SentBy(origin) < sent) {
-    ASSERT_EQ(child->Poll(), std::nullopt) << "it ended before it was killed";
+  for (;;) {
+    const auto ended = child->Poll();
+    if (SentBy(origin) >= sent) break;
+    ASSERT_EQ(ended, std::nullopt) << "it ended before it was killed";
     std::this_thread::yield();
   }
   child->Signal(SIGKILL);

@@ -152,6 +152,7 @@ for i in "${back[@]}"; do
   for via in 1 $((nodes / 2 | 1)) $((nodes - 1)); do
     until ask_dht "$via" peers --json | grep -qF "\"${addresses[i]}\""; do
       kill -0 "${pids[via]}" 2>/dev/null || { fail "node $via is gone"; break; }
+      kill -0 "${pids[i]}" 2>/dev/null || { fail "node $i is gone"; break; }
       sleep 0.2
     done
   done

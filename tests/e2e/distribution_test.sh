@@ -175,6 +175,11 @@ state_lost_and_recovered() {
   node="$(field address w1.log 'serving model versions to others')"
   await_known "table@$version" "$node" ||
     fail "nobody knows version $version: $(cat known.txt)"
+  # Known it is from the coordinator on; whoever evaluates it has it too.
+  until grep -q "model fetched job=table version=$version " w[12].log; do
+    kill -0 "$leader" 2>/dev/null || { fail "the coordinator is gone"; return; }
+    sleep 0.05
+  done
 
   # The state, and the certificate that the versions were signed under.
   kill -KILL "$leader"
@@ -256,11 +261,12 @@ evaluation { every_rounds: -1 }
 rounds: 1
 seed: 1
 END
-  # Waits until so large a part of the download is known to be on disk (the
-  # .pieces file: dht/swarm/saved_pieces.h), or it is over; says how many bytes.
-  cat >await_saved.py <<'END'
-import glob, struct, sys, time
-share, log = float(sys.argv[1]), sys.argv[2]
+  # Kills a worker once so large a part of the download is known to be on disk
+  # (the .pieces file: dht/swarm/saved_pieces.h), unless it is over; says how many
+  # bytes.
+  cat >kill_at.py <<'END'
+import glob, os, signal, struct, sys, time
+share, log, worker = float(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 saved = 0
 while "model fetched" not in open(log).read():
     for name in glob.glob("w1/models/*.pieces"):
@@ -275,6 +281,7 @@ while "model fetched" not in open(log).read():
         have = [i for i in range(hashes) if bits[i // 8] >> (i % 8) & 1]
         saved = sum(min(piece, size - i * piece) for i in have)
         if saved >= share * size:
+            os.kill(worker, signal.SIGKILL)
             print(saved)
             sys.exit()
     time.sleep(0.001)
@@ -287,12 +294,13 @@ END
   start_worker w1 "${flags[@]}"
   export KOINON_COORDINATOR="$address"
   expect_exit 0 "submit" "$koinon" submit job.txtpb --insecure
-  local size=$((8192 * 8192 * 4)) share saved=0 kills=0 fetched
+  local size=$((8192 * 8192 * 4)) share now saved=0 kills=0 fetched
   for share in 0.1 0.4 0.7; do
-    saved="$(/usr/bin/python3 await_saved.py "$share" w1.log)"
-    kill -KILL "$last"
+    now="$(/usr/bin/python3 kill_at.py "$share" w1.log "$last")"
+    kill -KILL "$last" 2>/dev/null
     wait "$last" 2>/dev/null
     grep -q 'model fetched' w1.log && break
+    saved="$now"
     kills=$((kills + 1))
     echo "killed with $saved bytes saved"
     start_worker w1 "${flags[@]}"

@@ -39,13 +39,17 @@ small_disk() {
 # again, for who has room for a moment may make more.
 fill() {
   head -c 1G /dev/zero >"$1/filler" 2>/dev/null
-  while sleep 0.01; do head -c 1G /dev/zero >>"$1/filler" 2>/dev/null; done &
+  : >filling
+  while [[ -e filling ]]; do
+    head -c 1G /dev/zero >>"$1/filler" 2>/dev/null
+    sleep 0.01
+  done &
   filler="$!"
 }
 
 empty() {
-  kill "$filler"
-  wait "$filler" 2>/dev/null
+  rm filling
+  wait "$filler"
   rm "$1/filler"
 }
 

@@ -70,12 +70,12 @@ kill -TERM "$site"
 await_end "$site" 30 || fail "mpirun did not stop"
 
 # A rank of the other host hangs: its own node's leader names it.
-start_site hung.log --mpi-timeout 2
-make_job hung 1 'steps: 3000' >hung.txtpb
+start_site hung.log --mpi-timeout 5
+make_job hung 50 'steps: 3000' >hung.txtpb
 as_client submit hung.txtpb >hung.out 2>&1 || fail "submit hung"
 await_text 'training rank=3 job=hung' hung.log "$site" || fail "no training"
 kill -STOP "$(pid_of 3 hung.log)"
-if ! await_end "$site" 40; then
+if ! await_end "$site" 60; then
   fail "a hung rank of another host: mpirun still runs"
   kill -KILL "$site"
 fi

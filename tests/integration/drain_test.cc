@@ -76,7 +76,9 @@ class DrainTest : public CoordinatorFixture {
   void BeginUpload() {
     auto b = JoinedWorker("b");
     a_ = JoinedWorker("a");
-    ASSERT_OK(Submit(SmallJob("job", 1, 2)));
+    v1::JobSpec spec = SmallJob("job", 1, 2);
+    spec.mutable_model()->set_input_shape(0, kInputs);
+    ASSERT_OK(Submit(spec));
     ASSERT_OK_AND_ASSIGN(auto offer,
                          a_->Await(v1::CoordinatorMessage::kOfferTask));
     header_ = a_->HeaderFor(offer.offer_task(), kValues, 10);
@@ -100,7 +102,10 @@ class DrainTest : public CoordinatorFixture {
     reader->Finish();
   }
 
-  const std::vector<float> kValues = std::vector<float>(6, 1.0f);
+  // Half of an update is more than a stream's window: once it is written, the
+  // coordinator knows of the upload.
+  static constexpr int kInputs = 200'000;
+  const std::vector<float> kValues = std::vector<float>(2 * kInputs, 1.0f);
   v1::UpdateHeader header_;
   std::unique_ptr<TestWorker> a_;
   std::unique_ptr<HalvedPush> push_;
