@@ -3,9 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -19,7 +19,12 @@ class FetchCandidates {
  public:
   struct Options {
     Key self;
-    size_t max_candidates = 200;  // more are not remembered
+    // Of more, those that only peers have named give way, and those that have
+    // failed.
+    size_t max_candidates = 200;
+    // Connected at once of those that only peers have named and that have given
+    // nothing: they may be nobody, and the others must not wait for them.
+    size_t max_unproven = 5;
     absl::Duration retry = absl::Milliseconds(250);
     absl::Duration longest_retry = absl::Seconds(10);
     // Who has given way to others; no longer than longest_retry.
@@ -29,14 +34,23 @@ class FetchCandidates {
   };
   explicit FetchCandidates(Options options) : options_(std::move(options)) {}
 
-  using Number = uint64_t;  // of a candidate, for good
+  // Of a candidate, for good; of one that has given way, nobody's any more.
+  // Reports about such are ignored.
+  using Number = uint64_t;
+  // Who says that somebody is a candidate, most believed first: whoever wants
+  // the content, or its coordinator; the DHT; some peer.
+  enum class Namer { kTask, kDht, kPeer };
 
   // The coordinator: before all others; asked beside them.
   void SetOrigin(const Contact& contact);
   // Itself, known ones, and those without an address are passed over: known by
-  // their address or their id, unless what is known of it has failed. Those
-  // that were named first are asked first.
-  void Add(const Contact& contact);
+  // their address or their id, unless what is known of it has failed, or is the
+  // word of somebody who is believed less. Those that were named first are
+  // asked first.
+  //
+  // Where there is no room, one that is not connected gives way: somebody that
+  // was named by who is believed less, or by the like and has failed.
+  void Add(const Contact& contact, Namer namer);
 
   struct Candidate {
     Number number = 0;
@@ -75,7 +89,9 @@ class FetchCandidates {
  private:
   struct Entry {
     Candidate candidate;
+    Namer namer = Namer::kPeer;  // of those who named it, the most believed
     bool connected = false;
+    bool gave = false;
     bool never = false;         // to be asked again
     bool empty_handed = false;  // has said that it has nothing
     uint64_t turn = 0;          // of all that were asked; 0: not yet
@@ -85,16 +101,23 @@ class FetchCandidates {
     absl::Time not_before = absl::InfinitePast();
     absl::Status failure;
   };
-  Entry* Find(Number number);
-  static bool IsDue(const Entry& entry, absl::Time now) {
-    return !entry.connected && !entry.never && entry.not_before <= now;
+  Entry* Find(Number number);  // null if it has given way
+  static bool IsUnproven(const Entry& entry) {
+    return entry.namer == Namer::kPeer && !entry.gave;
   }
-  static bool IsKnownAs(const Entry& entry, const Contact& contact);
-  bool Knows(const Contact& contact) const;
-  void Insert(const Contact& contact, bool origin);
+  // As many unproven ones are connected as may be.
+  bool HoldsUnprovenBack() const;
+  // At its time. `held_back`: as HoldsUnprovenBack.
+  static bool MayBeAsked(const Entry& entry, bool held_back);
+  static bool IsKnownAs(const Entry& entry, const Contact& contact,
+                        Namer namer);
+  bool Knows(const Contact& contact, Namer namer);
+  bool MakeRoomFor(Namer namer);
+  void Insert(const Contact& contact, Namer namer, bool origin);
 
   const Options options_;
-  std::vector<Entry> entries_;  // number n at n - 1
+  std::map<Number, Entry> entries_;
+  Number last_number_ = 0;
   uint64_t turns_ = 0;
 };
 

@@ -13,7 +13,12 @@
 namespace koinon::dht {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+
+constexpr auto kTask = FetchCandidates::Namer::kTask;
+constexpr auto kDht = FetchCandidates::Namer::kDht;
+constexpr auto kPeer = FetchCandidates::Namer::kPeer;
 
 Contact Named(const std::string& name) {
   return {
@@ -46,8 +51,8 @@ class FetchCandidatesTest : public testing::Test {
 
 TEST_F(FetchCandidatesTest, Candidates_AreAskedInTheOrderTheyCame) {
   candidates_.SetOrigin(Named("origin"));
-  candidates_.Add(Named("a"));
-  candidates_.Add(Named("b"));
+  candidates_.Add(Named("a"), kTask);
+  candidates_.Add(Named("b"), kTask);
   EXPECT_EQ(Next(), "origin:1");
   EXPECT_EQ(Next(), "a:1");
   EXPECT_EQ(Next(), "b:1");
@@ -57,14 +62,14 @@ TEST_F(FetchCandidatesTest, Candidates_AreAskedInTheOrderTheyCame) {
 
 TEST_F(FetchCandidatesTest, ItselfAndKnownAndUnreachable_ArePassedOver) {
   candidates_.SetOrigin(Named("origin"));
-  candidates_.Add(Named("origin"));
-  candidates_.Add(Named("self"));
-  candidates_.Add(Named("a"));
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("origin"), kTask);
+  candidates_.Add(Named("self"), kTask);
+  candidates_.Add(Named("a"), kTask);
+  candidates_.Add(Named("a"), kTask);
   Contact moved = Named("a");
   moved.address = "elsewhere:2";
-  candidates_.Add(moved);
-  candidates_.Add({.id = Sha256Of("b"), .address = "", .site = ""});
+  candidates_.Add(moved, kTask);
+  candidates_.Add({.id = Sha256Of("b"), .address = "", .site = ""}, kTask);
   EXPECT_EQ(Next(), "origin:1");
   EXPECT_EQ(Next(), "a:1");
   EXPECT_EQ(Next(), "");
@@ -73,18 +78,18 @@ TEST_F(FetchCandidatesTest, ItselfAndKnownAndUnreachable_ArePassedOver) {
 TEST_F(FetchCandidatesTest, WrongNamesForOthers_DoNotHideThem) {
   // A liar says that it is somebody else who is at b's address, and that c is
   // at another one.
-  candidates_.Add({.id = Sha256Of("x"), .address = "b:1", .site = ""});
-  candidates_.Add({.id = Sha256Of("c"), .address = "y:1", .site = ""});
-  candidates_.Add(Named("b"));  // not before the others have failed
+  candidates_.Add({.id = Sha256Of("x"), .address = "b:1", .site = ""}, kTask);
+  candidates_.Add({.id = Sha256Of("c"), .address = "y:1", .site = ""}, kTask);
+  candidates_.Add(Named("b"), kTask);  // not before the others have failed
   EXPECT_EQ(Next(), "b:1");
   candidates_.OnFailed(last_, absl::UnauthenticatedError("found b"), now_);
   EXPECT_EQ(Next(), "y:1");
-  candidates_.Add(Named("c"));
+  candidates_.Add(Named("c"), kTask);
   EXPECT_EQ(Next(), "");
   candidates_.OnFailed(last_, absl::UnavailableError("nobody"), now_);
   for (int again = 0; again < 2; ++again) {
-    candidates_.Add(Named("b"));
-    candidates_.Add(Named("c"));
+    candidates_.Add(Named("b"), kTask);
+    candidates_.Add(Named("c"), kTask);
   }
   EXPECT_EQ(Next(), "b:1");
   EXPECT_EQ(Next(), "c:1");
@@ -94,32 +99,143 @@ TEST_F(FetchCandidatesTest, WrongNamesForOthers_DoNotHideThem) {
 TEST_F(FetchCandidatesTest, WrongSite_DoesNotHideANode) {
   Contact far = Named("a");
   far.site = "far";
-  candidates_.Add(far);
+  candidates_.Add(far, kTask);
   EXPECT_EQ(Next(), "a:1");
   candidates_.OnFailed(last_, absl::PermissionDeniedError("far"), now_);
-  candidates_.Add(far);
+  candidates_.Add(far, kTask);
   EXPECT_EQ(Next(), "");
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"), kTask);
   EXPECT_EQ(Next(), "a:1");
 }
 
 TEST_F(FetchCandidatesTest, Liar_IsKnownAtAnotherAddress) {
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"), kTask);
   EXPECT_EQ(Next(), "a:1");
   candidates_.OnLied(last_, absl::DataLossError("leaf 3"), now_);
-  candidates_.Add({.id = Sha256Of("a"), .address = "b:1", .site = ""});
+  candidates_.Add({.id = Sha256Of("a"), .address = "b:1", .site = ""}, kTask);
   EXPECT_EQ(Next(), "");
 }
 
 TEST_F(FetchCandidatesTest, Candidates_AreBounded) {
-  for (int i = 0; i < 100; ++i) candidates_.Add(Named(absl::StrCat("n", i)));
+  for (int i = 0; i < 100; ++i) {
+    candidates_.Add(Named(absl::StrCat("n", i)), kTask);
+  }
   int asked = 0;
   while (!Next().empty()) ++asked;
   EXPECT_EQ(asked, 5);
 }
 
+// A hundred names of a liar, and then the one that has it.
+TEST_F(FetchCandidatesTest, WhoeverIsBelievedMore_FindsRoom) {
+  for (const char* name : {"a", "b"}) candidates_.Add(Named(name), kTask);
+  candidates_.Add(Named("c"), kDht);
+  for (int i = 0; i < 100; ++i) {
+    candidates_.Add(Named(absl::StrCat("invented", i)), kPeer);
+  }
+  candidates_.Add(Named("d"), kDht);
+  candidates_.Add(Named("e"), kTask);
+  candidates_.Add(Named("f"), kDht);  // nobody is believed less than c and d
+  candidates_.Add(Named("g"), kPeer);
+  std::vector<std::string> asked;
+  while (true) {
+    const std::string next = Next();
+    if (next.empty()) break;
+    asked.push_back(next);
+  }
+  EXPECT_THAT(asked, ElementsAre("a:1", "b:1", "c:1", "d:1", "e:1"));
+}
+
+TEST_F(FetchCandidatesTest, WhoHasFailed_GivesWayToTheLike) {
+  for (const char* name : {"a", "b"}) candidates_.Add(Named(name), kTask);
+  for (const char* name : {"c", "d", "e"}) candidates_.Add(Named(name), kDht);
+  std::vector<FetchCandidates::Number> numbers;
+  while (!Next().empty()) numbers.push_back(last_);
+  ASSERT_EQ(numbers.size(), 5);
+  candidates_.OnLied(numbers[2], absl::DataLossError("leaf 3"), now_);
+  for (const size_t i : {4, 3, 0, 1}) {
+    candidates_.OnFailed(numbers[i], absl::UnavailableError("gone"), now_);
+  }
+  candidates_.Add(Named("x"), kPeer);  // in nobody's place
+  EXPECT_EQ(Next(), "");
+  candidates_.Add(Named("f"), kDht);  // in d's: a liar is known for longer
+  EXPECT_EQ(Next(), "f:1");
+  EXPECT_GT(last_, numbers[4]);
+  // Too late to be of anybody: neither f nor who was there before it.
+  candidates_.OnWorked(numbers[3]);
+  candidates_.OnGave(numbers[3]);
+  candidates_.OnIdle(numbers[3], now_);
+  candidates_.OnFailed(numbers[3], absl::UnavailableError("late"), now_);
+  candidates_.OnLied(numbers[3], absl::DataLossError("late"), now_);
+  EXPECT_EQ(candidates_.connected(), 1);
+  now_ += absl::Minutes(1);
+  EXPECT_EQ(Next(), "a:1");
+  EXPECT_EQ(last_, numbers[0]);
+  EXPECT_EQ(Next(), "b:1");
+  EXPECT_EQ(Next(), "c:1");
+  EXPECT_EQ(last_, numbers[2]);
+  EXPECT_EQ(Next(), "e:1");
+  EXPECT_EQ(Next(), "");
+}
+
+// Each may be a connection that nobody answers.
+TEST_F(FetchCandidatesTest, NamesOfPeers_DoNotTakeAllPlaces) {
+  FetchCandidates::Options options = OptionsOf();
+  options.max_candidates = 20;
+  options.max_unproven = 2;
+  FetchCandidates many(options);
+  const auto next = [&] {
+    const auto found = many.Next(now_, false);
+    last_ = found.has_value() ? found->number : 0;
+    return found.has_value() ? found->contact.address : "";
+  };
+  for (int i = 0; i < 10; ++i) many.Add(Named(absl::StrCat("p", i)), kPeer);
+  many.Add(Named("d"), kDht);
+  EXPECT_EQ(many.due(now_), 11);
+  EXPECT_EQ(next(), "p0:1");
+  const auto first = last_;
+  EXPECT_EQ(next(), "p1:1");
+  EXPECT_EQ(many.due(now_), 1);
+  EXPECT_EQ(next(), "d:1");
+  EXPECT_EQ(next(), "");
+  EXPECT_EQ(many.due(now_), 0);
+  EXPECT_EQ(many.next_attempt(false), absl::InfiniteFuture());
+  many.OnGave(first);  // there is somebody
+  EXPECT_EQ(many.next_attempt(false), absl::InfinitePast());
+  EXPECT_EQ(next(), "p2:1");
+  const auto failing = last_;
+  EXPECT_EQ(next(), "");
+  many.OnFailed(failing, absl::UnavailableError("gone"), now_);
+  EXPECT_EQ(next(), "p3:1");
+  EXPECT_EQ(next(), "");
+  many.Add(Named("p4"), kDht);  // the DHT knows it too
+  EXPECT_EQ(next(), "p4:1");
+  EXPECT_EQ(next(), "");
+}
+
+TEST_F(FetchCandidatesTest, NamesOfPeers_HideNobody) {
+  const Contact lies[] = {
+      {.id = Sha256Of("a"), .address = "x:1", .site = ""},
+      {.id = Sha256Of("x"), .address = "a:1", .site = ""},
+      {.id = Key(), .address = "a:1", .site = "far"},
+      {.id = Sha256Of("a"), .address = "a:1", .site = "far"},
+  };
+  for (const Contact& lie : lies) {
+    for (const auto believed : {kTask, kDht}) {
+      FetchCandidates candidates(OptionsOf());
+      candidates.Add(lie, kPeer);
+      candidates.Add(Named("a"), believed);
+      candidates.Add(Named("a"), believed);
+      std::vector<Contact> asked;
+      while (const auto next = candidates.Next(now_, false)) {
+        asked.push_back(next->contact);
+      }
+      EXPECT_THAT(asked, ElementsAre(lie, Named("a")));
+    }
+  }
+}
+
 TEST_F(FetchCandidatesTest, Failed_IsAskedAgainLaterAndLater) {
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"), kTask);
   for (const int wait : {1, 2, 4, 4}) {
     EXPECT_EQ(Next(), "a:1");
     candidates_.OnFailed(last_, absl::UnavailableError("gone"), now_);
@@ -135,17 +251,17 @@ TEST_F(FetchCandidatesTest, Failed_IsAskedAgainLaterAndLater) {
 }
 
 TEST_F(FetchCandidatesTest, New_ComeBeforeThoseThatFailed) {
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"), kTask);
   EXPECT_EQ(Next(), "a:1");
   candidates_.OnFailed(last_, absl::UnavailableError("gone"), now_);
   now_ += absl::Minutes(1);
-  candidates_.Add(Named("b"));
+  candidates_.Add(Named("b"), kTask);
   EXPECT_EQ(Next(), "b:1");
   EXPECT_EQ(Next(), "a:1");
 }
 
 TEST_F(FetchCandidatesTest, RefusedForGood_IsNotAskedAgain) {
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"), kTask);
   EXPECT_TRUE(candidates_.hopeful());
   EXPECT_EQ(Next(), "a:1");
   candidates_.OnFailed(last_, absl::PermissionDeniedError("other site"), now_);
@@ -158,7 +274,7 @@ TEST_F(FetchCandidatesTest, RefusedForGood_IsNotAskedAgain) {
 
 TEST_F(FetchCandidatesTest, Hope_IsInWhoIsAskedOrMayComeBack) {
   EXPECT_FALSE(candidates_.hopeful());
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"), kTask);
   Next();
   EXPECT_TRUE(candidates_.hopeful());  // it may have it
   candidates_.OnFailed(last_, absl::NotFoundError("not here"), now_);
@@ -172,7 +288,7 @@ TEST_F(FetchCandidatesTest, Hope_IsInWhoIsAskedOrMayComeBack) {
 TEST_F(FetchCandidatesTest, Alone_WhenAllOthersHaveFailed) {
   candidates_.SetOrigin(Named("origin"));
   EXPECT_TRUE(candidates_.alone());
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"), kTask);
   EXPECT_FALSE(candidates_.alone());  // it has not been tried
   ASSERT_EQ(Next(), "origin:1");
   ASSERT_EQ(Next(), "a:1");
@@ -182,7 +298,7 @@ TEST_F(FetchCandidatesTest, Alone_WhenAllOthersHaveFailed) {
 }
 
 TEST_F(FetchCandidatesTest, Liar_IsBannedAndForGoodAfterThreeTimes) {
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"), kTask);
   for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(Next(), "a:1");
     candidates_.OnLied(last_, absl::DataLossError("wrong leaf"), now_);
@@ -196,7 +312,7 @@ TEST_F(FetchCandidatesTest, Liar_IsBannedAndForGoodAfterThreeTimes) {
 }
 
 TEST_F(FetchCandidatesTest, OnlyTheOrigin_WhenThereIsNoRoom) {
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"), kTask);
   candidates_.SetOrigin(Named("origin"));
   EXPECT_EQ(Next(/*only_origin=*/true), "origin:1");
   EXPECT_EQ(Next(/*only_origin=*/true), "");
@@ -206,7 +322,7 @@ TEST_F(FetchCandidatesTest, OnlyTheOrigin_WhenThereIsNoRoom) {
 }
 
 TEST_F(FetchCandidatesTest, WhoWasAskedLongestAgo_ComesFirst) {
-  for (const char* name : {"a", "b", "c"}) candidates_.Add(Named(name));
+  for (const char* name : {"a", "b", "c"}) candidates_.Add(Named(name), kTask);
   std::vector<FetchCandidates::Number> numbers;
   for (int i = 0; i < 3; ++i) {
     ASSERT_NE(Next(), "");
@@ -233,12 +349,12 @@ TEST_F(FetchCandidatesTest, WhoWasAskedLongestAgo_ComesFirst) {
 TEST_F(FetchCandidatesTest, Due_DoesNotCountTheOrigin) {
   candidates_.SetOrigin(Named("origin"));
   EXPECT_EQ(candidates_.due(now_), 0);
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"), kTask);
   EXPECT_EQ(candidates_.due(now_), 1);
 }
 
 TEST_F(FetchCandidatesTest, Idle_IsAskedAgainLaterAndLaterUntilItGives) {
-  candidates_.Add(Named("a"));
+  candidates_.Add(Named("a"), kTask);
   for (const int wait : {2, 4, 4}) {
     EXPECT_EQ(Next(), "a:1");
     candidates_.OnWorked(last_);  // it can be opened: that is no news
@@ -261,7 +377,7 @@ TEST_F(FetchCandidatesTest, SixtyForTenPlaces_EachGetsATurn) {
   options.max_candidates = 60;
   options.longest_retry = absl::Seconds(10);
   FetchCandidates many(options);
-  for (int i = 0; i < 60; ++i) many.Add(Named(absl::StrCat("n", i)));
+  for (int i = 0; i < 60; ++i) many.Add(Named(absl::StrCat("n", i)), kTask);
   std::vector<int> turns(61);
   std::deque<FetchCandidates::Number> places;
   const int rounds = 60;  // a second each
@@ -299,7 +415,7 @@ TEST_F(FetchCandidatesTest, FewForTheirPlaces_AreOpenedLessAndLess) {
   options.max_candidates = 11;
   options.longest_retry = absl::Seconds(10);
   FetchCandidates many(options);
-  for (int i = 0; i < 11; ++i) many.Add(Named(absl::StrCat("n", i)));
+  for (int i = 0; i < 11; ++i) many.Add(Named(absl::StrCat("n", i)), kTask);
   std::deque<FetchCandidates::Number> places;
   int opened = 0;
   for (int tick = 0; tick < 600; ++tick, now_ += absl::Milliseconds(100)) {
@@ -325,7 +441,7 @@ TEST_F(FetchCandidatesTest, Failures_AreNamedAndBounded) {
   FetchCandidates::Options options = OptionsOf();
   options.max_candidates = 50;
   FetchCandidates many(options);
-  for (int i = 0; i < 20; ++i) many.Add(Named(absl::StrCat("n", i)));
+  for (int i = 0; i < 20; ++i) many.Add(Named(absl::StrCat("n", i)), kTask);
   while (const auto next = many.Next(now_, false)) {
     many.OnFailed(next->number, absl::UnavailableError("gone"), now_);
   }

@@ -1,4 +1,6 @@
 // What comes from the sources, as SwarmFetch's threads take it.
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "dht/swarm/fetch_state.h"
@@ -6,6 +8,11 @@
 
 namespace koinon::dht {
 namespace {
+
+// Of those whom one reply names; of more, the first. Who is no coordinator may
+// say what it likes.
+constexpr int kMaxOthers = 50;
+constexpr int kMaxOthersOfPeers = 16;
 
 absl::Status NotExpected(absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(what, " was not expected"));
@@ -87,7 +94,10 @@ bool SwarmFetch::State::TakeOne(const SourcePtr& source, v1::FetchReply* reply,
     return true;
   }
   CountWasted(source->download.Abandon());
-  if (IsSourcesFault(status)) {
+  if (IsSourcesFault(status) && !source->opened) {
+    // Whoever it is: nothing has shown that it is who was meant.
+    Drop(source, status);
+  } else if (IsSourcesFault(status)) {
     OnLied(source, status);
   } else if (absl::IsUnauthenticated(status) ||
              absl::IsPermissionDenied(status)) {
@@ -116,8 +126,7 @@ absl::Status SwarmFetch::State::OnReply(const SourcePtr& source,
     case v1::FetchReply::kPieceLayer:
       return OnPieceLayer(source, reply.piece_layer());
     case v1::FetchReply::kNone:
-      OnNone(source, reply.none());
-      return absl::OkStatus();
+      return OnNone(source, reply.none());
     case v1::FetchReply::MESSAGE_NOT_SET:
       break;  // of a later version
   }
@@ -125,10 +134,15 @@ absl::Status SwarmFetch::State::OnReply(const SourcePtr& source,
 }
 
 void SwarmFetch::State::AddOthers(
+    const Source& source,
     const google::protobuf::RepeatedPtrField<v1::Contact>& others) {
-  for (const v1::Contact& other : others) {
-    const auto contact = ContactFromProto(other);
-    if (contact.ok()) candidates_.Add(*contact);
+  const bool coordinator = source.candidate.origin;
+  const auto namer = coordinator ? FetchCandidates::Namer::kTask
+                                 : FetchCandidates::Namer::kPeer;
+  const int most = coordinator ? kMaxOthers : kMaxOthersOfPeers;
+  for (int i = 0; i < std::min(others.size(), most); ++i) {
+    const auto contact = ContactFromProto(others[i]);
+    if (contact.ok()) candidates_.Add(*contact, namer);
   }
 }
 
@@ -150,7 +164,7 @@ absl::Status SwarmFetch::State::OnOpened(const SourcePtr& source,
     source->origin = opened.origin() &&
                      (source->candidate.origin || !options_.origin.has_value());
     candidates_.OnWorked(source->candidate.number);
-    AddOthers(opened.others());
+    AddOthers(*source, opened.others());
     picker_.AddSource(source->candidate.number, source->origin);
     picker_.OnHave(source->candidate.number, have);
     source->may_have_layer = have.count() > 0;
@@ -271,15 +285,17 @@ void SwarmFetch::State::OnRefused(const SourcePtr& source,
   news_.Signal();
 }
 
-void SwarmFetch::State::OnNone(const SourcePtr& source,
-                               const v1::NoneForYou& none) {
+absl::Status SwarmFetch::State::OnNone(const SourcePtr& source,
+                                       const v1::NoneForYou& none) {
   MutexLock lock(&mutex_);
+  if (!source->origin) return NotExpected("that it gives none");
   if (source->any_owed > 0) source->heard = clock_.Now();
   source->any_owed = 0;
-  AddOthers(none.others());
+  AddOthers(*source, none.others());
   picker_.OnNoneForYou(source->candidate.number, clock_.Now());
   has_news_ = true;
   news_.Signal();
+  return absl::OkStatus();
 }
 
 }  // namespace koinon::dht

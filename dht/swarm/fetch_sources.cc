@@ -146,7 +146,9 @@ void SwarmFetch::State::Discover() {
         alive->has_news_ = true;
         alive->news_.Signal();
         if (!found.ok()) return;  // the next attempt may find somebody
-        for (const Contact& contact : *found) alive->candidates_.Add(contact);
+        for (const Contact& contact : *found) {
+          alive->candidates_.Add(contact, FetchCandidates::Namer::kDht);
+        }
       });
 }
 

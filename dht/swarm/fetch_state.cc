@@ -43,6 +43,7 @@ FetchCandidates::Options CandidateOptions(const SwarmHost& host,
   candidates.idle_retry = options.picker.last_resort_patience;
   candidates.ban = options.picker.ban;
   candidates.strikes = options.picker.strikes;
+  candidates.max_unproven = (options.max_sources + 1) / 2;
   return candidates;
 }
 
@@ -82,7 +83,9 @@ void SwarmFetch::State::Begin() {
   const absl::Time now = clock_.Now();
   MutexLock lock(&mutex_);
   if (options_.origin.has_value()) candidates_.SetOrigin(*options_.origin);
-  for (const Contact& peer : options_.peers) candidates_.Add(peer);
+  for (const Contact& peer : options_.peers) {
+    candidates_.Add(peer, FetchCandidates::Namer::kTask);
+  }
   has_layer_ = !file_->piece_layer().empty();
   last_progress_ = now;
   next_discovery_ = options_.peers.empty() ? now : now + options_.rediscover;

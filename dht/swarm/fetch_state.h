@@ -116,8 +116,9 @@ class SwarmFetch::State final
   absl::Status OnPieceLayer(const SourcePtr& source,
                             const v1::PieceLayer& layer);
   void OnRefused(const SourcePtr& source, const v1::PieceRefused& refused);
-  void OnNone(const SourcePtr& source, const v1::NoneForYou& none);
-  void AddOthers(const google::protobuf::RepeatedPtrField<v1::Contact>& others)
+  absl::Status OnNone(const SourcePtr& source, const v1::NoneForYou& none);
+  void AddOthers(const Source& source,
+                 const google::protobuf::RepeatedPtrField<v1::Contact>& others)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // --- Both; a source that is given up: fetch_sources.cc ---

@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <deque>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
@@ -226,11 +229,26 @@ TEST_F(SwarmFetchTest, OriginThatStopsOnceOneCopyIsOut_IsNotMissed) {
 
 // Says that it has everything, and sends the content with one byte of a hundred
 // blocks wrong; or with wrong leaf hashes, or out of order. A poor one has
-// nothing, and says so.
+// nothing, and says so; a rude one says so before it says anything else. One
+// that names others has nothing either, and calls `named` once it has named two
+// hundred that are nobody.
 class Liar final : public Reactor {
  public:
-  enum class How { kBytes, kLeaves, kOrder, kUnasked, kChatter, kEmpty, kPoor };
-  Liar(const TestContent* test, How how) : test_(test), how_(how) {
+  enum class How {
+    kBytes,
+    kLeaves,
+    kOrder,
+    kUnasked,
+    kNone,
+    kChatter,
+    kEmpty,
+    kPoor,
+    kRude,
+    kNames
+  };
+  Liar(
+      const TestContent* test, How how, std::function<void()> named = [] {})
+      : test_(test), how_(how), named_(std::move(named)) {
     StartRead(&request_);
   }
   void OnReadDone(bool ok) override {
@@ -240,12 +258,22 @@ class Liar final : public Reactor {
     }
     if (request_.has_open()) {
       Bitmap all(test_->map().pieces());
-      const size_t has = how_ == How::kPoor ? 0 : all.size();
-      for (uint32_t i = 0; i < has; ++i) all.Set(i);
+      const bool has = how_ != How::kPoor && how_ != How::kNames;
+      for (uint32_t i = 0; has && i < all.size(); ++i) all.Set(i);
       v1::FetchReply reply;
-      reply.mutable_opened()->set_have(all.ToBytes());
+      if (how_ == How::kRude) {
+        reply.mutable_have();
+      } else {
+        reply.mutable_opened()->set_have(all.ToBytes());
+        if (how_ == How::kNames) NameNobodies(reply.mutable_opened());
+      }
       Push(reply);
       if (how_ == How::kUnasked) AddPiece(3);
+      if (how_ == How::kNone) {
+        v1::FetchReply none;
+        none.mutable_none();
+        Push(none);
+      }
     } else if (request_.has_want_piece_layer()) {
       v1::FetchReply reply;
       for (const Digest& hash : test_->tree.pieces) {
@@ -260,6 +288,7 @@ class Liar final : public Reactor {
   }
   void OnWriteDone(bool ok) override {
     writing_ = false;
+    if (how_ == How::kNames) named_();
     if (talks() && ok) {  // what it has, or nothing, again and again
       v1::FetchReply reply;
       if (how_ == How::kChatter) reply.mutable_have()->add_pieces(0);
@@ -271,6 +300,15 @@ class Liar final : public Reactor {
   void OnDone() override { delete this; }
 
  private:
+  // Connections to them are refused: nobody listens on port 1.
+  static void NameNobodies(v1::ContentOpened* opened) {
+    for (int i = 0; i < 200; ++i) {
+      *opened->add_others() =
+          ContactToProto({.id = Sha256Of(absl::StrCat("nobody ", i)),
+                          .address = absl::StrCat("127.9.9.", i + 1, ":1"),
+                          .site = ""});
+    }
+  }
   bool talks() const { return how_ == How::kChatter || how_ == How::kEmpty; }
   void Push(const v1::FetchReply& reply) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -309,6 +347,7 @@ class Liar final : public Reactor {
 
   const TestContent* const test_;
   const How how_;
+  const std::function<void()> named_;
   std::mutex mutex_;
   std::deque<v1::FetchReply> replies_;
   v1::FetchRequest request_;
@@ -341,8 +380,42 @@ TEST_P(SwarmFetchFromLiarTest, Liar_IsFoundAndBannedAndNothingOfItIsUsed) {
 
 INSTANTIATE_TEST_SUITE_P(Lies, SwarmFetchFromLiarTest,
                          testing::Values(Liar::How::kBytes, Liar::How::kLeaves,
-                                         Liar::How::kOrder,
-                                         Liar::How::kUnasked));
+                                         Liar::How::kOrder, Liar::How::kUnasked,
+                                         Liar::How::kNone));
+
+TEST_F(SwarmFetchTest, PeerThatNamesManyNobodies_HidesNobodyThatTheDhtNames) {
+  const auto holder = NewHolder("holder");
+  const auto worker = NewWorker("worker");
+  TestHost namer({.name = "namer", .serve_instead = [&]() -> Reactor* {
+                    return new Liar(&test_, Liar::How::kNames, [&] {
+                      worker->host.SetProviders({holder->host.self()});
+                    });
+                  }});
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.peers = {namer.self()};
+  options.rediscover = absl::Milliseconds(500);
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  ExpectWhole(*worker);
+}
+
+// What it says before it has shown who it is says nothing of whom it claims to
+// be.
+TEST_F(SwarmFetchTest, BreachInTheNameOfAnother_IsNotHeldAgainstIt) {
+  const auto holder = NewHolder("holder");
+  const auto worker = NewWorker("worker");
+  TestHost rude({.name = "rude", .serve_instead = [&]() -> Reactor* {
+                   return new Liar(&test_, Liar::How::kRude);
+                 }});
+  worker->host.SetProviders({holder->host.self()});
+  SwarmFetch::Options options = OptionsFor(*worker);
+  Contact claimed = holder->host.self();
+  claimed.address = rude.self().address;
+  options.peers = {claimed};
+  options.rediscover = absl::Milliseconds(500);
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  ExpectWhole(*worker);
+  EXPECT_THAT(worker->liars, IsEmpty());
+}
 
 TEST_F(SwarmFetchTest, LiarOfAnEarlierFetch_IsNotAskedUntilItsBanIsOver) {
   const auto honest = NewHolder("honest");
