@@ -211,7 +211,8 @@ absl::Status SwarmFetch::State::OnPieceStart(const SourcePtr& source,
   {
     MutexLock lock(&mutex_);
     if (source->asked.erase(start.piece()) == 0) {
-      if (!source->origin) return NotExpected("a piece");
+      if (source->any_may_come == 0) return NotExpected("a piece");
+      --source->any_may_come;
       if (source->any_owed > 0) --source->any_owed;
     }
     source->asked.insert(start.piece());  // it is still owed
@@ -220,12 +221,22 @@ absl::Status SwarmFetch::State::OnPieceStart(const SourcePtr& source,
   return source->download.OnStart(start);
 }
 
+// Whether a block of the piece brings the fetch nearer to its end. Somebody may
+// send what is here already, or begin pieces again and again and end none: once
+// as much is wasted as there is, only whole pieces count.
+bool SwarmFetch::State::Moves(uint32_t piece) const {
+  return piece < picker_.have().size() && !picker_.have().Has(piece) &&
+         traffic_.wasted() <= file_->map().size_bytes;
+}
+
 absl::Status SwarmFetch::State::OnBlock(const SourcePtr& source,
                                         const v1::Block& block) {
   const int64_t size = static_cast<int64_t>(block.data().size());
   v1::SwarmTraffic moved;
+  bool moves = false;
   {
     MutexLock lock(&mutex_);
+    moves = Moves(block.piece());
     if (source->origin) {
       moved.set_from_origin(size);
       traffic_.set_from_origin(traffic_.from_origin() + size);
@@ -233,12 +244,12 @@ absl::Status SwarmFetch::State::OnBlock(const SourcePtr& source,
       moved.set_from_peers(size);
       traffic_.set_from_peers(traffic_.from_peers() + size);
     }
-    last_progress_ = clock_.Now();
-    ++writing_;
+    if (moves) last_progress_ = clock_.Now();
+    if (moves) ++writing_;
   }
   host_->board()->CountFetched(moved);
   auto done = source->download.OnBlock(block);
-  {
+  if (moves) {
     MutexLock lock(&mutex_);
     --writing_;
   }
@@ -258,6 +269,7 @@ void SwarmFetch::State::OnPieceDone(const SourcePtr& source,
     source->asked.erase(done.piece);
     picker_.OnPiece(source->candidate.number, done.piece, clock_.Now());
     if (done.is_new) {
+      last_progress_ = clock_.Now();
       candidates_.OnGave(source->candidate.number);
       have_bytes_ += done.bytes;
       to_tell_.push_back(done.piece);
@@ -288,7 +300,8 @@ void SwarmFetch::State::OnRefused(const SourcePtr& source,
 absl::Status SwarmFetch::State::OnNone(const SourcePtr& source,
                                        const v1::NoneForYou& none) {
   MutexLock lock(&mutex_);
-  if (!source->origin) return NotExpected("that it gives none");
+  if (source->any_may_come == 0) return NotExpected("that it gives none");
+  --source->any_may_come;
   if (source->any_owed > 0) source->heard = clock_.Now();
   source->any_owed = 0;
   AddOthers(*source, none.others());

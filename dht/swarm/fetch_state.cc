@@ -185,6 +185,7 @@ void SwarmFetch::State::Ask(const SourcePtr& source, absl::Time now,
     v1::FetchRequest request;
     request.mutable_want_any()->set_count(wants.any);
     source->any_owed += wants.any;
+    source->any_may_come += wants.any;
     requests->emplace_back(source->stream, std::move(request));
   }
 }

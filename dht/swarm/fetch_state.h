@@ -59,6 +59,9 @@ class SwarmFetch::State final
     bool layer_wanted = false;
     std::set<uint32_t> asked;
     uint32_t any_owed = 0;
+    // Of any that was asked for, at most so many answers: that it gives none
+    // ends what had reached it by then, and what was on its way is answered.
+    uint64_t any_may_come = 0;
     absl::Time heard;
     absl::Time opened_at;
 
@@ -111,6 +114,7 @@ class SwarmFetch::State final
   absl::Status OnHave(const SourcePtr& source, const v1::HavePieces& have);
   absl::Status OnPieceStart(const SourcePtr& source,
                             const v1::PieceStart& start);
+  bool Moves(uint32_t piece) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status OnBlock(const SourcePtr& source, const v1::Block& block);
   void OnPieceDone(const SourcePtr& source, const PieceDownload::Done& done);
   absl::Status OnPieceLayer(const SourcePtr& source,

@@ -231,7 +231,9 @@ TEST_F(SwarmFetchTest, OriginThatStopsOnceOneCopyIsOut_IsNotMissed) {
 // blocks wrong; or with wrong leaf hashes, or out of order. A poor one has
 // nothing, and says so; a rude one says so before it says anything else. One
 // that names others has nothing either, and calls `named` once it has named two
-// hundred that are nobody.
+// hundred that are nobody. One that repeats says that it is the origin, and
+// sends the first piece for any; one that insists, without an end. One that
+// gives up ends no piece, and says that it has it.
 class Liar final : public Reactor {
  public:
   enum class How {
@@ -244,7 +246,10 @@ class Liar final : public Reactor {
     kEmpty,
     kPoor,
     kRude,
-    kNames
+    kNames,
+    kRepeats,
+    kInsists,
+    kGivesUp
   };
   Liar(
       const TestContent* test, How how, std::function<void()> named = [] {})
@@ -265,6 +270,7 @@ class Liar final : public Reactor {
         reply.mutable_have();
       } else {
         reply.mutable_opened()->set_have(all.ToBytes());
+        reply.mutable_opened()->set_origin(repeats());
         if (how_ == How::kNames) NameNobodies(reply.mutable_opened());
       }
       Push(reply);
@@ -282,6 +288,9 @@ class Liar final : public Reactor {
       Push(reply);
     } else if (request_.has_want() && !talks()) {
       for (const uint32_t piece : request_.want().pieces()) AddPiece(piece);
+    } else if (request_.has_want_any() && repeats()) {
+      for (uint32_t i = 0; i < request_.want_any().count(); ++i) AddPiece(0);
+      insisting_ = how_ == How::kInsists;
     }
     WriteOn();
     StartRead(&request_);
@@ -289,6 +298,7 @@ class Liar final : public Reactor {
   void OnWriteDone(bool ok) override {
     writing_ = false;
     if (how_ == How::kNames) named_();
+    if (insisting_ && ok && sent_all()) AddPiece(0);
     if (talks() && ok) {  // what it has, or nothing, again and again
       v1::FetchReply reply;
       if (how_ == How::kChatter) reply.mutable_have()->add_pieces(0);
@@ -309,22 +319,37 @@ class Liar final : public Reactor {
                           .site = ""});
     }
   }
-  bool talks() const { return how_ == How::kChatter || how_ == How::kEmpty; }
-  void Push(const v1::FetchReply& reply) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    replies_.push_back(reply);
+  bool repeats() const {
+    return how_ == How::kRepeats || how_ == How::kInsists;
   }
-  void AddPiece(uint32_t piece) {
-    v1::FetchReply start;
-    start.mutable_piece_start()->set_piece(piece);
+  bool talks() const { return how_ == How::kChatter || how_ == How::kEmpty; }
+  bool sent_all() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return replies_.empty();
+  }
+  void Push(const v1::FetchReply& reply) { PushAll({reply}); }
+  void PushAll(const std::vector<v1::FetchReply>& replies) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    replies_.insert(replies_.end(), replies.begin(), replies.end());
+  }
+  // In one go: it is called from two threads.
+  void AddPiece(uint32_t piece) { PushAll(RepliesOf(piece)); }
+  std::vector<v1::FetchReply> RepliesOf(uint32_t piece) {
+    std::vector<v1::FetchReply> replies(1);
+    replies[0].mutable_piece_start()->set_piece(piece);
     for (const Digest& leaf :
          test_->LeavesOf(how_ == How::kLeaves ? (piece + 1) % 60 : piece)) {
-      *start.mutable_piece_start()->mutable_leaf_hashes() += leaf.ToBytes();
+      *replies[0].mutable_piece_start()->mutable_leaf_hashes() +=
+          leaf.ToBytes();
     }
-    Push(start);
     const auto bytes = test_->Piece(piece);
     for (size_t at = 0; at < bytes.size(); at += kLeafBytes) {
-      v1::FetchReply reply;
+      v1::FetchReply& reply = replies.emplace_back();
+      if (how_ == How::kGivesUp && at + kLeafBytes >= bytes.size()) {
+        reply.mutable_refused()->set_piece(piece);
+        replies.emplace_back().mutable_have()->add_pieces(piece);
+        break;
+      }
       v1::Block* block = reply.mutable_block();
       block->set_piece(piece);
       block->set_offset(how_ == How::kOrder ? at + kLeafBytes : at);
@@ -333,8 +358,8 @@ class Liar final : public Reactor {
       if (how_ == How::kBytes && ++blocks_ % 100 == 10) {
         (*block->mutable_data())[5] ^= 1;
       }
-      Push(reply);
     }
+    return replies;
   }
   void WriteOn() {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -353,6 +378,7 @@ class Liar final : public Reactor {
   v1::FetchRequest request_;
   v1::FetchReply reply_;
   int blocks_ = 0;
+  std::atomic<bool> insisting_{false};
   std::atomic<bool> writing_{false};
   std::atomic<bool> finished_{false};
 };
@@ -499,6 +525,32 @@ TEST_F(SwarmFetchTest, NamedPeersThatAreGone_AreNotWaitedForLong) {
   ExpectWhole(*late);
   EXPECT_GT(origin->host.seeder()->counts().last_resort, 0);
 }
+
+// Nobody tells it who the origin is: whoever says so may choose what to give.
+class SwarmFetchFromNoOriginTest
+    : public SwarmFetchTest,
+      public testing::WithParamInterface<Liar::How> {};
+
+TEST_P(SwarmFetchFromNoOriginTest, PeerThatGivesNothingNew_EndsThePatience) {
+  TestHost liar({.name = "liar", .serve_instead = [this]() -> Reactor* {
+                   return new Liar(&test_, GetParam());
+                 }});
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.peers = {liar.self()};
+  options.patience = absl::Seconds(2);
+  EXPECT_THAT(worker->Fetch(options),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("nothing")));
+  EXPECT_EQ(worker->file->have().count(),
+            GetParam() == Liar::How::kGivesUp ? 0 : 1);
+  // Who sends more than it was asked for breaks the rules, if it is so fast.
+  EXPECT_LE(worker->liars.size(), GetParam() == Liar::How::kInsists ? 1 : 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Liars, SwarmFetchFromNoOriginTest,
+                         testing::Values(Liar::How::kRepeats,
+                                         Liar::How::kInsists,
+                                         Liar::How::kGivesUp));
 
 using SwarmFetchFromTalkerTest = SwarmFetchFromLiarTest;
 
