@@ -56,6 +56,16 @@ Key CountedAs(const PeerIdentity& who) {
   return Sha256Of(OwnerOf(who));
 }
 
+Seeder::Caller CallerOf(const PeerIdentity& who) {
+  Seeder::Caller caller;
+  if (who.role == PeerIdentity::Role::kAnonymous) return caller;
+  caller.member = CountedAs(who);
+  if (!who.node.has_value()) return caller;
+  caller.node = caller.member;
+  caller.site = who.node->site;
+  return caller;
+}
+
 PeerServiceImpl::PeerServiceImpl(Parts parts)
     : parts_(std::move(parts)), rate_(parts_.rate) {}
 
@@ -105,14 +115,10 @@ Seeder::Reactor* PeerServiceImpl::Fetch(grpc::CallbackServerContext* context) {
   const auto who = PeerIdentityOf(*context->auth_context());
   if (!who.ok()) return new Refusal(who.status());
   absl::Status allowed = parts_.policy->CheckFetcher(*who);
+  Seeder::Caller caller = CallerOf(*who);
   // Strangers' and plaintext's identities are not worth counting by.
-  if (allowed.ok() && who->role != PeerIdentity::Role::kAnonymous) {
-    allowed = CheckRate(CountedAs(*who));
-  }
-  Contact caller;
-  if (who->node.has_value()) {
-    caller.id = NodeIdOf(who->federation, *who->node);
-    caller.site = who->node->site;
+  if (allowed.ok() && !caller.member.IsZero()) {
+    allowed = CheckRate(caller.member);
   }
   return parts_.seeder->Serve(allowed, std::move(caller));
 }

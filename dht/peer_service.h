@@ -65,6 +65,9 @@ class PeerServiceImpl final : public PeerServiceBase {
 // Who a member is, for counting: its node, or else its name.
 Key CountedAs(const PeerIdentity& who);
 
+// Who fetches, as the seeder counts and believes it.
+Seeder::Caller CallerOf(const PeerIdentity& who);
+
 }  // namespace koinon::dht
 
 #endif  // KOINON_DHT_PEER_SERVICE_H_

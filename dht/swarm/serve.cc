@@ -9,20 +9,20 @@
 
 namespace koinon::dht {
 
-absl::Status Seeder::State::CheckRoomFor(const Contact& caller) {
+absl::Status Seeder::State::CheckRoomFor(const Caller& caller) {
   if (streams.size() >= options.max_streams) {
     return absl::ResourceExhaustedError(
         absl::StrCat("max_streams: ", streams.size(), " fetch here already"));
   }
-  if (caller.id.IsZero()) return absl::OkStatus();  // it says not who it is
+  if (caller.member.IsZero()) return absl::OkStatus();  // it may be anybody
   const size_t own =
       std::count_if(streams.begin(), streams.end(), [&](const auto& stream) {
-        return stream.second->caller().id == caller.id;
+        return stream.second->caller().member == caller.member;
       });
   if (own < options.max_streams_per_caller) return absl::OkStatus();
   return absl::ResourceExhaustedError(
-      absl::StrCat("max_streams_per_caller: node ", caller.id.ToShortHex(),
-                   " has ", own, " streams here already"));
+      absl::StrCat("max_streams_per_caller: ", own,
+                   " streams of this caller's are here already"));
 }
 
 absl::Status Seeder::State::Enter(uint64_t id, std::shared_ptr<Stream> stream) {
@@ -134,7 +134,7 @@ Seeder::~Seeder() {
   state_->pulse.join();
 }
 
-Seeder::Reactor* Seeder::Serve(const absl::Status& allowed, Contact caller) {
+Seeder::Reactor* Seeder::Serve(const absl::Status& allowed, Caller caller) {
   uint64_t id = 0;
   {
     MutexLock lock(&state_->mutex);

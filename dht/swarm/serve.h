@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -38,12 +39,20 @@ class Seeder {
   // No stream may be open any more.
   ~Seeder();
 
-  // Fetch. `allowed`: what the policy says of the caller. `caller`: what its
-  // certificate says; the rest, its address and whether it exchanges with other
-  // sites, is its own claim, in OpenContent. The reactor deletes itself. It
-  // takes FetchRequests and gives FetchReplies, as bytes: see reply_bytes.h.
+  // Who fetches, as its certificate says. Its address and whether it exchanges
+  // with other sites are its own claim, in OpenContent.
+  struct Caller {
+    // To count by; zero in plaintext, where everybody is the node that they
+    // claim to be.
+    Key member = {};
+    Key node = {};  // zero: none, which can serve nobody
+    std::string site = {};
+  };
+  // Fetch. `allowed`: what the policy says of the caller. The reactor deletes
+  // itself. It takes FetchRequests and gives FetchReplies, as bytes: see
+  // reply_bytes.h.
   using Reactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
-  Reactor* Serve(const absl::Status& allowed, Contact caller);
+  Reactor* Serve(const absl::Status& allowed, Caller caller);
   // Ends the streams that are open.
   void Stop();
 

@@ -31,7 +31,7 @@ struct Seeder::State {
 
   void Pulse();
   std::vector<std::shared_ptr<Stream>> AllStreams();
-  absl::Status CheckRoomFor(const Contact& caller)
+  absl::Status CheckRoomFor(const Caller& caller)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   absl::Status Enter(uint64_t id, std::shared_ptr<Stream> stream);
   void Leave(uint64_t id, const Upload* upload);

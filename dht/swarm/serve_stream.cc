@@ -122,7 +122,8 @@ absl::Status Seeder::Stream::Open() {
         absl::StrCat("content ", root->ToShortHex(), " is not here"));
   }
   ABSL_ASSIGN_OR_RETURN(Bitmap have, HaveOf(open, file->map().pieces()));
-  const bool serves = !open.caller().address().empty();
+  const bool may_serve = caller_.member.IsZero() || !caller_.node.IsZero();
+  const bool serves = may_serve && !open.caller().address().empty();
   const bool origin = state_->options.is_origin && file->complete();
   state_->book.Forget([this](const Digest& kept) {
     return state_->board->Find(kept) != nullptr;
@@ -140,7 +141,7 @@ absl::Status Seeder::Stream::Open() {
 }
 
 Key Seeder::Stream::WhoCalls() const {
-  if (!caller_.id.IsZero()) return caller_.id;
+  if (!caller_.member.IsZero()) return caller_.node;
   // In plaintext it is whom it claims to be.
   const auto claimed = ContactFromProto(incoming_.open().caller());
   return claimed.ok() ? claimed->id : Key();

@@ -27,7 +27,7 @@ namespace koinon::dht {
 class Seeder::Stream final : public Reactor,
                              public std::enable_shared_from_this<Stream> {
  public:
-  Stream(std::shared_ptr<State> state, uint64_t id, Contact caller)
+  Stream(std::shared_ptr<State> state, uint64_t id, Caller caller)
       : state_(std::move(state)), id_(id), caller_(std::move(caller)) {}
 
   // `refused`: OK, or why there is nothing for the caller.
@@ -39,7 +39,7 @@ class Seeder::Stream final : public Reactor,
   // `passed`: since the last one.
   void OnPulse(absl::Duration passed);
 
-  const Contact& caller() const { return caller_; }
+  const Caller& caller() const { return caller_; }
   Upload::Counts counts() const;
 
   // Of the reactor.
@@ -51,7 +51,7 @@ class Seeder::Stream final : public Reactor,
  private:
   absl::Status OnRequest();
   absl::Status Open();
-  // Zero if it does not say.
+  // The node; zero if it is none, or does not say.
   Key WhoCalls() const;
   Upload::Options UploadOptions(const Digest& root) const;
   void Listen(const Digest& root);
@@ -68,7 +68,7 @@ class Seeder::Stream final : public Reactor,
 
   const std::shared_ptr<State> state_;  // second owner: the seeder
   const uint64_t id_;
-  const Contact caller_;
+  const Caller caller_;
   std::shared_ptr<Stream> self_;  // from Begin to OnDone
 
   // Reads come one at a time; others look only once opened_ is true.

@@ -81,6 +81,13 @@ class SeederTest : public testing::Test {
     ASSERT_THAT(file_->SetPieceLayer(test_.tree.pieces), IsOk());
     host_->board()->Add(file_, Digest());
   }
+  void AddWhole() {
+    ASSERT_THAT(WriteContent(&env_, "/whole", test_), IsOk());
+    auto file = ContentFile::OpenWhole(&env_, "/whole", test_.content(),
+                                       test_.tree.leaves);
+    ASSERT_THAT(file, IsOk());
+    host_->board()->Add(*file, Digest());
+  }
   void Put(uint32_t piece) {
     auto incoming = file_->Begin(piece, test_.LeavesOf(piece));
     ASSERT_THAT(incoming, IsOk());
@@ -219,14 +226,21 @@ TEST_F(SeederTest, StreamsOverTheBound_AreRefused) {
   third.End();
 }
 
-TEST_F(SeederTest, OneCaller_DoesNotTakeThePlacesOfAll) {
+// With a certificate that makes it a node, and with one that does not.
+class SeederGreedyTest : public SeederTest,
+                         public testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(All, SeederGreedyTest, testing::Bool());
+
+TEST_P(SeederGreedyTest, OneCaller_DoesNotTakeThePlacesOfAll) {
+  Seeder::Caller greedy{.member = Sha256Of("greedy")};
+  if (GetParam()) greedy.node = greedy.member;
   Start({.max_streams = 3, .max_streams_per_caller = 2});
   AddGrowing();
   const auto open = [&](Caller* caller) {
     caller->Open(test_.content());
     return caller->Read().has_opened();
   };
-  host_->SetCaller({.id = Sha256Of("greedy"), .address = "", .site = ""});
+  host_->SetCaller(greedy);
   Caller first(*host_);
   ASSERT_TRUE(open(&first));
   Caller second(*host_);
@@ -237,7 +251,7 @@ TEST_F(SeederTest, OneCaller_DoesNotTakeThePlacesOfAll) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_THAT(status.error_message(), HasSubstr("max_streams_per_caller"));
   EXPECT_EQ(host_->seeder()->counts().refused, 1);
-  host_->SetCaller({.id = Sha256Of("other"), .address = "", .site = ""});
+  host_->SetCaller({.member = Sha256Of("other")});
   Caller other(*host_);
   EXPECT_TRUE(open(&other));
   for (Caller* caller : {&first, &second, &other}) {
@@ -283,10 +297,12 @@ TEST_F(SeederTest, CallerThatNeverReads_DoesNotHoldItsSlotForEver) {
 }
 
 // As many pieces as it wants, of the origin's choice, or until there is none.
-size_t TakeAny(Caller* caller, const v1::Content& content, bool cross_site) {
+size_t TakeAny(Caller* caller, const v1::Content& content, bool cross_site,
+               const Key& claimed = Key()) {
   v1::FetchRequest open;
   open.mutable_open()->set_root(content.root());
-  open.mutable_open()->mutable_caller()->set_address("127.0.0.1:1");
+  *open.mutable_open()->mutable_caller() =
+      ContactToProto({.id = claimed, .address = "127.0.0.1:1", .site = ""});
   open.mutable_open()->set_cross_site(cross_site);
   caller->Send(open);
   EXPECT_TRUE(caller->Read().has_opened());
@@ -301,14 +317,11 @@ size_t TakeAny(Caller* caller, const v1::Content& content, bool cross_site) {
 
 TEST_F(SeederTest, Origin_CountsThoseWhoCrossSitesTogether) {
   Start({.is_origin = true, .copies = 1, .max_wants = 9});
-  ASSERT_THAT(WriteContent(&env_, "/whole", test_), IsOk());
-  auto file = ContentFile::OpenWhole(&env_, "/whole", test_.content(),
-                                     test_.tree.leaves);
-  ASSERT_THAT(file, IsOk());
-  host_->board()->Add(*file, Digest());
+  AddWhole();
   std::vector<std::unique_ptr<Caller>> callers;  // they keep what they get
   const auto take = [&](const std::string& name, bool cross_site) {
-    host_->SetCaller({.id = Sha256Of(name), .address = "", .site = name});
+    const Key node = Sha256Of(name);
+    host_->SetCaller({.member = node, .node = node, .site = name});
     callers.push_back(std::make_unique<Caller>(*host_));
     return TakeAny(callers.back().get(), test_.content(), cross_site);
   };
@@ -319,6 +332,39 @@ TEST_F(SeederTest, Origin_CountsThoseWhoCrossSitesTogether) {
   for (const auto& caller : callers) {
     caller->Cancel();
     caller->End();
+  }
+}
+
+// Whoever comes again is no holder by what it had before: in another's name
+// that would send all its copies out anew. Without certificates all may.
+TEST_F(SeederTest, CallerWhoseCertificateIsNoNodes_IsNotBelievedToBeOne) {
+  for (const bool tls : {true, false}) {
+    Start({.is_origin = true, .copies = 1, .max_wants = 9});
+    AddWhole();
+    const auto open_as = [&](const std::string& name, bool is_node) {
+      if (tls) host_->SetCaller({.member = Sha256Of(name)});
+      if (tls && is_node) {
+        host_->SetCaller({.member = Sha256Of(name), .node = Sha256Of(name)});
+      }
+      return std::make_unique<Caller>(*host_);
+    };
+    const auto a = open_as("a", true);
+    EXPECT_EQ(TakeAny(a.get(), test_.content(), false, Sha256Of("a")), 9u);
+    const auto liar = open_as("liar", false);
+    EXPECT_EQ(TakeAny(liar.get(), test_.content(), false, Sha256Of("a")), 0u);
+    v1::FetchRequest have;
+    for (int i = 0; i < 9; ++i) have.mutable_have()->add_pieces(i);
+    a->Send(have);
+    a->Done();
+    EXPECT_TRUE(a->End().ok());
+    while (host_->seeder()->counts().streams > 1) std::this_thread::yield();
+    const auto b = open_as("b", true);
+    EXPECT_EQ(TakeAny(b.get(), test_.content(), false, Sha256Of("b")),
+              tls ? 0u : 9u);
+    for (Caller* caller : {liar.get(), b.get()}) {
+      caller->Cancel();
+      caller->End();
+    }
   }
 }
 

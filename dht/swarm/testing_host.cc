@@ -17,7 +17,7 @@ class TestHost::Service final
 
   Seeder::Reactor* Fetch(grpc::CallbackServerContext*) override {
     absl::Status allowed;
-    Contact caller;
+    Seeder::Caller caller;
     {
       MutexLock lock(&host_->mutex_);
       allowed = host_->allowed_;
@@ -77,7 +77,7 @@ void TestHost::SetAllowed(absl::Status allowed) {
   MutexLock lock(&mutex_);
   allowed_ = std::move(allowed);
 }
-void TestHost::SetCaller(Contact caller) {
+void TestHost::SetCaller(Seeder::Caller caller) {
   MutexLock lock(&mutex_);
   caller_ = std::move(caller);
 }

@@ -40,8 +40,8 @@ class TestHost final : public SwarmHost {
   void StopServing();
   // To the calls of others.
   void SetAllowed(absl::Status allowed);
-  // Whose calls these are; nobody's, in the beginning.
-  void SetCaller(Contact caller);
+  // Whose calls these are; in the beginning, of who they claim to be.
+  void SetCaller(Seeder::Caller caller);
   void SetProviders(std::vector<Contact> providers);
   void SetMayFetchFrom(absl::Status may);
 
@@ -77,7 +77,7 @@ class TestHost final : public SwarmHost {
 
   mutable Mutex mutex_;
   absl::Status allowed_ ABSL_GUARDED_BY(mutex_);
-  Contact caller_ ABSL_GUARDED_BY(mutex_);
+  Seeder::Caller caller_ ABSL_GUARDED_BY(mutex_);
   absl::Status may_fetch_ ABSL_GUARDED_BY(mutex_);
   std::vector<Contact> providers_ ABSL_GUARDED_BY(mutex_);
   std::set<Key> provided_ ABSL_GUARDED_BY(mutex_);
