@@ -47,7 +47,7 @@ class Node {
     size_t k = 20;
     size_t store_alpha = 3;
     size_t get_alpha = 10;
-    // Where a few of the closest are enough: providers, and filling buckets.
+    // Where a few of the closest are enough: filling buckets.
     size_t get_beta = 3;
     // A Put has succeeded once so many have kept the record: k/2 + 1, or all
     // there are if fewer; in the end a majority of those. The others are still

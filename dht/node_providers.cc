@@ -23,73 +23,113 @@ class ProviderSearch : public std::enable_shared_from_this<ProviderSearch> {
       : core_(core), content_(content), count_(count), done_(std::move(done)) {}
 
   void Start() {
-    for (const RecordStore::ProviderUntil& provider : core_->store().Providers(
+    std::vector<Contact> own;
+    for (RecordStore::ProviderUntil& provider : core_->store().Providers(
              content_, count_ + 1, core_->Now(), core_->options().self.site)) {
-      Add(provider.contact);
+      own.push_back(std::move(provider.contact));
     }
-    if (enough()) {
+    Take(std::move(own));
+    // They have announced themselves to this very node.
+    if (Chosen().size() >= count_) {
       core_->After(absl::ZeroDuration(),
                    [search = shared_from_this()] { search->Finish(); });
     } else {
-      StartWalk(core_->options().get_beta, 1);
+      StartWalk(1);
     }
   }
 
  private:
-  bool enough() const { return found_.size() >= count_; }
-
-  void Add(const Contact& provider) {
-    if (enough() || provider.address.empty() || provider.id == core_->self() ||
-        !seen_.insert(provider.id).second) {
-      return;
-    }
-    found_.push_back(provider);
+  // What one node says.
+  void Take(std::vector<Contact> providers) {
+    std::erase_if(providers, [this](const Contact& provider) {
+      return provider.address.empty() || provider.id == core_->self();
+    });
+    if (!providers.empty()) answers_.push_back(std::move(providers));
   }
 
-  void StartWalk(size_t beta, size_t paths) {
+  void StartWalk(size_t paths) {
+    const Node::Options& options = core_->options();
     Walk::Plan plan;
     plan.target = content_;
-    plan.options = core_->WalkOptions(core_->options().get_alpha, beta, paths);
-    plan.seeds = core_->table().Closest(content_, core_->options().k * paths);
+    plan.options = core_->WalkOptions(options.get_alpha, options.k, paths);
+    plan.seeds = core_->table().Closest(content_, options.k * paths);
+    plan.seeds.insert(plan.seeds.end(), unasked_.begin(), unasked_.end());
+    plan.exclude = asked_;
     plan.question.mutable_get_providers()->set_key(content_.ToBytes());
     plan.on_answer = [search = shared_from_this()](const Contact&,
                                                    const v1::AskReply& reply) {
-      return search->OnAnswer(reply);
+      search->OnAnswer(reply);
+      return Walk::Verdict::kGoOn;
     };
-    plan.done = [search = shared_from_this(), paths](const Walk::Outcome&) {
-      const size_t more = search->core_->options().paths_on_miss;
-      if (search->found_.empty() && paths < more) {
-        search->StartWalk(search->core_->options().k, more);
-      } else {
-        search->Finish();
-      }
+    plan.done = [search = shared_from_this(),
+                 paths](const Walk::Outcome& outcome) {
+      search->OnWalked(outcome, paths);
     };
     Walk::Start(core_, std::move(plan));
   }
 
-  Walk::Verdict OnAnswer(const v1::AskReply& reply) {
+  void OnAnswer(const v1::AskReply& reply) {
+    std::vector<Contact> providers;
     for (const v1::Provider& provider : reply.providers()) {
+      // More of one node's are never chosen, but for this node itself.
+      if (providers.size() > count_) break;
       absl::StatusOr<Contact> contact = ContactFromProto(provider.contact());
       if (contact.ok()) {
-        Add(*contact);
+        providers.push_back(*std::move(contact));
       } else {
         core_->Count("malformed_contacts");
       }
     }
-    return enough() ? Walk::Verdict::kStop : Walk::Verdict::kGoOn;
+    Take(std::move(providers));
+  }
+
+  void OnWalked(const Walk::Outcome& outcome, size_t paths) {
+    for (const Lookup::Step& step : outcome.path) {
+      asked_.insert(step.contact.id);
+    }
+    unasked_ = outcome.unasked;
+    const size_t more = core_->options().paths_on_miss;
+    if (answers_.empty() && paths < more) {
+      StartWalk(more);
+    } else {
+      Finish();
+    }
+  }
+
+  // One of each node's in turn, that no other has named: whoever lies can take
+  // no more places than anybody else who answered.
+  std::vector<Contact> Chosen() const {
+    std::vector<Contact> chosen;
+    std::set<Key> ids;
+    std::vector<size_t> next(answers_.size(), 0);
+    for (bool more = true; more;) {
+      more = false;
+      for (size_t i = 0; i < answers_.size() && chosen.size() < count_; ++i) {
+        const std::vector<Contact>& named = answers_[i];
+        while (next[i] < named.size() && ids.contains(named[next[i]].id)) {
+          ++next[i];
+        }
+        if (next[i] == named.size()) continue;
+        ids.insert(named[next[i]].id);
+        chosen.push_back(named[next[i]]);
+        more = true;
+      }
+    }
+    return chosen;
   }
 
   void Finish() {
     const ProvidersFound done = std::move(done_);
-    done(std::move(found_));
+    done(Chosen());
   }
 
   NodeCore* const core_;
   const Key content_;
   const size_t count_;
   ProvidersFound done_;
-  std::vector<Contact> found_;
-  std::set<Key> seen_;
+  std::vector<std::vector<Contact>> answers_;  // that name anybody
+  std::set<Key> asked_;
+  std::vector<Contact> unasked_;
 };
 
 }  // namespace

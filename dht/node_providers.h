@@ -33,8 +33,10 @@ class Announcer {
 };
 
 // Who serves the content, at most `count`, without this node. Nodes that serve
-// announce themselves to the k closest, so that hearing get_beta of those is
-// enough if they name anybody; otherwise disjoint paths hear all.
+// announce themselves to the k closest, and nothing that anybody says of others
+// can be verified: all k of them are heard, of each as many are taken as of any
+// other, and if none names anybody, disjoint paths hear all that were not
+// asked.
 using ProvidersFound =
     std::function<void(absl::StatusOr<std::vector<Contact>>)>;
 void FindProviders(NodeCore* core, const Key& content, size_t count,

@@ -69,6 +69,14 @@ TEST(Liars, AnswerPingsAndNothingElseTruly) {
   ASSERT_OK_AND_ASSIGN(const v1::AskReply garbage,
                        AnswerFalsely(Lie::kGarbage, colluders, get, &random));
   EXPECT_NE(ImmutableKey(garbage.record().immutable()), key);
+  EXPECT_EQ(garbage.providers_size(), 0);
+  v1::AskRequest search;
+  search.mutable_get_providers()->set_key(key.ToBytes());
+  for (const Lie lie : {Lie::kCollude, Lie::kGarbage}) {
+    ASSERT_OK_AND_ASSIGN(const v1::AskReply named,
+                         AnswerFalsely(lie, colluders, search, &random));
+    EXPECT_EQ(named.providers_size(), 20);
+  }
 }
 
 }  // namespace

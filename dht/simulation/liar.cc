@@ -37,6 +37,16 @@ Contact Invented(const Key& target, Random* random) {
           ""};
 }
 
+// As those that are closer, and, if providers are wanted, as providers.
+void Name(const Contact& contact, const v1::AskRequest& question,
+          v1::AskReply* reply) {
+  *reply->add_closer() = ContactToProto(contact);
+  if (!question.has_get_providers()) return;
+  v1::Provider* const provider = reply->add_providers();
+  *provider->mutable_contact() = ContactToProto(contact);
+  provider->set_expires_seconds(600);
+}
+
 }  // namespace
 
 std::vector<Contact> Colluders::Closest(const Key& target, size_t count) const {
@@ -71,12 +81,12 @@ absl::StatusOr<v1::AskReply> AnswerFalsely(Lie lie, const Colluders& colluders,
   if (!target.ok()) return target.status();
   if (lie == Lie::kCollude) {
     for (const Contact& contact : colluders.Closest(*target, kNamed)) {
-      *reply.add_closer() = ContactToProto(contact);
+      Name(contact, question, &reply);
     }
     return reply;
   }
   for (size_t i = 0; i < kNamed; ++i) {
-    *reply.add_closer() = ContactToProto(Invented(*target, random));
+    Name(Invented(*target, random), question, &reply);
   }
   if (question.has_get_record()) {
     reply.mutable_record()->set_immutable(

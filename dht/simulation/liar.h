@@ -15,10 +15,13 @@ namespace koinon::dht {
 // How a node of a simulated fleet answers falsely. All answer pings, so that
 // they are in the tables of others.
 enum class Lie {
-  kDrop,     // says nothing
-  kCollude,  // names only others that lie, has nothing, keeps nothing
-  kGarbage,  // names nodes that do not exist, and has forged records
-  kMixed,    // each liar one of these
+  kDrop,  // says nothing
+  // Names only others that lie, also as providers of whatever is wanted; has
+  // nothing, keeps nothing.
+  kCollude,
+  // Names nodes that do not exist, also as providers, and has forged records.
+  kGarbage,
+  kMixed,  // each liar one of these
 };
 
 // Those that lie know each other.

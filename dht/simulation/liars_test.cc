@@ -52,5 +52,35 @@ TEST(Liars, HalfOfTheNodesCollude_WhatWasStoredIsFoundAfterEscalation) {
   EXPECT_EQ(f.stored.wrong + f.while_lying.wrong, 0u);
 }
 
+void Print(const char* what, const ProviderFigures& f) {
+  std::cerr << "seed " << kSeed << ", " << what << ": " << f.found << " of "
+            << f.searches << " searches name one who serves it; of " << f.named
+            << " that were named " << f.false_ones << " do not; "
+            << f.milliseconds.p50 << "/" << f.milliseconds.p95 << " ms\n";
+}
+
+TEST(Liars, FifthOfTheNodesNameFalseProviders_TrueOnesAreFoundAllTheSame) {
+  const auto fleet = StartedFleet(kSeed, kNodes);
+  ASSERT_NE(fleet, nullptr);
+  const ProviderLiarFigures f =
+      ProviderLiarScenario(fleet.get(), 0.2, Lie::kCollude, 50, kGets);
+  Print("announced before", f.announced);
+  Print("announced while they lie", f.while_lying);
+  EXPECT_EQ(f.announced.found, kGets);
+  EXPECT_EQ(f.while_lying.found, kGets);
+  EXPECT_GT(f.announced.false_ones, 0u);  // they were asked
+}
+
+TEST(Liars, HalfOfTheNodesNameFalseProviders_TrueOnesAreFoundByMost) {
+  const auto fleet = StartedFleet(kSeed, kNodes);
+  ASSERT_NE(fleet, nullptr);
+  const ProviderLiarFigures f =
+      ProviderLiarScenario(fleet.get(), 0.5, Lie::kCollude, 50, kGets);
+  Print("announced before", f.announced);
+  Print("announced while they lie", f.while_lying);
+  EXPECT_GE(f.announced.found, kGets * 99 / 100);
+  EXPECT_GT(f.announced.false_ones, f.announced.named / 4);
+}
+
 }  // namespace
 }  // namespace koinon::dht

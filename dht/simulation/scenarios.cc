@@ -11,6 +11,9 @@
 namespace koinon::dht {
 namespace {
 
+constexpr size_t kProvidersOfEach = 5;
+constexpr size_t kProvidersWanted = 20;  // as fetches want
+
 // Of the k that are truly closest, without `asker`, how many were found.
 size_t Recalled(const SimulatedFleet& fleet, size_t asker, const Key& target,
                 const std::vector<Contact>& found, size_t k, bool* nearest) {
@@ -33,6 +36,80 @@ size_t Recalled(const SimulatedFleet& fleet, size_t asker, const Key& target,
 size_t AtOnce(const SimulatedFleet& fleet) {
   return std::max<size_t>(1, fleet.size() / 100);
 }
+
+// Contents that a few nodes serve, and looking for those.
+class Announced {
+ public:
+  Announced(SimulatedFleet* fleet, absl::string_view names, size_t contents)
+      : fleet_(fleet) {
+    for (size_t i = 0; i < contents; ++i) {
+      Content& content = contents_.emplace_back();
+      content.key = Sha256Of(absl::StrCat(names, " ", i));
+      while (content.servers.size() < kProvidersOfEach) {
+        const size_t server = fleet->Any();
+        if (!content.servers.insert(server).second) continue;
+        fleet->node(server).Provide(content.key);
+      }
+    }
+    fleet->network().RunFor(absl::Seconds(10));
+  }
+
+  ProviderFigures Search(size_t searches) {
+    ProviderFigures figures;
+    std::vector<double> milliseconds;
+    fleet_->InTurns(searches, AtOnce(*fleet_), [&](size_t, auto done) {
+      const Content& content = AnyContent();
+      size_t asker = fleet_->Any();
+      while (content.servers.contains(asker)) asker = fleet_->Any();
+      const absl::Time start = fleet_->network().Now();
+      ++figures.searches;
+      fleet_->node(asker).FindProviders(
+          content.key, kProvidersWanted,
+          [this, done, start, &content, &figures,
+           &milliseconds](const auto& found) {
+            done();
+            milliseconds.push_back(
+                absl::ToDoubleMilliseconds(fleet_->network().Now() - start));
+            if (found.ok()) Count(content, *found, &figures);
+          });
+    });
+    figures.milliseconds = QuantilesOf(milliseconds);
+    return figures;
+  }
+
+ private:
+  struct Content {
+    Key key;
+    std::set<size_t> servers;
+  };
+
+  // One that somebody honest serves.
+  const Content& AnyContent() {
+    while (true) {
+      const Content& content =
+          contents_[fleet_->random().NextBelow(contents_.size())];
+      for (const size_t server : content.servers) {
+        if (!fleet_->lies(server)) return content;
+      }
+    }
+  }
+
+  void Count(const Content& content, const std::vector<Contact>& found,
+             ProviderFigures* figures) const {
+    std::set<Key> serving;
+    for (const size_t server : content.servers) {
+      if (!fleet_->lies(server)) serving.insert(fleet_->contact(server).id);
+    }
+    size_t good = 0;
+    for (const Contact& contact : found) good += serving.contains(contact.id);
+    figures->found += good > 0;
+    figures->named += found.size();
+    figures->false_ones += found.size() - good;
+  }
+
+  SimulatedFleet* const fleet_;
+  std::vector<Content> contents_;
+};
 
 }  // namespace
 
@@ -164,6 +241,18 @@ LiarFigures LiarScenario(SimulatedFleet* fleet, double liars, Lie lie,
   Library after(fleet, ~fleet->seed());
   after.Put(records);
   figures.while_lying = after.Get(gets);
+  return figures;
+}
+
+ProviderLiarFigures ProviderLiarScenario(SimulatedFleet* fleet, double liars,
+                                         Lie lie, size_t contents,
+                                         size_t searches) {
+  Announced before(fleet, "content", contents);
+  fleet->StartLying(liars, lie);
+  ProviderLiarFigures figures;
+  figures.announced = before.Search(searches);
+  Announced after(fleet, "later content", contents);
+  figures.while_lying = after.Search(searches);
   return figures;
 }
 

@@ -87,6 +87,23 @@ struct LiarFigures {
 LiarFigures LiarScenario(SimulatedFleet* fleet, double liars, Lie lie,
                          size_t records, size_t gets);
 
+// The same for who serves a content: each is announced by a few honest nodes,
+// and liars say that others serve it.
+struct ProviderFigures {
+  size_t searches = 0;
+  size_t found = 0;       // that named at least one of those who serve it
+  size_t named = 0;       // by all searches together
+  size_t false_ones = 0;  // of those
+  Quantiles milliseconds;
+};
+struct ProviderLiarFigures {
+  ProviderFigures announced;    // before they lied
+  ProviderFigures while_lying;  // by walks that the liars were asked in
+};
+ProviderLiarFigures ProviderLiarScenario(SimulatedFleet* fleet, double liars,
+                                         Lie lie, size_t contents,
+                                         size_t searches);
+
 // Nodes come and go.
 struct ChurnFigures {
   size_t stored = 0;

@@ -73,6 +73,8 @@ class Simulation {
             {"few-liars", &Simulation::FewLiars},
             {"half-liars", &Simulation::HalfLiars},
             {"half-collude", &Simulation::HalfCollude},
+            {"few-name-false", &Simulation::FewNameFalse},
+            {"half-name-false", &Simulation::HalfNameFalse},
             {"small-fleet", &Simulation::SmallFleet},
             {"flood", &Simulation::Flood},
             {"same-seed", &Simulation::Determinism}};
@@ -214,6 +216,25 @@ class Simulation {
         AtLeast(f.stored.found, f.stored.gets, few ? 1'000 : 999) &&
             (!few || AtLeast(f.stored.on_first_path, f.stored.gets, 995)) &&
             f.stored.wrong + f.while_lying.wrong == 0);
+  }
+
+  void FewNameFalse() { NameFalse(0.2, 999); }
+  void HalfNameFalse() { NameFalse(0.5, 900); }
+  void NameFalse(double share, size_t per_thousand) {
+    const dht::ProviderLiarFigures f = dht::ProviderLiarScenario(
+        fleet_.get(), share, Lie::kCollude, kRecords, kGets);
+    Add(absl::StrFormat("%.0f %% name false providers", 100 * share),
+        options_.nodes,
+        absl::StrFormat(
+            "searches that find a true one %.2f %%, of what is announced while "
+            "they lie %.2f %%; of those named %.0f %% false; p50/p95 %.0f/%.0f "
+            "ms",
+            Percent(f.announced.found, f.announced.searches),
+            Percent(f.while_lying.found, f.while_lying.searches),
+            Percent(f.announced.false_ones, f.announced.named),
+            f.announced.milliseconds.p50, f.announced.milliseconds.p95),
+        absl::StrFormat("%g %%, -", static_cast<double>(per_thousand) / 10),
+        AtLeast(f.announced.found, f.announced.searches, per_thousand));
   }
 
   void Churn() {
