@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/log.h"
 #include "dht/records/rejection.h"
 
@@ -75,10 +76,15 @@ Walk::Verdict Get::OnAnswer(const Contact& from, const v1::AskReply& reply) {
     const std::string name(reason.has_value() ? RejectionName(*reason)
                                               : "unknown");
     ++result_.rejections[name];
+    refusal_ = opened.status();
     refused_.insert(from.id);
     core_->Count(absl::StrCat("get_refused_", name));
-    // Clocks differ: what has just expired here may stand there.
-    if (reason != Rejection::kExpired) core_->table().Remove(from.id);
+    // A holder does not look again at what stood when it was stored: record and
+    // certificate end without it, and clocks differ.
+    if (reason != Rejection::kExpired &&
+        reason != Rejection::kUntrustedSigner) {
+      core_->table().Remove(from.id);
+    }
     return Walk::Verdict::kDistrust;
   }
   heard_.push_back({from, *opened});
@@ -181,9 +187,7 @@ void Get::Finish() {
         absl::StrCat("no node of the DHT answered (", result_.path.size(),
                      " were asked for record ", key_.ToShortHex(), ")")));
   } else if (!found_) {
-    done(absl::NotFoundError(
-        absl::StrCat("no node has a valid record ", key_.ToShortHex(), " (",
-                     result_.path.size(), " were asked)")));
+    done(NotFound());
   } else if (conflict_) {
     core_->Count("equivocations");
     const std::string message = absl::StrCat(
@@ -198,6 +202,19 @@ void Get::Finish() {
     WriteBack();
     done(std::move(result_));
   }
+}
+
+absl::Status Get::NotFound() const {
+  std::string message =
+      absl::StrCat("no node has a valid record ", key_.ToShortHex(), " (",
+                   result_.path.size(), " were asked");
+  if (!result_.rejections.empty()) {
+    absl::StrAppend(
+        &message, "; refused: ",
+        absl::StrJoin(result_.rejections, ", ", absl::PairFormatter(" by ")),
+        ", the last: ", refusal_.message());
+  }
+  return absl::NotFoundError(absl::StrCat(message, ")"));
 }
 
 bool Get::LacksIt(const Heard& heard) const {

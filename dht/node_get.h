@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "dht/key.h"
@@ -25,7 +26,8 @@ namespace koinon::dht {
 //  1. What this node holds itself will do, unless the newest is wanted.
 //  2. One walk. It ends with the first valid record, or, if the newest is
 //     wanted, when all of the k closest have answered. A record that does not
-//     verify counts as no answer, and who sent it leaves the table.
+//     verify counts as no answer, and who sent it leaves the table, unless it
+//     may have stood when that node was given it.
 //  3. If nothing was found: disjoint paths, from those that were named and not
 //     asked, past those that were asked. Liars who name only each other have
 //     used up the nearest of themselves by then, and what is as near as the
@@ -70,6 +72,7 @@ class Get : public std::enable_shared_from_this<Get> {
   void OnSilentOne(const Contact& contact,
                    const absl::StatusOr<v1::AskReply>& reply);
   void Finish();
+  absl::Status NotFound() const;
   void WriteBack();
   bool LacksIt(const Heard& heard) const;
 
@@ -84,6 +87,7 @@ class Get : public std::enable_shared_from_this<Get> {
   std::vector<Heard> heard_;
   std::set<Key> asked_;
   std::set<Key> refused_;        // what they sent
+  absl::Status refusal_;         // why, of the last
   absl::Time deadline_;          // of the last walk
   std::vector<Contact> silent_;  // asked, without an answer
   size_t waiting_ = 0;           // for so many that are asked again

@@ -16,14 +16,18 @@
 #include "dht/key.h"
 #include "dht/node.h"
 #include "dht/records/signed.h"
+#include "dht/records/testing_signers.h"
 #include "dht/store/record_store.h"
 #include "dht/transport/simulated.h"
 #include "dht/transport/transport.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "proto/dht.pb.h"
 
 namespace koinon::dht {
 namespace {
+
+using ::testing::HasSubstr;
 
 constexpr uint8_t kOthers = 60;
 
@@ -129,9 +133,9 @@ class NodeGetTest : public testing::Test {
     ASSERT_EQ(node_->table().size(), 0u);
     network_.SetGroup(self_, 0);
   }
-  absl::StatusOr<Node::GetResult> Get() {
+  absl::StatusOr<Node::GetResult> Get(const Key& key = Wanted()) {
     absl::StatusOr<Node::GetResult> result = absl::InternalError("never done");
-    node_->Get(Wanted(), {}, [&](auto got) { result = std::move(got); });
+    node_->Get(key, {}, [&](auto got) { result = std::move(got); });
     network_.RunFor(absl::Seconds(30));
     return result;
   }
@@ -185,8 +189,41 @@ TEST_F(NodeGetTest, Get_WhoSentABadRecord_IsNotAskedAgain) {
       return reply;
     });
   }
-  EXPECT_THAT(Get(), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(Get(), StatusIs(absl::StatusCode::kNotFound,
+                              HasSubstr("; refused: wrong_key by 20, the last: "
+                                        "stands under ")));
   EXPECT_EQ(forged, 20);
+  EXPECT_EQ(node_->table().size(), size_t{kOthers} - 20);
+}
+
+class NodeGetPinnedTest : public NodeGetTest {
+ protected:
+  NodeGetPinnedTest() {
+    options_.trust.federation = "north";
+    options_.trust.pinned = {
+        PlainNode('p', "north", "server").key.public_key()};
+  }
+};
+
+// They were given it when its signer still counted, by their own clocks.
+TEST_F(NodeGetPinnedTest, Get_SignerDoesNotCount_SaysSoAndKeepsTheHolders) {
+  v1::MutableRecord head;
+  head.set_name("head/digits");
+  head.set_expires_ms(absl::ToUnixMillis(network_.Now() + absl::Hours(1)));
+  ASSERT_OK_AND_ASSIGN(const v1::Record record,
+                       SignRecord(head, PlainNode('q', "north", "server")));
+  for (const auto& [i, host] : hosts_) {
+    host->Serve([&record](const auto&, const v1::AskRequest& question) {
+      v1::AskReply reply;
+      if (question.has_get_record()) *reply.mutable_record() = record;
+      return reply;
+    });
+  }
+  EXPECT_THAT(Get(MutableKey("north", "server", "head/digits")),
+              StatusIs(absl::StatusCode::kNotFound,
+                       AllOf(HasSubstr("refused: untrusted_signer by "),
+                             HasSubstr("which is not pinned"))));
+  EXPECT_EQ(node_->table().size(), size_t{kOthers});
 }
 
 TEST_F(NodeGetTest, Get_NotThereAndNobodySilent_EndsWithoutWaiting) {

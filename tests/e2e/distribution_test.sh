@@ -125,6 +125,8 @@ assert len({m["signer"] for m in models}) == 1, models'
   cmp reference-2.safetensors pulled-2.safetensors || fail "other bytes"
   expect_exit 1 "pull of a version that nobody has" "$koinon" pull table@77 \
     --bootstrap "$node" -o nothing.safetensors
+  expect_text 'no record of table@77 in the DHT' \
+    "pull of a version that nobody has"
   [[ -e nothing.safetensors ]] && fail "a failed pull has written"
   expect_exit 3 "pull by a node that is not there" "$koinon" pull table \
     --bootstrap "$address" -o nothing.safetensors

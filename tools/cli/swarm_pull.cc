@@ -68,6 +68,18 @@ absl::Status CheckWhole(Env* env, const std::string& path,
                    ": the manifest contradicts itself"));
 }
 
+// Says what was looked for, which a key does not tell anybody. Code and reason
+// stay.
+absl::Status NotGot(absl::string_view what, const absl::Status& status) {
+  absl::Status said(status.code(),
+                    absl::StrCat(absl::IsNotFound(status) ? "no " : "the ",
+                                 what, " in the DHT: ", status.message()));
+  status.ForEachPayload([&](absl::string_view type, const absl::Cord& payload) {
+    said.SetPayload(type, payload);
+  });
+  return said;
+}
+
 }  // namespace
 
 absl::StatusOr<FoundVersion> FindVersion(dht::Peer* peer, const ModelRef& model,
@@ -78,15 +90,23 @@ absl::StatusOr<FoundVersion> FindVersion(dht::Peer* peer, const ModelRef& model,
   const std::string name = found.newest
                                ? dht::HeadName(model.job)
                                : dht::VersionName(model.job, model.version);
-  ABSL_ASSIGN_OR_RETURN(
-      const dht::Node::GetResult record,
+  const std::string named =
+      found.newest ? absl::StrCat("the newest version of ", model.job)
+                   : absl::StrCat(model.job, "@", model.version);
+  const auto record =
       peer->GetNow(dht::MutableKey(peer->local().federation, "server", name),
-                   {.newest = true, .paths = 1}));
+                   {.newest = true, .paths = 1});
+  if (!record.ok()) {
+    return NotGot(absl::StrCat("record of ", named), record.status());
+  }
   ABSL_ASSIGN_OR_RETURN(const dht::Key key,
-                        ManifestKeyFrom(record.opened, found.newest));
-  ABSL_ASSIGN_OR_RETURN(const dht::Node::GetResult manifest, peer->GetNow(key));
+                        ManifestKeyFrom(record->opened, found.newest));
+  const auto manifest = peer->GetNow(key);
+  if (!manifest.ok()) {
+    return NotGot(absl::StrCat("manifest of ", named), manifest.status());
+  }
   ABSL_ASSIGN_OR_RETURN(found.opened,
-                        OpenSignedManifest(manifest.opened.value, trust, now));
+                        OpenSignedManifest(manifest->opened.value, trust, now));
   const int64_t version =
       found.newest ? found.opened.manifest.version() : model.version;
   ABSL_RETURN_IF_ERROR(dht::CheckManifestIs(found.opened.manifest, model.job,

@@ -24,7 +24,8 @@ struct FoundVersion {
   // coordinator may have published another since.
   bool newest = false;
 };
-// NOT_FOUND: the DHT knows no such version. RejectedErrors for a manifest that
+// NOT_FOUND: the DHT knows no such version, or what it has is refused, which it
+// says. RejectedErrors for a manifest that
 // does not verify, or is of another version.
 absl::StatusOr<FoundVersion> FindVersion(dht::Peer* peer, const ModelRef& model,
                                          const SignerTrust& trust,

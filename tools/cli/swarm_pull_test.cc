@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/status_matchers.h"
 #include "base/testing_env.h"
 #include "dht/records/rejection.h"
@@ -107,7 +108,19 @@ TEST_F(SwarmPullTest, Newest_IsWhatTheHeadSays) {
 }
 
 TEST_F(SwarmPullTest, UnknownVersion_IsNotFound) {
-  EXPECT_THAT(Find(3), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(Find(3), StatusIs(absl::StatusCode::kNotFound,
+                                HasSubstr("no record of job@3 in the DHT: ")));
+  EXPECT_THAT(Find(-1),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr("no record of the newest version of job")));
+}
+
+TEST_F(SwarmPullTest, RecordWithoutItsManifest_SaysSo) {
+  v1::VersionValue version;
+  version.set_manifest(Sha256Of("a manifest").ToBytes());
+  TellValue(dht::VersionName("job", 3), version.SerializeAsString());
+  EXPECT_THAT(Find(3), StatusIs(absl::StatusCode::kNotFound,
+                                HasSubstr("no manifest of job@3 in the DHT")));
 }
 
 TEST_F(SwarmPullTest, RecordOfAnotherVersion_IsAMismatch) {
