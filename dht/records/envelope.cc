@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/digest.h"
+#include "base/node_identity.h"
 #include "base/peer_identity.h"
 #include "base/signing.h"
 #include "base/status_macros.h"
@@ -19,10 +20,13 @@ std::string SignedText(absl::string_view certificate, absl::string_view body) {
   return absl::StrCat(Sha256Of(certificate).ToBytes(), body);
 }
 
-// Under an authority: the certificate says that the key is `owner`'s.
-absl::Status CheckCertificate(const v1::Signed& envelope, const PublicKey& key,
-                              absl::string_view owner, const RecordTrust& trust,
-                              absl::Time now) {
+// Under an authority: the certificate says that the key is `owner`'s, and which
+// node's.
+absl::StatusOr<std::optional<Key>> CheckCertificate(const v1::Signed& envelope,
+                                                    const PublicKey& key,
+                                                    absl::string_view owner,
+                                                    const RecordTrust& trust,
+                                                    absl::Time now) {
   if (envelope.certificate().empty()) {
     return Untrusted(absl::StrCat("signed without a certificate by ",
                                   key.ToHex(), ", which is not pinned"));
@@ -38,18 +42,21 @@ absl::Status CheckCertificate(const v1::Signed& envelope, const PublicKey& key,
     return Untrusted(absl::StrCat(OwnerOf(*signer), " has signed what only ",
                                   owner, " may sign"));
   }
-  return CheckFederation(signer->federation, trust);
+  ABSL_RETURN_IF_ERROR(CheckFederation(signer->federation, trust));
+  return NodeIdOf(signer->federation, *signer->node);
 }
 
-absl::Status CheckSigner(const v1::Signed& envelope, const PublicKey& key,
-                         absl::string_view owner, const RecordTrust& trust,
-                         absl::Time now) {
+absl::StatusOr<std::optional<Key>> CheckSigner(const v1::Signed& envelope,
+                                               const PublicKey& key,
+                                               absl::string_view owner,
+                                               const RecordTrust& trust,
+                                               absl::Time now) {
   const bool for_server = owner == kServerOwner;
-  if (for_server && trust.pinned.count(key) > 0) return absl::OkStatus();
+  if (for_server && trust.pinned.count(key) > 0) return std::nullopt;
   if (trust.authority != nullptr) {
     return CheckCertificate(envelope, key, owner, trust, now);
   }
-  if (!for_server || trust.pinned.empty()) return absl::OkStatus();
+  if (!for_server || trust.pinned.empty()) return std::nullopt;
   return Untrusted(
       absl::StrCat("signed by ", key.ToHex(), ", which is not pinned"));
 }
@@ -113,9 +120,11 @@ absl::Status CheckExpiry(int64_t expires_ms, absl::Time now) {
                        absl::StrCat("expired at ", absl::FormatTime(expires)));
 }
 
-absl::Status CheckSigned(const v1::Signed& envelope, absl::string_view context,
-                         absl::string_view owner, const RecordTrust& trust,
-                         absl::Time now) {
+absl::StatusOr<std::optional<Key>> CheckSigned(const v1::Signed& envelope,
+                                               absl::string_view context,
+                                               absl::string_view owner,
+                                               const RecordTrust& trust,
+                                               absl::Time now) {
   ABSL_ASSIGN_OR_RETURN(const PublicKey key,
                         PublicKey::FromBytes(envelope.public_key()));
   if (!VerifySignature(key, context,

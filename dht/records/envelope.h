@@ -2,6 +2,7 @@
 #define KOINON_DHT_RECORDS_ENVELOPE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -10,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "base/local_node.h"
+#include "dht/key.h"
 #include "dht/records/rejection.h"
 #include "dht/records/signed.h"
 #include "proto/dht.pb.h"
@@ -62,10 +64,13 @@ absl::Status CheckFederation(absl::string_view found, const RecordTrust& trust);
 absl::Status CheckExpiry(int64_t expires_ms, absl::Time now);
 
 // That the envelope was signed in this context (kForged), and by who may sign
-// for `owner` (kUntrustedSigner).
-absl::Status CheckSigned(const v1::Signed& envelope, absl::string_view context,
-                         absl::string_view owner, const RecordTrust& trust,
-                         absl::Time now);
+// for `owner` (kUntrustedSigner). The node that has signed, if an authority
+// says so.
+absl::StatusOr<std::optional<Key>> CheckSigned(const v1::Signed& envelope,
+                                               absl::string_view context,
+                                               absl::string_view owner,
+                                               const RecordTrust& trust,
+                                               absl::Time now);
 
 }  // namespace koinon::dht
 

@@ -1,5 +1,7 @@
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -106,6 +108,24 @@ absl::StatusOr<v1::VersionManifest> ReadManifest(absl::string_view body) {
   return manifest;
 }
 
+struct Opened {
+  v1::VersionManifest manifest;
+  std::optional<Key> signer;  // CheckSigned
+};
+
+absl::StatusOr<Opened> Open(absl::string_view bytes, const RecordTrust& trust,
+                            absl::Time now) {
+  ABSL_RETURN_IF_ERROR(CheckSize(bytes));
+  ABSL_ASSIGN_OR_RETURN(const v1::Signed envelope, ReadEnvelope(bytes));
+  Opened opened;
+  ABSL_ASSIGN_OR_RETURN(opened.manifest, ReadManifest(envelope.body()));
+  ABSL_RETURN_IF_ERROR(CheckFederation(opened.manifest.federation(), trust));
+  ABSL_RETURN_IF_ERROR(CheckExpiry(opened.manifest.expires_ms(), now));
+  ABSL_ASSIGN_OR_RETURN(
+      opened.signer, CheckSigned(envelope, kContext, kServerOwner, trust, now));
+  return opened;
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> SignManifest(const v1::VersionManifest& manifest,
@@ -125,15 +145,14 @@ absl::StatusOr<std::string> SignManifest(const v1::VersionManifest& manifest,
 absl::StatusOr<v1::VersionManifest> OpenManifest(absl::string_view bytes,
                                                  const RecordTrust& trust,
                                                  absl::Time now) {
-  ABSL_RETURN_IF_ERROR(CheckSize(bytes));
-  ABSL_ASSIGN_OR_RETURN(const v1::Signed envelope, ReadEnvelope(bytes));
-  ABSL_ASSIGN_OR_RETURN(v1::VersionManifest manifest,
-                        ReadManifest(envelope.body()));
-  ABSL_RETURN_IF_ERROR(CheckFederation(manifest.federation(), trust));
-  ABSL_RETURN_IF_ERROR(CheckExpiry(manifest.expires_ms(), now));
-  ABSL_RETURN_IF_ERROR(
-      CheckSigned(envelope, kContext, kServerOwner, trust, now));
-  return manifest;
+  ABSL_ASSIGN_OR_RETURN(Opened opened, Open(bytes, trust, now));
+  return std::move(opened.manifest);
+}
+
+std::optional<Key> ManifestSigner(absl::string_view bytes,
+                                  const RecordTrust& trust, absl::Time now) {
+  const absl::StatusOr<Opened> opened = Open(bytes, trust, now);
+  return opened.ok() ? opened->signer : std::nullopt;
 }
 
 absl::Status CheckManifestIs(const v1::VersionManifest& manifest,

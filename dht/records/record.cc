@@ -99,7 +99,8 @@ absl::StatusOr<OpenedRecord> OpenMutable(const Key& key,
       MutableKey(record.federation(), record.owner(), record.name()), key));
   ABSL_RETURN_IF_ERROR(CheckFederation(record.federation(), trust));
   ABSL_RETURN_IF_ERROR(CheckExpiry(record.expires_ms(), now));
-  ABSL_RETURN_IF_ERROR(
+  ABSL_ASSIGN_OR_RETURN(
+      const std::optional<Key> signer,
       CheckSigned(envelope, kContext, record.owner(), trust, now));
   return OpenedRecord{.is_mutable = true,
                       .value = std::move(*record.mutable_value()),
@@ -107,7 +108,8 @@ absl::StatusOr<OpenedRecord> OpenMutable(const Key& key,
                       .name = record.name(),
                       .epoch = record.epoch(),
                       .sequence = record.sequence(),
-                      .expires = absl::FromUnixMillis(record.expires_ms())};
+                      .expires = absl::FromUnixMillis(record.expires_ms()),
+                      .signer = signer};
 }
 
 }  // namespace

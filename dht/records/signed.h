@@ -2,6 +2,7 @@
 #define KOINON_DHT_RECORDS_SIGNED_H_
 
 #include <cstddef>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -46,6 +47,11 @@ absl::StatusOr<v1::VersionManifest> OpenManifest(absl::string_view bytes,
                                                  const RecordTrust& trust,
                                                  absl::Time now);
 
+// The node that has signed it, if `bytes` are such a manifest and an authority
+// says so.
+std::optional<Key> ManifestSigner(absl::string_view bytes,
+                                  const RecordTrust& trust, absl::Time now);
+
 // Whether the manifest is of this very version. kMismatch says what differs.
 absl::Status CheckManifestIs(const v1::VersionManifest& manifest,
                              absl::string_view job, int64_t version,
@@ -79,6 +85,8 @@ struct OpenedRecord {
   uint64_t epoch = 0;
   uint64_t sequence = 0;
   absl::Time expires = absl::InfiniteFuture();
+  // The node that has signed it, if an authority says so.
+  std::optional<Key> signer = std::nullopt;
 };
 // Size, form, key, federation, expiry, signature, and an owner that the
 // signer's certificate says. All errors are RejectedErrors. Pure; thread-safe.

@@ -28,8 +28,16 @@ bool Quotas::OverOwn(const Key& writer, size_t bytes) const {
          options_.max_keys_per_writer > 0 && !Check(writer, bytes).ok();
 }
 
+bool Quotas::WithinOwn(const Key& writer, size_t bytes) const {
+  return CheckOwn(writer, bytes).ok();
+}
+
 absl::Status Quotas::Check(const Key& writer, size_t bytes) const {
   ABSL_RETURN_IF_ERROR(CheckTotal(bytes));
+  return CheckOwn(writer, bytes);
+}
+
+absl::Status Quotas::CheckOwn(const Key& writer, size_t bytes) const {
   const Use use = UseOf(writer);
   if (use.keys >= options_.max_keys_per_writer) {
     return RejectedError(

@@ -30,6 +30,8 @@ class Quotas {
   // Whether it is the writer's own bound alone that it would not fit in, and
   // would if the writer had nothing else.
   bool OverOwn(const Key& writer, size_t bytes) const;
+  // Whether it is within the writer's own bound, if not in the total.
+  bool WithinOwn(const Key& writer, size_t bytes) const;
   // If it does not fit in the total: who is to make room. The writer that has
   // the most of what is short, if that is more than this one would have with
   // it; else this one, if it has anything.
@@ -48,6 +50,7 @@ class Quotas {
     size_t bytes = 0;
   };
   absl::Status CheckTotal(size_t bytes) const;
+  absl::Status CheckOwn(const Key& writer, size_t bytes) const;
   Use UseOf(const Key& writer) const;
   void Set(const Key& writer, const Use& use);
 

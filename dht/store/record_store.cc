@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "absl/container/btree_set.h"
@@ -19,8 +20,11 @@ namespace {
 
 struct Held {
   v1::Record record;
-  OpenedRecord opened;  // of immutable ones without the value: record has it
-  Key writer;
+  // Of immutable ones without the value, which `record` has, and with the
+  // signer of manifests.
+  OpenedRecord opened;
+  Key writer;          // whom it counts for
+  bool is_own = true;  // the writer has stored it itself
   size_t bytes = 0;
   absl::Time stored;     // last
   absl::Time written;    // `stored`, as the file says
@@ -60,6 +64,12 @@ absl::Duration RemainingOf(const v1::Record& record) {
   return seconds > 0 ? absl::Seconds(seconds) : absl::InfiniteDuration();
 }
 
+std::optional<Key> SignerOf(const OpenedRecord& opened,
+                            const RecordTrust& trust, absl::Time now) {
+  if (trust.authority == nullptr || opened.is_mutable) return opened.signer;
+  return ManifestSigner(opened.value, trust, now);
+}
+
 bool IsDamage(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsOutOfRange(status);
 }
@@ -84,8 +94,14 @@ struct RecordStore::State {
 
   absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
                    absl::Time now);
-  absl::Status Renew(Records::iterator it, absl::Time now,
+  absl::Status Renew(Records::iterator it, const Key& from, absl::Time now,
                      absl::Duration remaining);
+  // Whom it counts for, now that `from` stores it: its signer, if that stores
+  // it itself or has place for it, so that nobody who was faster can take it
+  // away again.
+  void Charge(const Key& from, Held* held) const;
+  // The same for what is known. Invalidates `it`.
+  void Recharge(Records::iterator it, const Key& from, absl::Time now);
   // `known`: where its place is taken, or the end.
   absl::Status Replace(Records::iterator known, const Key& key, Held held,
                        absl::Time now);
@@ -109,7 +125,9 @@ struct RecordStore::State {
   Records records;
   Schedule by_expiry;
   Schedule by_republish;
-  std::map<Key, Schedule> by_writer;  // by when it was stored
+  // Of each writer: what it has not stored itself, then by when it was stored.
+  using OfWriter = absl::btree_set<std::tuple<bool, absl::Time, Key>>;
+  std::map<Key, OfWriter> by_writer;
   Quotas quotas;
   ProviderBook providers;
   RejectionCounts rejections;
@@ -137,9 +155,11 @@ absl::Status RecordStore::State::LoadFile(const Key& key, absl::Time now) {
                         OpenRecord(key, file.record, trust, now));
   Held held;
   held.record = std::move(file.record);
+  opened.signer = SignerOf(opened, trust, now);
   held.opened = std::move(opened);
   held.writer = file.writer;
   held.bytes = held.record.ByteSizeLong();
+  Charge(file.writer, &held);
   // A clock that was set back must not make it live for longer.
   held.stored = held.written = std::min(file.stored, now);
   ABSL_ASSIGN_OR_RETURN(held.expires, ExpiryOf(held.opened, held.stored,
@@ -186,13 +206,13 @@ absl::Status RecordStore::State::Put(const Key& key, const v1::Record& record,
   }
   // What was verified once need not be again.
   if (it != records.end() && SameBytes(it->second.record, record)) {
-    return Renew(it, now, remaining);
+    return Renew(it, writer, now, remaining);
   }
   ABSL_ASSIGN_OR_RETURN(OpenedRecord opened,
                         OpenRecord(key, record, trust, now));
   if (it != records.end()) {
     const OpenedRecord& known = it->second.opened;
-    if (!opened.is_mutable) return Renew(it, now, remaining);
+    if (!opened.is_mutable) return Renew(it, writer, now, remaining);
     switch (Compare(known, opened)) {
       case Newer::kFirst:
         return RejectedError(
@@ -206,7 +226,9 @@ absl::Status RecordStore::State::Put(const Key& key, const v1::Record& record,
             absl::StrCat("record ", opened.name, ": two values of epoch ",
                          opened.epoch, " sequence ", opened.sequence));
       case Newer::kSame:
-        if (opened.expires <= known.expires) return Renew(it, now, remaining);
+        if (opened.expires <= known.expires) {
+          return Renew(it, writer, now, remaining);
+        }
         break;
       case Newer::kSecond:
         break;
@@ -217,22 +239,49 @@ absl::Status RecordStore::State::Put(const Key& key, const v1::Record& record,
   held.record = record;
   held.record.DiscardUnknownFields();  // which nobody has looked at
   held.record.clear_remaining_seconds();
+  opened.signer = SignerOf(opened, trust, now);
   held.opened = std::move(opened);
   held.writer = writer;
   held.bytes = held.record.ByteSizeLong();
   held.stored = held.written = now;
+  Charge(writer, &held);
   return Replace(it, key, std::move(held), now);
 }
 
-absl::Status RecordStore::State::Renew(Records::iterator it, absl::Time now,
+void RecordStore::State::Charge(const Key& from, Held* held) const {
+  const std::optional<Key>& signer = held->opened.signer;
+  if (signer.has_value() && held->writer != *signer &&
+      (from == *signer || quotas.WithinOwn(*signer, held->bytes))) {
+    held->writer = *signer;
+    held->is_own = false;
+  }
+  held->is_own |= from == held->writer;
+}
+
+void RecordStore::State::Recharge(Records::iterator it, const Key& from,
+                                  absl::Time now) {
+  const std::optional<Key>& signer = it->second.opened.signer;
+  if (!signer.has_value() || it->second.writer == *signer) return;
+  Held held = it->second;
+  Charge(from, &held);
+  if (held.writer == it->second.writer) return;
+  // If the disk does not take it, it counts as before.
+  Replace(it, Key(it->first), std::move(held), now).IgnoreError();
+}
+
+absl::Status RecordStore::State::Renew(Records::iterator it, const Key& from,
+                                       absl::Time now,
                                        absl::Duration remaining) {
+  const Key key = it->first;
+  Recharge(it, from, now);
+  it = records.find(key);
   Held renewed = it->second;
   ABSL_ASSIGN_OR_RETURN(const absl::Time expires,
                         ExpiryOf(renewed.opened, now, remaining));
   renewed.expires = std::max(renewed.expires, expires);
   renewed.stored = std::max(renewed.stored, now);
+  renewed.is_own |= from == renewed.writer;
   // The file may lag: after a restart the record is then forgotten sooner.
-  const Key key = it->first;
   if (now >= renewed.written + options.republish &&
       files.Stage(key, FileOf(renewed)).ok() && files.Commit(key).ok()) {
     renewed.written = now;
@@ -277,7 +326,7 @@ absl::Status RecordStore::State::MakeRoom(const Held& held, absl::Time now) {
           {{"writer", writer.ToShortHex()},
            {"keys", by_writer.at(writer).size()}});
     }
-    Forget(records.find(by_writer.at(writer).begin()->second));
+    Forget(records.find(std::get<Key>(*by_writer.at(writer).begin())));
     rejections.Count(Rejection::kQuota);
   };
   // A few that have all they may together must not keep the others out.
@@ -302,8 +351,8 @@ void RecordStore::State::Insert(const Key& key, Held held) {
   by_republish.emplace(held.republish, key);
   // What comes last mostly stands last, too.
   by_expiry.emplace_hint(by_expiry.end(), held.expires, key);
-  Schedule& of_writer = by_writer[held.writer];
-  of_writer.emplace_hint(of_writer.end(), held.stored, key);
+  OfWriter& of_writer = by_writer[held.writer];
+  of_writer.emplace_hint(of_writer.end(), held.is_own, held.stored, key);
   records.emplace(key, std::move(held));
 }
 
@@ -313,7 +362,7 @@ Held RecordStore::State::Extract(Records::iterator it) {
   by_expiry.erase({held.expires, it->first});
   by_republish.erase({held.republish, it->first});
   const auto written = by_writer.find(held.writer);
-  written->second.erase({held.stored, it->first});
+  written->second.erase({held.is_own, held.stored, it->first});
   if (written->second.empty()) by_writer.erase(written);
   records.erase(it);
   return held;

@@ -28,9 +28,14 @@ namespace koinon::dht {
 // the writer that has the most loses its oldest to one that has less. What has
 // expired is never given out. Not thread-safe: the node's one thread owns it.
 //
-// A writer is whoever's channel the record came by (a node id). A record that
-// another holder hands on counts for the one that hands it on only if it is new
-// here.
+// A writer is whoever's channel the record came by (a node id). What an
+// authority's certificate says that a node has signed, manifests among it,
+// counts for that node whoever brings it, as long as that is within its share,
+// and what others brought goes first when it stores more itself. Else whoever
+// was first could push out what another has signed with what it stores later,
+// or use up the share of somebody whose old records it stores again. A record
+// that another holder hands on counts for the one that hands it on only if it
+// is new here.
 class RecordStore {
  public:
   struct Options {
