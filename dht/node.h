@@ -145,7 +145,9 @@ class Node {
     // here), "get_refused_REASON" (answers to Gets), "equivocations",
     // "lookup_cap_candidates", "..._questions" and "..._deadline",
     // "failed_questions", "malformed_contacts", "gets_escalated",
-    // "gets_asked_again", "written_back", "repaired", "republished" and others.
+    // "gets_asked_again", "written_back", "repaired", "republished",
+    // "unannounced" (refused, because this node serves more than others
+    // remember) and others.
     std::map<std::string, int64_t> counters;
   };
   Status status() const;

@@ -1,10 +1,12 @@
 #include "dht/node_providers.h"
 
+#include <algorithm>
 #include <memory>
 #include <set>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "base/log.h"
 #include "dht/node_spread.h"
 #include "dht/node_walk.h"
 #include "dht/records/rejection.h"
@@ -165,12 +167,29 @@ void Announcer::Announce(const Key& content) {
   };
   plan.quorum = core_->options().write_quorum;
   plan.done = [this, content](const absl::StatusOr<Node::PutResult>& result) {
+    const bool refused = RejectionOf(result.status()) == Rejection::kQuota;
+    if (refused && ServesTooMany()) OnTooMany();
     // Where there are providers enough, asking at once again helps nobody.
-    const bool settled =
-        result.ok() || RejectionOf(result.status()) == Rejection::kQuota;
-    OnAnnounced(content, settled);
+    OnAnnounced(content, result.ok() || refused);
   };
   Spread::Start(core_, std::move(plan));
+}
+
+bool Announcer::ServesTooMany() const {
+  // Each of n nodes is told of k in n contents; of all, if it is one of k.
+  const size_t k = core_->options().k;
+  const size_t nodes = std::max(k, core_->table().size() + 1);
+  return due_.size() * k > core_->store().max_contents_of_provider() * nodes;
+}
+
+void Announcer::OnTooMany() {
+  core_->Count("unannounced");
+  if (std::exchange(said_too_many_, true)) return;
+  LogWarning(
+      "more contents are served than other nodes remember of one node: some "
+      "can be found through nobody; more are counted as unannounced",
+      {{"served", due_.size()},
+       {"remembered", core_->store().max_contents_of_provider()}});
 }
 
 void Announcer::OnAnnounced(const Key& content, bool settled) {

@@ -27,9 +27,13 @@ class Announcer {
  private:
   void Announce(const Key& content);
   void OnAnnounced(const Key& content, bool settled);
+  // More than nodes remember of one provider, as many as there are of them.
+  bool ServesTooMany() const;
+  void OnTooMany();
 
   NodeCore* const core_;
   std::map<Key, absl::Time> due_;  // when to announce again
+  bool said_too_many_ = false;
 };
 
 // Who serves the content, at most `count`, without this node. Nodes that serve

@@ -416,6 +416,30 @@ TEST_F(NodeTest, Provide_IsFoundForAsLongAsItGoesOn) {
   EXPECT_TRUE(found.empty());
 }
 
+TEST_F(NodeTest, Provide_MoreThanNodesRemember_IsCounted) {
+  store_options_.max_provider_keys_per_writer = 3;
+  AddNodes(10);
+  for (int i = 0; i < 3; ++i) node(3).Provide(Sha256Of(absl::StrCat(i)));
+  network_.RunFor(absl::Minutes(6));
+  EXPECT_FALSE(node(3).status().counters.contains("unannounced"));
+  node(3).Provide(Sha256Of("one more"));
+  network_.RunFor(absl::Seconds(5));
+  EXPECT_EQ(node(3).status().counters.at("unannounced"), 1);
+  ASSERT_OK_AND_ASSIGN(const auto found, Providers(9, Sha256Of("one more")));
+  EXPECT_TRUE(found.empty());
+}
+
+// A content that others provide, too, is no sign of too many.
+TEST_F(NodeTest, Provide_WhereThereAreProvidersEnough_IsNotCounted) {
+  store_options_.max_providers_per_key = 2;
+  AddNodes(10);
+  for (size_t i = 0; i < 3; ++i) {
+    node(i).Provide(Sha256Of("a model"));
+    network_.RunFor(absl::Seconds(5));
+    EXPECT_FALSE(node(i).status().counters.contains("unannounced"));
+  }
+}
+
 TEST_F(NodeTest, AddProvider_OfAClient_IsRefused) {
   AddNodes(1);
   v1::AskRequest question;

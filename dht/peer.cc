@@ -2,8 +2,8 @@
 
 #include <optional>
 #include <random>
-#include <set>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -144,7 +144,9 @@ struct Peer::State {
   std::unique_ptr<RecordStore> store;
   std::unique_ptr<GrpcTransport> transport;
   std::unique_ptr<Node> node;
-  std::set<Key> provided;  // from before the node was there, too; the strand's
+  // In the order of being told, from before the node was there, too; the
+  // strand's.
+  std::vector<Key> provided;
 
   mutable Mutex mutex;
   CondVar changed;
@@ -395,14 +397,15 @@ void Peer::FindProviders(
 
 void Peer::Provide(const Key& content) {
   state_->strand.Run([state = state_.get(), content] {
-    state->provided.insert(content);
+    std::erase(state->provided, content);
+    state->provided.push_back(content);
     if (state->node != nullptr) state->node->Provide(content);
   });
 }
 
 void Peer::StopProviding(const Key& content) {
   state_->strand.Run([state = state_.get(), content] {
-    state->provided.erase(content);
+    std::erase(state->provided, content);
     if (state->node != nullptr) state->node->StopProviding(content);
   });
 }

@@ -432,6 +432,10 @@ void RecordStore::RemoveProvider(const Key& key, const Key& provider) {
   state_->providers.Remove(key, provider);
 }
 
+size_t RecordStore::max_contents_of_provider() const {
+  return state_->options.max_provider_keys_per_writer;
+}
+
 std::vector<RecordStore::ProviderUntil> RecordStore::Providers(
     const Key& key, size_t count, absl::Time now,
     const std::string& site) const {

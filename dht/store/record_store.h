@@ -98,6 +98,7 @@ class RecordStore {
   absl::Status AddProvider(const Key& key, const Contact& provider,
                            absl::Time now);
   void RemoveProvider(const Key& key, const Key& provider);
+  size_t max_contents_of_provider() const;
   using ProviderUntil = ProviderBook::ProviderUntil;
   // Those of `site` first unless it is empty, and the last announced first; at
   // most `count`.
