@@ -132,6 +132,7 @@ class Node {
   void Provide(const Key& content);
   void StopProviding(const Key& content);
   // Who serves the content, at most `count`; without itself. Empty: nobody.
+  // UNAVAILABLE if no node answered, and this one knows of nobody either.
   void FindProviders(
       const Key& content, size_t count,
       std::function<void(absl::StatusOr<std::vector<Contact>>)> done);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "dht/node_spread.h"
 #include "dht/node_walk.h"
@@ -60,6 +61,7 @@ class ProviderSearch : public std::enable_shared_from_this<ProviderSearch> {
     plan.question.mutable_get_providers()->set_key(content_.ToBytes());
     plan.on_answer = [search = shared_from_this()](const Contact&,
                                                    const v1::AskReply& reply) {
+      search->answered_ = true;
       search->OnAnswer(reply);
       return Walk::Verdict::kGoOn;
     };
@@ -122,13 +124,21 @@ class ProviderSearch : public std::enable_shared_from_this<ProviderSearch> {
 
   void Finish() {
     const ProvidersFound done = std::move(done_);
-    done(Chosen());
+    // Whoever hears nothing cannot say that nobody serves it.
+    if (answers_.empty() && !answered_) {
+      done(absl::UnavailableError(absl::StrCat(
+          "no node of the DHT answered (", asked_.size(),
+          " were asked for providers of ", content_.ToShortHex(), ")")));
+    } else {
+      done(Chosen());
+    }
   }
 
   NodeCore* const core_;
   const Key content_;
   const size_t count_;
   ProvidersFound done_;
+  bool answered_ = false;                      // somebody has
   std::vector<std::vector<Contact>> answers_;  // that name anybody
   std::set<Key> asked_;
   std::vector<Contact> unasked_;

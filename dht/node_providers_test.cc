@@ -22,6 +22,7 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
@@ -165,6 +166,14 @@ TEST_F(NodeProvidersTest, Find_EnoughAnnouncedHere_NobodyIsAsked) {
 
 TEST_F(NodeProvidersTest, Find_NobodyServesIt_IsEmpty) {
   EXPECT_THAT(Find(), IsOkAndHolds(IsEmpty()));
+}
+
+TEST_F(NodeProvidersTest, Find_NobodyAnswers_IsUnavailable) {
+  for (const auto& [i, host] : hosts_) host->Crash();
+  EXPECT_THAT(Find(), StatusIs(absl::StatusCode::kUnavailable,
+                               HasSubstr("no node of the DHT answered")));
+  ASSERT_OK(store_->AddProvider(Content(), At(1), network_.Now()));
+  EXPECT_THAT(Find(), IsOkAndHolds(ElementsAre(At(1).id)));
 }
 
 }  // namespace

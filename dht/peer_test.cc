@@ -188,7 +188,8 @@ TEST_P(PeerTest, Provider_IsFound_AlsoIfItWasAnnouncedBeforeTheStart) {
   const absl::Time end = Now() + kPatience;
   std::vector<Contact> found;
   while (found.empty() && Now() < end) {
-    ASSERT_OK_AND_ASSIGN(found, a->peer->FindProvidersNow(content, 4));
+    // UNAVAILABLE for as long as `a` knows nobody.
+    found = a->peer->FindProvidersNow(content, 4).value_or(found);
   }
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].id, c->peer->self().id);
