@@ -135,7 +135,10 @@ class NodeGetTest : public testing::Test {
   }
   absl::StatusOr<Node::GetResult> Get(const Key& key = Wanted()) {
     absl::StatusOr<Node::GetResult> result = absl::InternalError("never done");
-    node_->Get(key, {}, [&](auto got) { result = std::move(got); });
+    node_->Get(key, {}, [&](auto got) {
+      result = std::move(got);
+      nodes_then_ = node_->table().size();
+    });
     network_.RunFor(absl::Seconds(30));
     return result;
   }
@@ -146,6 +149,7 @@ class NodeGetTest : public testing::Test {
   std::map<uint8_t, SimulatedNetwork::Host*> hosts_;
   std::set<uint8_t> holders_;
   std::set<uint8_t> silent_once_;
+  size_t nodes_then_ = 0;  // in the table, when Get was done
   std::unique_ptr<RecordStore> store_;
   std::unique_ptr<LateTransport> late_;
   std::unique_ptr<Node> node_;
@@ -193,7 +197,7 @@ TEST_F(NodeGetTest, Get_WhoSentABadRecord_IsNotAskedAgain) {
                               HasSubstr("; refused: wrong_key by 20, the last: "
                                         "stands under ")));
   EXPECT_EQ(forged, 20);
-  EXPECT_EQ(node_->table().size(), size_t{kOthers} - 20);
+  EXPECT_EQ(nodes_then_, size_t{kOthers} - 20);
 }
 
 class NodeGetPinnedTest : public NodeGetTest {
@@ -223,7 +227,7 @@ TEST_F(NodeGetPinnedTest, Get_SignerDoesNotCount_SaysSoAndKeepsTheHolders) {
               StatusIs(absl::StatusCode::kNotFound,
                        AllOf(HasSubstr("refused: untrusted_signer by "),
                              HasSubstr("which is not pinned"))));
-  EXPECT_EQ(node_->table().size(), size_t{kOthers});
+  EXPECT_EQ(nodes_then_, size_t{kOthers});
 }
 
 TEST_F(NodeGetTest, Get_NotThereAndNobodySilent_EndsWithoutWaiting) {

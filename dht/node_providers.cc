@@ -34,6 +34,7 @@ class ProviderSearch : public std::enable_shared_from_this<ProviderSearch> {
     Take(std::move(own));
     // They have announced themselves to this very node.
     if (Chosen().size() >= count_) {
+      answered_ = true;
       core_->After(absl::ZeroDuration(),
                    [search = shared_from_this()] { search->Finish(); });
     } else {
@@ -138,7 +139,7 @@ class ProviderSearch : public std::enable_shared_from_this<ProviderSearch> {
   const Key content_;
   const size_t count_;
   ProvidersFound done_;
-  bool answered_ = false;                      // somebody has
+  bool answered_ = false;  // somebody has, or nobody had to be asked
   std::vector<std::vector<Contact>> answers_;  // that name anybody
   std::set<Key> asked_;
   std::vector<Contact> unasked_;

@@ -114,7 +114,7 @@ class NodeProvidersTest : public testing::Test {
 
 TEST_F(NodeProvidersTest, Find_ThoseNearestNameAsManyAsAreWanted_OthersToo) {
   const Contact server = At(40);
-  for (uint8_t i = 1; i <= 10; ++i) names_[i] = Invented("the same");
+  for (uint8_t i = 1; i <= 10; ++i) names_[i] = Invented("same");
   for (uint8_t i = 11; i <= 20; ++i) names_[i] = {server};
   ASSERT_OK_AND_ASSIGN(const std::vector<Key> found, Find());
   EXPECT_THAT(found, SizeIs(kWanted));
