@@ -3,18 +3,10 @@
 #include <tuple>
 #include <utility>
 
+#include "base/log.h"
 #include "dht/swarm/version_cache_state.h"
 
 namespace koinon::dht {
-namespace {
-
-// Submissions of one name are jobs of their own.
-using Job = std::pair<std::string, int64_t>;
-Job JobOf(const v1::VersionManifest& manifest) {
-  return {manifest.job(), manifest.job_submitted_ms()};
-}
-
-}  // namespace
 
 std::unique_ptr<VersionCache::Lease> VersionCache::State::NewLease(
     const Digest& digest) {
@@ -40,7 +32,7 @@ bool VersionCache::State::IsPinned(const v1::VersionManifest& manifest) const {
 }
 
 std::set<Digest> VersionCache::State::NotKept() const {
-  std::map<Job, std::map<int64_t, Digest>> jobs;
+  std::map<std::pair<std::string, int64_t>, std::map<int64_t, Digest>> jobs;
   for (const auto& [digest, entry] : entries) {
     jobs[JobOf(entry.manifest)][entry.manifest.version()] = digest;
   }
@@ -117,6 +109,57 @@ void VersionCache::State::EvictDeltas(Gone* gone) {
     RemoveDelta(it->first);
     it = deltas.erase(it);
   }
+}
+
+uint64_t VersionCache::State::BytesOfPartial(
+    const v1::VersionManifest& manifest) const {
+  uint64_t bytes = manifest.content().size_bytes();
+  for (const v1::Delta& delta : manifest.deltas()) {
+    if (!env->Exists(PathOf(RootOf(delta.content()), kDeltaPartial))) continue;
+    bytes += delta.content().size_bytes();
+  }
+  return bytes;
+}
+
+void VersionCache::State::EvictOldestPartial() {
+  const auto oldest = std::min_element(
+      partials.begin(), partials.end(), [](const auto& a, const auto& b) {
+        return a.second.created_ms() < b.second.created_ms();
+      });
+  LogInfo(
+      "what had come of a version gives way to another",
+      {{"job", oldest->second.job()}, {"version", oldest->second.version()}});
+  RemovePartial(oldest->first, oldest->second);
+  partials.erase(oldest);
+}
+
+void VersionCache::State::EvictPartials() {
+  while (!partials.empty()) {
+    uint64_t bytes = TotalBytes();
+    for (const auto& [digest, manifest] : partials) {
+      bytes += BytesOfPartial(manifest);
+    }
+    if (bytes <= options.max_bytes && partials.size() <= options.max_models) {
+      return;
+    }
+    EvictOldestPartial();
+  }
+}
+
+bool VersionCache::State::GiveUpPartial() {
+  MutexLock lock(&mutex);
+  if (partials.empty()) return false;
+  // It would be lost for nothing where descriptors are wanting: as many as a
+  // fetch needs. A full disk can be read.
+  std::vector<std::unique_ptr<File>> files;
+  for (const char* suffix : {kManifest, kPartial, kPartial}) {
+    auto file = env->Open(PathOf(partials.begin()->first, suffix),
+                          Env::OpenMode::kRead);
+    if (absl::IsResourceExhausted(file.status())) return false;
+    if (file.ok()) files.push_back(*std::move(file));
+  }
+  EvictOldestPartial();
+  return true;
 }
 
 void VersionCache::State::TakeOff(const Gone& gone) {

@@ -27,13 +27,15 @@ namespace koinon::dht {
 // the policy keeps. DIR/DIGEST.safetensors with .manifest and .leaves, and
 // DIR/DIGEST.partial while it is fetched; deltas as DIR/ROOT.delta.
 //
-// Survives a crash: a partial is taken up again; a whole one is checked against
-// its root before the first use in each process. Thread-safe; fetches of the
-// same version wait for the first.
+// Survives a crash: a partial is taken up again, also after others have been
+// fetched, until a higher version of its job is wanted or the room is; a whole
+// one is checked against its root before the first use in each process.
+// Thread-safe; fetches of the same version wait for the first.
 class VersionCache {
  public:
   struct Options {
-    // Beside those in use, pinned or kept by the policy.
+    // Beside those in use, pinned or kept by the policy; and of what has come
+    // of others, each of another job or of a higher version.
     size_t max_models = 4;
     uint64_t max_bytes = uint64_t{32} << 30;  // of all together
     int64_t max_model_bytes = int64_t{16} << 30;

@@ -22,6 +22,12 @@ inline Digest RootOf(const v1::Content& content) {
   return *Digest::FromBytes(content.root());  // of what was checked
 }
 
+// Submissions of one name are jobs of their own.
+inline std::pair<std::string, int64_t> JobOf(
+    const v1::VersionManifest& manifest) {
+  return {manifest.job(), manifest.job_submitted_ms()};
+}
+
 // The inner part of VersionCache.
 struct VersionCache::State {
   // What files' names end in.
@@ -63,15 +69,15 @@ struct VersionCache::State {
   absl::Status Recover();
   void OrderByAge();
   absl::Status RecoverModels(const std::vector<std::string>& names);
-  // The version that goes on being fetched, if there is one.
-  absl::StatusOr<std::optional<v1::VersionManifest>> RecoverPartials(
-      const std::vector<std::string>& names);
-  void RecoverDeltas(const std::vector<std::string>& names,
-                     const std::optional<v1::VersionManifest>& awaited);
+  absl::Status RecoverPartials(const std::vector<std::string>& names);
+  void RecoverDeltas(const std::vector<std::string>& names);
   absl::StatusOr<v1::VersionManifest> ReadManifest(const Digest& digest) const;
   void RemoveModel(const Digest& digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void RemoveDelta(const Digest& root) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void RemovePartial(const std::string& path);
+  // Of a version, with what is there of its deltas.
+  void RemovePartial(const Digest& digest, const v1::VersionManifest& manifest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void RemoveIfThere(const std::string& path);
 
   // --- Checked before it is used or served: version_cache.cc ---
@@ -95,6 +101,13 @@ struct VersionCache::State {
   // Deltas to versions that are not the newest of their job any more, nor being
   // fetched.
   void EvictDeltas(Gone* gone) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  uint64_t BytesOfPartial(const v1::VersionManifest& manifest) const;
+  void EvictOldestPartial() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // Leaves as many as may be beside what is being fetched.
+  void EvictPartials() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // The oldest, for want of room on the disk. False if there is none, or it is
+  // not the disk that lacks something.
+  bool GiveUpPartial();
   bool IsNewest(const v1::VersionManifest& manifest) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void TakeOff(const Gone& gone);
@@ -106,9 +119,11 @@ struct VersionCache::State {
                                 const Cancelled& cancelled);
   // Waits while another fetches the same.
   absl::Status BeginFetch(const Wanted& wanted, const Cancelled& cancelled);
-  void EndFetch(const Digest& digest);
-  // Of fetches that were given up for this one.
+  void EndFetch(const v1::VersionManifest& manifest);
+  // Of fetches that were given up for this one: of lower versions of the job.
   void RemoveStalePartials(const v1::VersionManifest& wanted);
+  absl::StatusOr<std::shared_ptr<ContentFile>> OpenPartial(
+      const Wanted& wanted, const Cancelled& cancelled);
   absl::Status FetchInto(const std::shared_ptr<ContentFile>& file,
                          const Wanted& wanted, const Cancelled& cancelled,
                          Fetched* fetched);
@@ -143,6 +158,8 @@ struct VersionCache::State {
   CondVar changed;
   std::map<Digest, Entry> entries ABSL_GUARDED_BY(mutex);
   std::map<Digest, DeltaFile> deltas ABSL_GUARDED_BY(mutex);  // by root
+  // Of fetches that broke off, and may go on.
+  std::map<Digest, v1::VersionManifest> partials ABSL_GUARDED_BY(mutex);
   // Bytes of what is being fetched, by digest.
   std::map<Digest, uint64_t> fetching ABSL_GUARDED_BY(mutex);
   uint64_t uses ABSL_GUARDED_BY(mutex) = 0;

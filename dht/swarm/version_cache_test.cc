@@ -110,7 +110,7 @@ class VersionCacheTest : public testing::Test {
     }
     version.test = TreeOver(std::move(bytes), kPiece);
     v1::VersionManifest& manifest = version.wanted.manifest;
-    manifest.set_job("mnist");
+    manifest.set_job(job_);
     manifest.set_version(number);
     manifest.set_created_ms(number);
     manifest.set_digest(
@@ -164,6 +164,23 @@ class VersionCacheTest : public testing::Test {
         absl::StrCat(kDir, "/", version.digest().ToHex(), ".safetensors"));
   }
 
+  // About twenty of its pieces.
+  void FetchHalf(const Version& version) {
+    const int64_t before = host_.board()->traffic().from_origin();
+    EXPECT_THAT(cache_->Fetch(version.wanted,
+                              [&] {
+                                return host_.board()->traffic().from_origin() >
+                                       before + 20 * kPiece;
+                              }),
+                StatusIs(absl::StatusCode::kCancelled));
+  }
+
+  bool IsPartlyHere(const Version& version) {
+    return env_.Exists(
+        absl::StrCat(kDir, "/", version.digest().ToHex(), ".partial"));
+  }
+
+  std::string job_ = "mnist";  // of what is published
   MemoryEnv env_;
   MemoryEnv origin_env_;
   FaultInjectingEnv faulty_;
@@ -328,6 +345,83 @@ TEST_F(VersionCacheTest, PartialOfAVersionThatIsNotWantedAnyMore_IsRemoved) {
   const Version current = Publish(2);
   Fetch(current);
   EXPECT_THAT(*env_.List(kDir), Each(Not(HasSubstr(old.digest().ToHex()))));
+}
+
+TEST_F(VersionCacheTest, PartialOfAnotherJob_IsTakenUpAgain) {
+  OpenCache();
+  const Version first = Publish(1);
+  job_ = "cifar";
+  const Version other = Publish(2), next = Publish(3);
+  FetchHalf(first);
+  Fetch(other);
+  EXPECT_TRUE(IsPartlyHere(first));
+  OpenCache();
+  FetchHalf(next);
+  EXPECT_LE(Fetch(first).traffic.from_origin(), 25 * kPiece);
+  OpenCache();  // both are taken up
+  EXPECT_LE(Fetch(next).traffic.from_origin(), 25 * kPiece);
+}
+
+TEST_F(VersionCacheTest, DeltaOfAPartialOfAnotherJob_IsTakenUpAgain) {
+  OpenCache();
+  const Version v1 = Publish(1);
+  const Version v2 = Publish(2, &v1);
+  job_ = "cifar";
+  const Version other = Publish(3);
+  Fetch(v1);
+  EXPECT_THAT(cache_->Fetch(v2.wanted, [] { return true; }),
+              StatusIs(absl::StatusCode::kCancelled));
+  const std::string path = absl::StrCat(
+      kDir, "/", Digest::FromBytes(v2.delta->content().root())->ToHex(),
+      ".delta.partial");
+  ASSERT_TRUE(env_.Exists(path));
+  Fetch(other);
+  EXPECT_TRUE(env_.Exists(path));
+  EXPECT_TRUE(Fetch(v2).by_delta);
+  EXPECT_FALSE(env_.Exists(path));
+}
+
+TEST_F(VersionCacheTest, Partials_AreBounded_TheOldestGoFirst) {
+  std::vector<Version> versions;
+  for (int i = 1; i <= 4; ++i) {
+    job_ = absl::StrCat("job", i);
+    versions.push_back(Publish(i));
+  }
+  const auto fetch_all = [&](const VersionCache::Options& options) {
+    OpenCache(options);
+    for (int i = 0; i < 3; ++i) FetchHalf(versions[i]);
+    Fetch(versions[3]);
+    EXPECT_FALSE(IsPartlyHere(versions[0]));
+    EXPECT_FALSE(env_.Exists(
+        absl::StrCat(kDir, "/", versions[0].digest().ToHex(), ".manifest")));
+    EXPECT_TRUE(IsPartlyHere(versions[1]));
+    EXPECT_TRUE(IsPartlyHere(versions[2]));
+    cache_.reset();
+    const auto names = env_.List(kDir);
+    for (const std::string& name : *names) {
+      ASSERT_THAT(env_.Remove(absl::StrCat(kDir, "/", name)), IsOk());
+    }
+  };
+  fetch_all({.max_bytes = 3 * versions[0].test.bytes.size() + 1000});
+  fetch_all({.max_models = 2});
+}
+
+TEST_F(VersionCacheTest, PartialOfAnotherJob_GivesWayOnAFullDisk) {
+  using Operation = FaultInjectingEnv::Operation;
+  const auto full = absl::ResourceExhaustedError("no space left");
+  OpenCache();
+  const Version first = Publish(1);
+  job_ = "cifar";
+  const Version other = Publish(2);
+  FetchHalf(first);
+  faulty_.FailAlways(Operation::kOpen, full);  // for want of descriptors
+  EXPECT_THAT(cache_->Fetch(other.wanted, [] { return false; }),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  faulty_.StopFailing();
+  EXPECT_TRUE(IsPartlyHere(first));
+  faulty_.FailAt(Operation::kResize, 1, full);
+  Fetch(other);
+  EXPECT_FALSE(IsPartlyHere(first));
 }
 
 TEST_F(VersionCacheTest, Bounds_EvictWhatWasUsedLongestAgo) {

@@ -44,8 +44,8 @@ absl::Status VersionCache::State::Recover() {
     }
   }
   ABSL_RETURN_IF_ERROR(RecoverModels(names));
-  ABSL_ASSIGN_OR_RETURN(const auto awaited, RecoverPartials(names));
-  RecoverDeltas(names, awaited);
+  ABSL_RETURN_IF_ERROR(RecoverPartials(names));
+  RecoverDeltas(names);
   OrderByAge();
   MutexLock lock(&mutex);
   for (const std::string& name : names) {  // of models that are not there
@@ -102,36 +102,31 @@ absl::Status VersionCache::State::RecoverModels(
   return absl::OkStatus();
 }
 
-// One fetch was under way at most: of several, the newest may go on.
-absl::StatusOr<std::optional<v1::VersionManifest>>
-VersionCache::State::RecoverPartials(const std::vector<std::string>& names) {
-  std::optional<std::pair<int64_t, Digest>> kept;
-  std::optional<v1::VersionManifest> awaited;
-  for (const std::string& name : names) {
-    const auto digest = DigestOf(name, kPartial);
-    if (!digest.has_value()) continue;
-    const auto manifest = ReadManifest(*digest);
-    if (absl::IsResourceExhausted(manifest.status())) return manifest.status();
-    if (!manifest.ok()) continue;
-    const auto candidate = std::pair(manifest->created_ms(), *digest);
-    if (kept.has_value() && candidate < *kept) continue;
-    kept = candidate;
-    awaited = *manifest;
-  }
+absl::Status VersionCache::State::RecoverPartials(
+    const std::vector<std::string>& names) {
+  MutexLock lock(&mutex);
   for (const std::string& name : names) {
     if (!absl::EndsWith(name, kPartial)) continue;
     if (absl::EndsWith(name, kDeltaPartial)) continue;  // RecoverDeltas
-    if (kept.has_value() && DigestOf(name, kPartial) == kept->second) continue;
+    const auto digest = DigestOf(name, kPartial);
+    if (digest.has_value()) {
+      auto manifest = ReadManifest(*digest);
+      if (absl::IsResourceExhausted(manifest.status())) {
+        return manifest.status();
+      }
+      if (manifest.ok()) {
+        partials[*digest] = *std::move(manifest);
+        continue;
+      }
+    }
     RemovePartial(absl::StrCat(dir, "/", name));
   }
-  return awaited;
+  return absl::OkStatus();
 }
 
-// Those of the newest versions are served; those of the one that was being
-// fetched, whole or not, it goes on with.
-void VersionCache::State::RecoverDeltas(
-    const std::vector<std::string>& names,
-    const std::optional<v1::VersionManifest>& awaited) {
+// Those of the newest versions are served; with those of what was being
+// fetched, whole or not, the fetch goes on.
+void VersionCache::State::RecoverDeltas(const std::vector<std::string>& names) {
   MutexLock lock(&mutex);
   std::map<Digest, DeltaFile> useful;
   const auto add = [&](const v1::VersionManifest& manifest) {
@@ -144,7 +139,9 @@ void VersionCache::State::RecoverDeltas(
   for (const auto& [digest, entry] : entries) {
     if (IsNewest(entry.manifest)) add(entry.manifest);
   }
-  if (awaited.has_value() && options.use_deltas) add(*awaited);
+  for (const auto& [digest, manifest] : partials) {
+    if (options.use_deltas) add(manifest);
+  }
   for (const std::string& name : names) {
     if (const auto root = DigestOf(name, kDeltaPartial); root.has_value()) {
       const auto found = useful.find(*root);
@@ -205,6 +202,15 @@ void VersionCache::State::RemoveModel(const Digest& digest) {
 void VersionCache::State::RemoveDelta(const Digest& root) {
   RemoveIfThere(PathOf(root, kDelta));
   RemoveIfThere(PathOf(root, absl::StrCat(kDelta, kLeaves)));
+}
+
+void VersionCache::State::RemovePartial(const Digest& digest,
+                                        const v1::VersionManifest& manifest) {
+  RemovePartial(PathOf(digest, kPartial));
+  for (const v1::Delta& delta : manifest.deltas()) {
+    RemovePartial(PathOf(RootOf(delta.content()), kDeltaPartial));
+  }
+  if (!entries.contains(digest)) RemoveIfThere(PathOf(digest, kManifest));
 }
 
 void VersionCache::State::RemovePartial(const std::string& path) {

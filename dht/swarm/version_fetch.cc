@@ -52,6 +52,7 @@ absl::Status VersionCache::State::BeginFetch(const Wanted& wanted,
       MutexLock lock(&mutex);
       if (!fetching.contains(digest)) {
         fetching[digest] = wanted.manifest.content().size_bytes();
+        partials.erase(digest);
         return absl::OkStatus();
       }
       changed.WaitWithTimeout(&mutex, absl::Milliseconds(100));
@@ -62,11 +63,13 @@ absl::Status VersionCache::State::BeginFetch(const Wanted& wanted,
   }
 }
 
-void VersionCache::State::EndFetch(const Digest& digest) {
+void VersionCache::State::EndFetch(const v1::VersionManifest& manifest) {
+  const Digest digest = DigestOf(manifest);
   Gone gone;
   {
     MutexLock lock(&mutex);
     fetching.erase(digest);
+    if (env->Exists(PathOf(digest, kPartial))) partials[digest] = manifest;
     gone = Evict();
     changed.SignalAll();
   }
@@ -82,60 +85,80 @@ absl::StatusOr<VersionCache::Fetched> VersionCache::State::Fetch(
   ABSL_RETURN_IF_ERROR(BeginFetch(wanted, cancelled));
   // Another may have brought it meanwhile.
   if ((fetched.lease = FindVerified(digest)) != nullptr) {
-    EndFetch(digest);
+    EndFetch(wanted.manifest);
     return fetched;
   }
+  RemoveStalePartials(wanted.manifest);
   Gone gone;
   {
     MutexLock lock(&mutex);
     gone = Evict();  // room for it
+    EvictPartials();
   }
   TakeOff(gone);
-  RemoveStalePartials(wanted.manifest);
-  absl::Status status = WriteFileAtomically(env, PathOf(digest, kManifest),
-                                            wanted.signed_manifest);
-  if (status.ok()) {
-    auto file = ContentFile::Resume(env, PathOf(digest, kPartial),
-                                    wanted.manifest.content(), cancelled);
-    status = file.status();
-    if (file.ok()) {
-      const Digest root = *Digest::FromBytes(wanted.manifest.content().root());
-      host->board()->Add(*file, digest);
-      host->Provide(digest);
-      status = FetchInto(*file, wanted, cancelled, &fetched);
-      if (status.ok()) {
-        auto lease = Adopt(*file, wanted);
-        status = lease.status();
-        if (lease.ok()) fetched.lease = *std::move(lease);
-      }
-      if (!status.ok()) TakeOff({.roots = {root}, .digests = {digest}});
+  auto file = OpenPartial(wanted, cancelled);
+  absl::Status status = file.status();
+  if (file.ok()) {
+    const Digest root = *Digest::FromBytes(wanted.manifest.content().root());
+    host->board()->Add(*file, digest);
+    host->Provide(digest);
+    status = FetchInto(*file, wanted, cancelled, &fetched);
+    if (status.ok()) {
+      auto lease = Adopt(*file, wanted);
+      status = lease.status();
+      if (lease.ok()) fetched.lease = *std::move(lease);
     }
+    if (!status.ok()) TakeOff({.roots = {root}, .digests = {digest}});
   }
-  EndFetch(digest);
+  EndFetch(wanted.manifest);
   if (!status.ok()) return status;
   return fetched;
 }
 
+absl::StatusOr<std::shared_ptr<ContentFile>> VersionCache::State::OpenPartial(
+    const Wanted& wanted, const Cancelled& cancelled) {
+  const Digest digest = DigestOf(wanted.manifest);
+  const auto open = [&]() -> absl::StatusOr<std::shared_ptr<ContentFile>> {
+    ABSL_RETURN_IF_ERROR(WriteFileAtomically(env, PathOf(digest, kManifest),
+                                             wanted.signed_manifest));
+    return ContentFile::Resume(env, PathOf(digest, kPartial),
+                               wanted.manifest.content(), cancelled);
+  };
+  auto file = open();
+  while (absl::IsResourceExhausted(file.status()) && GiveUpPartial()) {
+    file = open();
+  }
+  return file;
+}
+
 void VersionCache::State::RemoveStalePartials(
     const v1::VersionManifest& wanted) {
-  const auto names = env->List(dir);
-  if (!names.ok()) return;
-  std::set<std::string> kept;
-  for (const v1::Delta& delta : wanted.deltas()) {
-    const Digest root = *Digest::FromBytes(delta.content().root());
-    kept.insert(root.ToHex() + kDeltaPartial);
-  }
   MutexLock lock(&mutex);
-  for (const std::string& name : *names) {
-    if (!absl::EndsWith(name, kPartial) || kept.contains(name)) continue;
-    const auto digest = Digest::FromHex(name.substr(0, name.find('.')));
-    if (digest.ok() && fetching.contains(*digest)) continue;
-    // Another fetch's, perhaps.
-    if (absl::EndsWith(name, kDeltaPartial) && fetching.size() > 1) continue;
-    RemovePartial(absl::StrCat(dir, "/", name));
-    if (digest.ok() && !entries.contains(*digest)) {
-      RemoveIfThere(PathOf(*digest, kManifest));
+  for (auto it = partials.begin(); it != partials.end();) {
+    const auto& [digest, manifest] = *it;
+    if (JobOf(manifest) != JobOf(wanted) ||
+        manifest.version() > wanted.version()) {
+      ++it;
+      continue;
     }
+    RemovePartial(digest, manifest);
+    it = partials.erase(it);
+  }
+  // Of the version itself, which may have other deltas by now. Nothing goes of
+  // what others are fetching.
+  const auto names = env->List(dir);
+  if (!names.ok() || fetching.size() > 1) return;
+  std::set<std::string> kept;
+  const auto keep = [&](const v1::VersionManifest& manifest) {
+    for (const v1::Delta& delta : manifest.deltas()) {
+      kept.insert(RootOf(delta.content()).ToHex() + kDeltaPartial);
+    }
+  };
+  keep(wanted);
+  for (const auto& [digest, manifest] : partials) keep(manifest);
+  for (const std::string& name : *names) {
+    if (!absl::EndsWith(name, kDeltaPartial) || kept.contains(name)) continue;
+    RemovePartial(absl::StrCat(dir, "/", name));
   }
 }
 
