@@ -68,7 +68,14 @@ void Node::Join(std::vector<std::string> addresses, Joined done) {
 
 void Node::Put(const Key& key, v1::Record record,
                std::function<void(absl::StatusOr<PutResult>)> done) {
-  PutRecord(state_->core.get(), key, std::move(record), std::move(done));
+  PutRecord(state_->core.get(), key, std::move(record),
+            state_->core->options().write_quorum, std::move(done));
+}
+
+void Node::PutToAll(const Key& key, v1::Record record,
+                    std::function<void(absl::StatusOr<PutResult>)> done) {
+  PutRecord(state_->core.get(), key, std::move(record),
+            state_->core->options().k, std::move(done));
 }
 
 void Node::Get(const Key& key, GetOptions options,

@@ -95,6 +95,10 @@ class Node {
   void Put(const Key& key, v1::Record record,
            std::function<void(absl::StatusOr<PutResult>)> done);
 
+  // As Put, but `done` runs once all of the closest have been asked.
+  void PutToAll(const Key& key, v1::Record record,
+                std::function<void(absl::StatusOr<PutResult>)> done);
+
   struct GetOptions {
     // For mutable records: hear all of the k closest instead of stopping early,
     // so that the newest is found if any honest holder is reached.

@@ -170,7 +170,7 @@ absl::Status Spread::Failure() const {
   return absl::UnavailableError(message);
 }
 
-void PutRecord(NodeCore* core, const Key& key, v1::Record record,
+void PutRecord(NodeCore* core, const Key& key, v1::Record record, size_t quorum,
                std::function<void(absl::StatusOr<Node::PutResult>)> done) {
   const absl::StatusOr<OpenedRecord> opened =
       OpenRecord(key, record, core->options().trust, core->Now());
@@ -182,7 +182,7 @@ void PutRecord(NodeCore* core, const Key& key, v1::Record record,
   }
   Spread::Plan plan;
   plan.key = key;
-  plan.quorum = core->options().write_quorum;
+  plan.quorum = quorum;
   plan.question.mutable_put_record()->set_key(key.ToBytes());
   *plan.question.mutable_put_record()->mutable_record() = record;
   plan.keep = [core, key, record = std::move(record)] {

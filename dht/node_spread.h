@@ -73,7 +73,7 @@ class Spread : public std::enable_shared_from_this<Spread> {
 };
 
 // Stores a record. What this node itself would refuse is refused at once.
-void PutRecord(NodeCore* core, const Key& key, v1::Record record,
+void PutRecord(NodeCore* core, const Key& key, v1::Record record, size_t quorum,
                std::function<void(absl::StatusOr<Node::PutResult>)> done);
 
 }  // namespace koinon::dht

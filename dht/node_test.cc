@@ -172,6 +172,48 @@ TEST_F(NodeTest, PutAndGet_FromAnyNode_FindTheSameBytes) {
   EXPECT_EQ(holders, options_.k);
 }
 
+TEST_F(NodeTest, PutToAll_EverybodyHasItWhenItIsDone) {
+  AddNodes(30);
+  for (const bool full_tables : {true, false}) {
+    if (!full_tables) {
+      Contact client = ContactOf(50);
+      client.address = "";
+      options_.routing.full_table = 0;
+      Add(client, {"n3:1"});
+      network_.RunFor(absl::Seconds(20));
+    }
+    const std::string value = absl::StrCat("value ", full_tables);
+    const size_t by = full_tables ? 3 : 30;
+    ASSERT_OK_AND_ASSIGN(
+        const Node::PutResult put, Wait<Node::PutResult>([&](auto done) {
+          node(by).PutToAll(ImmutableKey(value), ImmutableRecord(value), done);
+        }));
+    EXPECT_EQ(put.kept, options_.k);
+    size_t holders = 0;
+    for (size_t i = 0; i < 30; ++i) {
+      holders += store(i).Get(ImmutableKey(value), network_.Now()).has_value();
+    }
+    EXPECT_EQ(holders, options_.k);
+  }
+}
+
+TEST_F(NodeTest, PutToAll_MuteNodes_SaysHowManyKeptIt) {
+  AddNodes(20);
+  for (size_t i = 16; i < 20; ++i) {
+    members_[i]->host->Serve(
+        [](const auto&,
+           const v1::AskRequest& question) -> absl::StatusOr<v1::AskReply> {
+          if (question.has_put_record()) return absl::CancelledError();
+          return v1::AskReply();
+        });
+  }
+  ASSERT_OK_AND_ASSIGN(
+      const Node::PutResult put, Wait<Node::PutResult>([&](auto done) {
+        node(0).PutToAll(ImmutableKey("x"), ImmutableRecord("x"), done);
+      }));
+  EXPECT_EQ(put.kept, 16u);
+}
+
 TEST_F(NodeTest, Put_FewerNodesThanTheQuorum_AllOfThemKeepIt) {
   AddNodes(3);
   ASSERT_OK_AND_ASSIGN(const Node::PutResult put,

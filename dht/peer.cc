@@ -417,6 +417,17 @@ absl::StatusOr<Node::PutResult> Peer::PutNow(const Key& key,
   return waiting.Wait();
 }
 
+absl::StatusOr<Node::PutResult> Peer::PutToAllNow(const Key& key,
+                                                  v1::Record record) {
+  Waiting<Node::PutResult> waiting;
+  state_->OnNode<Node::PutResult>(
+      waiting.Done(),
+      [key, record = std::move(record)](Node* node, auto reply) mutable {
+        node->PutToAll(key, std::move(record), std::move(reply));
+      });
+  return waiting.Wait();
+}
+
 absl::StatusOr<Node::GetResult> Peer::GetNow(const Key& key,
                                              Node::GetOptions options) {
   Waiting<Node::GetResult> waiting;

@@ -121,6 +121,9 @@ class Peer final : public SwarmHost {
 
   // The same, waiting.
   absl::StatusOr<Node::PutResult> PutNow(const Key& key, v1::Record record);
+  // Also for those that are slower than the quorum.
+  absl::StatusOr<Node::PutResult> PutToAllNow(const Key& key,
+                                              v1::Record record);
   absl::StatusOr<Node::GetResult> GetNow(const Key& key,
                                          Node::GetOptions options = {});
   absl::StatusOr<Node::Closest> FindClosestNow(const Key& target);

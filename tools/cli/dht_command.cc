@@ -162,8 +162,10 @@ absl::StatusOr<std::pair<dht::Key, v1::Record>> NewRecord(
 
 absl::Status Put(const Options& options, Peer* peer) {
   ABSL_ASSIGN_OR_RETURN(auto record, NewRecord(options, peer));
-  ABSL_ASSIGN_OR_RETURN(const Node::PutResult result,
-                        peer->PutNow(record.first, std::move(record.second)));
+  // Whoever has not been asked when this command ends is not asked any more.
+  ABSL_ASSIGN_OR_RETURN(
+      const Node::PutResult result,
+      peer->PutToAllNow(record.first, std::move(record.second)));
   if (options.json) {
     std::printf("%s\n", PutJson(record.first, result).c_str());
     return absl::OkStatus();
