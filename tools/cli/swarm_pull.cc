@@ -18,6 +18,8 @@ namespace koinon::cli {
 namespace {
 
 constexpr size_t kProviders = 20;
+// Liars can lead one path astray, where there is no newer version.
+constexpr size_t kRecordPaths = 2;
 
 // Where the mutable record says that the manifest is.
 absl::StatusOr<dht::Key> ManifestKeyFrom(const dht::OpenedRecord& record,
@@ -95,7 +97,7 @@ absl::StatusOr<FoundVersion> FindVersion(dht::Peer* peer, const ModelRef& model,
                    : absl::StrCat(model.job, "@", model.version);
   const auto record =
       peer->GetNow(dht::MutableKey(peer->local().federation, "server", name),
-                   {.newest = true, .paths = 1});
+                   {.newest = true, .paths = kRecordPaths});
   if (!record.ok()) {
     return NotGot(absl::StrCat("record of ", named), record.status());
   }
