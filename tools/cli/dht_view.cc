@@ -204,7 +204,7 @@ std::string PutJson(const dht::Key& key, const dht::Node::PutResult& result) {
 std::string NodeStatusText(const v1::NodeStatus& status) {
   std::string text = absl::StrCat(
       "node        ", HexOf(status.self().node_id()), "\naddress     ",
-      status.client_only() ? "none: a client"
+      status.client_only() ? "none: in nobody's table"
                            : Printable(status.self().address()),
       "\nsite        ",
       status.self().site().empty() ? "none" : Printable(status.self().site()),

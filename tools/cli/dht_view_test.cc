@@ -110,5 +110,17 @@ TEST(DhtViewTest, Status_ShowsWhatIsCounted) {
   EXPECT_THAT(text, HasSubstr("forged: 2"));
 }
 
+// It may well serve whoever was told where it is: a coordinator without
+// --peer-address does.
+TEST(DhtViewTest, Status_NoAddress_IsInNobodysTable) {
+  v1::NodeStatus status;
+  status.set_client_only(true);
+  EXPECT_THAT(NodeStatusText(status),
+              HasSubstr("address     none: in nobody's table\n"));
+  status.set_client_only(false);
+  status.mutable_self()->set_address("10.0.0.1:70");
+  EXPECT_THAT(NodeStatusText(status), HasSubstr("address     10.0.0.1:70\n"));
+}
+
 }  // namespace
 }  // namespace koinon::cli
