@@ -166,7 +166,7 @@ absl::Status Server::State::MakeNode() {
   peer_options.clock = options.clock;
   const bool has_node = peer_options.has_node;
   ABSL_ASSIGN_OR_RETURN(peer, dht::Peer::Create(std::move(peer_options)));
-  // Who is asked here for what the server wrote gets what it wrote.
+  // What is looked for from here, of what the server wrote, is what it wrote.
   peer->AddPinned(peer->local().key.public_key());
   signer = std::make_unique<ManifestSigner>(&peer->local(), options.clock,
                                             spec.manifest_lifetime);

@@ -100,8 +100,9 @@ class Peer final : public SwarmHost {
   Contact self() const override;
   bool cross_site() const override;
   const Clock& clock() const override;
-  // Of manifests and records. AddPinned: the key of the coordinator that one is
-  // connected to.
+  // Of what this process uses itself. AddPinned: the key of the coordinator that
+  // one is connected to. Gets of records go by what was pinned before Start;
+  // what the node keeps for others by no pinned key.
   RecordTrust trust() const;
   void AddPinned(const PublicKey& key);
   RejectionCounts* rejections();
