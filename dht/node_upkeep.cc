@@ -49,6 +49,7 @@ void Upkeep::Republish() {
     if (!stored.has_value()) continue;
     ++republishing_;
     PutRecord(core_, key, std::move(stored->record),
+              core_->options().write_quorum,
               [this](const absl::StatusOr<Node::PutResult>& result) {
                 --republishing_;
                 core_->Count(result.ok() ? "republished" : "republish_failed");
