@@ -215,6 +215,8 @@ v1::NodeStatus Peer::State::StatusNow() {
     (*status.mutable_counters())[reason] += count;
   }
   CountLies(&status);
+  if (board.lost() > 0)
+    (*status.mutable_counters())["lost_piece"] = board.lost();
   if (node != nullptr) FillFromNode(&status);
   status.set_client_only(status.self().address().empty());
   *status.mutable_traffic() = board.traffic();

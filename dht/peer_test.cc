@@ -246,6 +246,12 @@ TEST_P(PeerTest, Liars_AreCountedAndNamed) {
   EXPECT_EQ(counters.at(absl::StrCat("wrong_leaf of ", liar.ToShortHex())), 2);
 }
 
+TEST_P(PeerTest, LostPieces_AreCounted) {
+  const auto host = Client(Options("a"));
+  host->peer->board()->CountLost();
+  EXPECT_EQ(host->peer->status().counters().at("lost_piece"), 1);
+}
+
 TEST_P(PeerTest, MalformedSender_IsInvalid) {
   const auto a = Node("a");
   const auto b = Client(Options("b"));

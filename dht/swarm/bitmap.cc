@@ -44,4 +44,12 @@ void Bitmap::Set(size_t i) {
   byte |= bit;
 }
 
+void Bitmap::Clear(size_t i) {
+  KOINON_CHECK(i < size_);
+  uint8_t& byte = bytes_[i / 8];
+  const uint8_t bit = static_cast<uint8_t>(1u << (i % 8));
+  count_ -= (byte & bit) != 0;
+  byte &= static_cast<uint8_t>(~bit);
+}
+
 }  // namespace koinon::dht

@@ -23,6 +23,7 @@ class Bitmap {
   size_t size() const { return size_; }
   bool Has(size_t i) const { return (bytes_[i / 8] >> (i % 8)) & 1; }
   void Set(size_t i);
+  void Clear(size_t i);
   size_t count() const { return count_; }
   bool full() const { return count_ == size_; }
 

@@ -37,6 +37,16 @@ TEST(BitmapTest, Set_Twice_CountsOnce) {
   EXPECT_TRUE(bitmap.full());
 }
 
+TEST(BitmapTest, Clear_TakesOneAwayOnce) {
+  Bitmap bitmap(12);
+  for (const size_t i : {0, 9, 11}) bitmap.Set(i);
+  bitmap.Clear(9);
+  bitmap.Clear(9);
+  bitmap.Clear(1);
+  EXPECT_EQ(bitmap.ToBytes(), std::string("\x01\x08", 2));
+  EXPECT_EQ(bitmap.count(), 2u);
+}
+
 TEST(BitmapTest, Empty_IsFull) {
   EXPECT_TRUE(Bitmap(0).full());
   EXPECT_EQ(Bitmap(0).ToBytes(), "");

@@ -117,6 +117,16 @@ void ContentBoard::CountServed(int64_t bytes) {
   traffic_.set_to_peers(traffic_.to_peers() + bytes);
 }
 
+void ContentBoard::CountLost() {
+  MutexLock lock(&mutex_);
+  ++lost_;
+}
+
+int64_t ContentBoard::lost() const {
+  MutexLock lock(&mutex_);
+  return lost_;
+}
+
 v1::SwarmTraffic ContentBoard::traffic() const {
   MutexLock lock(&mutex_);
   return traffic_;

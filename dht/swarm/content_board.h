@@ -51,6 +51,9 @@ class ContentBoard {
 
   void CountFetched(const v1::SwarmTraffic& traffic);
   void CountServed(int64_t bytes);
+  // Pieces that are not what they were on this process's disk any more.
+  void CountLost();
+  int64_t lost() const;
   v1::SwarmTraffic traffic() const;
 
  private:
@@ -66,6 +69,7 @@ class ContentBoard {
   Others others_ ABSL_GUARDED_BY(mutex_);
   std::function<void(const Key&)> gone_listener_ ABSL_GUARDED_BY(mutex_);
   v1::SwarmTraffic traffic_ ABSL_GUARDED_BY(mutex_);
+  int64_t lost_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace koinon::dht

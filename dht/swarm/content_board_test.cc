@@ -122,5 +122,11 @@ TEST_F(ContentBoardTest, Traffic_AddsUp) {
   EXPECT_EQ(board_.traffic().to_peers(), 5);
 }
 
+TEST_F(ContentBoardTest, LostPieces_AreCounted) {
+  EXPECT_EQ(board_.lost(), 0);
+  board_.CountLost();
+  EXPECT_EQ(board_.lost(), 1);
+}
+
 }  // namespace
 }  // namespace koinon::dht

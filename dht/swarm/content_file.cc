@@ -62,6 +62,11 @@ bool ContentFile::complete() const {
   return state_->have.full();
 }
 
+bool ContentFile::whole() const {
+  MutexLock lock(&state_->mutex);
+  return !state_->growing || state_->have.full();
+}
+
 std::vector<Digest> ContentFile::piece_layer() const {
   MutexLock lock(&state_->mutex);
   return state_->layer;
@@ -79,12 +84,19 @@ absl::Status ContentFile::SetPieceLayer(std::vector<Digest> layer) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<Digest>> ContentFile::LeavesOf(
-    uint32_t piece) const {
+absl::StatusOr<std::vector<Digest>> ContentFile::LeavesOf(uint32_t piece,
+                                                          bool compare) const {
   if (!Has(piece)) {
     return absl::NotFoundError(absl::StrCat("piece ", piece, " is not here"));
   }
-  return state_->ReadLeavesOf(piece);
+  ABSL_ASSIGN_OR_RETURN(std::vector<Digest> leaves,
+                        state_->ReadLeavesOf(piece));
+  if (!compare) return leaves;
+  const Digest hash = PieceHash(leaves, map().LeavesPerPiece());
+  MutexLock lock(&state_->mutex);
+  if (hash == state_->layer[piece]) return leaves;
+  return absl::DataLossError(absl::StrCat(
+      "piece ", piece, ": the disk has other hashes of its leaves"));
 }
 
 absl::StatusOr<std::vector<Digest>> ContentFile::State::ReadLeavesOf(
@@ -122,6 +134,29 @@ absl::Status ContentFile::Read(uint32_t piece, uint32_t offset, size_t size,
   }
   return OwnDisk(
       state_->file->ReadAt(map.PieceOffset(piece) + offset, size, data));
+}
+
+bool ContentFile::Lose(uint32_t piece) {
+  MutexLock lock(&state_->mutex);
+  if (piece >= state_->have.size() || !state_->have.Has(piece)) return false;
+  state_->have.Clear(piece);
+  state_->dirty = true;
+  return true;
+}
+
+void ContentFile::Doubt(absl::Span<const uint32_t> pieces) {
+  MutexLock lock(&state_->mutex);
+  for (const uint32_t piece : pieces) {
+    if (piece < state_->doubted.size()) state_->doubted.Set(piece);
+  }
+}
+
+bool ContentFile::TakeDoubt(uint32_t piece) {
+  MutexLock lock(&state_->mutex);
+  if (piece >= state_->doubted.size()) return false;
+  const bool doubted = state_->doubted.Has(piece);
+  state_->doubted.Clear(piece);
+  return doubted;
 }
 
 // ---- Growing ----

@@ -21,7 +21,8 @@ namespace koinon::dht {
 
 // A content on disk, whole or growing: its bytes, which pieces are there, and
 // the hashes to serve them with. Nothing is in it that was not verified against
-// the root. Thread-safe.
+// the root; what the disk loses afterwards is found by whoever compares it, and
+// is there no longer. Thread-safe.
 //
 // DATA_LOSS always means bytes or hashes that are not the content's; a disk
 // that fails is INTERNAL, a full one RESOURCE_EXHAUSTED.
@@ -59,6 +60,8 @@ class ContentFile {
   Bitmap have() const;
   bool Has(uint32_t piece) const;
   bool complete() const;
+  // As complete, or all of it was here when it was opened or moved.
+  bool whole() const;
 
   // The piece layer (a hash for each piece): empty until it is known.
   std::vector<Digest> piece_layer() const;
@@ -66,10 +69,21 @@ class ContentFile {
   absl::Status SetPieceLayer(std::vector<Digest> layer);
 
   // --- Serving ---
-  // NOT_FOUND if the piece is not there.
-  absl::StatusOr<std::vector<Digest>> LeavesOf(uint32_t piece) const;
+  // NOT_FOUND if the piece is not there. Bytes and hashes are as the disk has
+  // them; `compare`: DATA_LOSS if the hashes are not the content's any more.
+  absl::StatusOr<std::vector<Digest>> LeavesOf(uint32_t piece,
+                                               bool compare = false) const;
   absl::Status Read(uint32_t piece, uint32_t offset, size_t size,
                     void* data) const;
+
+  // The disk has not what was written: the piece is not there any more. False
+  // if it was not.
+  bool Lose(uint32_t piece);
+  // Who was sent them broke off, and may have found that they are not the
+  // content's: whoever sends such a piece next is to compare it.
+  void Doubt(absl::Span<const uint32_t> pieces);
+  // Whether there is doubt about it; from now on, there is none.
+  bool TakeDoubt(uint32_t piece);
 
   // --- Growing ---
   // One piece on its way; discarded unless it is finished. One thread.

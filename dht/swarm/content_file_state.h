@@ -42,6 +42,7 @@ struct ContentFile::State {
         content(content),
         map(MapOf(content)),
         have(map.pieces()),
+        doubted(map.pieces()),
         path(std::move(path)) {}
 
   // --- content_file_open.cc ---
@@ -78,6 +79,7 @@ struct ContentFile::State {
   mutable Mutex mutex;
   CondVar synced;
   Bitmap have ABSL_GUARDED_BY(mutex);
+  Bitmap doubted ABSL_GUARDED_BY(mutex);
   std::vector<Digest> layer ABSL_GUARDED_BY(mutex);
   std::string path ABSL_GUARDED_BY(mutex);
   bool growing ABSL_GUARDED_BY(mutex) = true;

@@ -203,6 +203,49 @@ TEST_F(ContentFileTest, Resume_WithATornBitmap_BelievesNothingOfIt) {
   }
 }
 
+TEST_F(ContentFileTest, HashesThatTheDiskHasLost_AreNotGivenOut) {
+  const TestContent test = Uneven();
+  const auto file = Resume(test);
+  for (const uint32_t piece : {0, 1}) {
+    ASSERT_THAT(Put(file.get(), test, piece), IsOkAndHolds(true));
+  }
+  ASSERT_THAT(DamageFile(&env_, absl::StrCat(kPath, ".leaves"), 5), IsOk());
+  EXPECT_THAT(file->LeavesOf(0, /*compare=*/true),
+              StatusIs(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(file->LeavesOf(1, /*compare=*/true),
+              IsOkAndHolds(test.LeavesOf(1)));
+}
+
+TEST_F(ContentFileTest, LostPiece_IsNotThereUntilItComesAgain) {
+  const TestContent test = Uneven();
+  const auto file = Resume(test);
+  for (uint32_t piece = 0; piece < file->map().pieces(); ++piece) {
+    ASSERT_THAT(Put(file.get(), test, piece), IsOkAndHolds(true));
+  }
+  ASSERT_THAT(file->Sync(), IsOk());
+  EXPECT_TRUE(file->Lose(2));
+  EXPECT_FALSE(file->Lose(2));
+  EXPECT_FALSE(file->Lose(file->map().pieces()));
+  EXPECT_FALSE(file->Has(2));
+  EXPECT_FALSE(file->complete());
+  EXPECT_THAT(file->LeavesOf(2), StatusIs(absl::StatusCode::kNotFound));
+  ASSERT_THAT(file->Sync(), IsOk());
+  EXPECT_FALSE(Resume(test)->Has(2));
+  EXPECT_THAT(Put(file.get(), test, 2), IsOkAndHolds(true));
+  EXPECT_TRUE(file->complete());
+}
+
+TEST_F(ContentFileTest, Doubt_IsTakenOnce) {
+  const TestContent test = Uneven();
+  const auto file = Resume(test);
+  file->Doubt({1, 3, file->map().pieces()});
+  EXPECT_FALSE(file->TakeDoubt(0));
+  EXPECT_TRUE(file->TakeDoubt(3));
+  EXPECT_FALSE(file->TakeDoubt(3));
+  EXPECT_TRUE(file->TakeDoubt(1));
+  EXPECT_FALSE(file->TakeDoubt(file->map().pieces()));
+}
+
 TEST_F(ContentFileTest, Resume_ForWantOfDescriptors_LosesNothing) {
   const TestContent test = Uneven();
   {

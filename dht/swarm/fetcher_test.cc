@@ -526,6 +526,51 @@ TEST_F(SwarmFetchTest, NamedPeersThatAreGone_AreNotWaitedForLong) {
   EXPECT_GT(origin->host.seeder()->counts().last_resort, 0);
 }
 
+// Its own disk has lost a piece, which others have.
+TEST_F(SwarmFetchTest, OriginWhoseDiskHasLostAPiece_SendsNoLies) {
+  const auto origin = NewOrigin();
+  ASSERT_THAT(DamageFile(&origin->env, "/model", 7 * kPiece + 1000), IsOk());
+  const auto other = NewWorker("other");
+  Put(other->file.get(), 7);
+  const auto worker = NewWorker("worker");
+  SwarmFetch::Options options = OptionsFor(*worker);
+  options.origin = origin->host.self();
+  options.patience = absl::Seconds(2);
+  EXPECT_THAT(worker->Fetch(options), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(worker->file->have().count(), 60);
+  EXPECT_THAT(worker->liars, IsEmpty());
+  EXPECT_EQ(origin->host.board()->lost(), 1);
+  options = OptionsFor(*worker);
+  options.origin = origin->host.self();
+  options.peers = {other->host.self()};
+  EXPECT_THAT(worker->Fetch(options), IsOk());
+  ExpectWhole(*worker);
+  EXPECT_THAT(worker->liars, IsEmpty());
+  EXPECT_EQ(origin->host.board()->lost(), 1);
+}
+
+// It is told by nobody: who was sent it breaks off, and so it looks.
+TEST_F(SwarmFetchTest, PeerWhoseDiskHasLostAPiece_LiesOnce) {
+  const auto holder = NewHolder("holder");
+  ASSERT_THAT(DamageFile(&holder->env, "/model", 7 * kPiece + 1000), IsOk());
+  for (const bool first : {true, false}) {
+    const auto worker = NewWorker(first ? "first" : "second");
+    SwarmFetch::Options options = OptionsFor(*worker);
+    options.peers = {holder->host.self()};
+    options.patience = absl::Seconds(2);
+    EXPECT_THAT(worker->Fetch(options),
+                StatusIs(absl::StatusCode::kUnavailable));
+    EXPECT_EQ(worker->liars.size(), first ? 1 : 0);
+    if (!first) {
+      EXPECT_EQ(worker->file->have().count(), 60);
+    }
+    while (holder->host.seeder()->counts().streams > 0) {
+      std::this_thread::yield();
+    }
+  }
+  EXPECT_EQ(holder->host.board()->lost(), 1);
+}
+
 // Nobody tells it who the origin is: whoever says so may choose what to give.
 class SwarmFetchFromNoOriginTest
     : public SwarmFetchTest,

@@ -99,7 +99,13 @@ void Seeder::Stream::OnWriteDone(bool ok) {
   Write();
 }
 
+void Seeder::Stream::OnCancel() {
+  cancelled_ = true;
+  Close(absl::CancelledError("cancelled"));
+}
+
 void Seeder::Stream::OnDone() {
+  if (cancelled_ && upload_ != nullptr) upload_->DoubtLast();
   if (listener_ != 0) state_->board->Unlisten(listener_);
   state_->Leave(id_, upload_.get());
   state_->ChangeSlots([this](SendSlots* slots) { slots->Release(id_); });
@@ -124,7 +130,7 @@ absl::Status Seeder::Stream::Open() {
   ABSL_ASSIGN_OR_RETURN(Bitmap have, HaveOf(open, file->map().pieces()));
   const bool may_serve = caller_.member.IsZero() || !caller_.node.IsZero();
   const bool serves = may_serve && !open.caller().address().empty();
-  const bool origin = state_->options.is_origin && file->complete();
+  const bool origin = state_->options.is_origin && file->whole();
   state_->book.Forget([this](const Digest& kept) {
     return state_->board->Find(kept) != nullptr;
   });
@@ -152,6 +158,7 @@ Upload::Options Seeder::Stream::UploadOptions(const Digest& root) const {
       .max_wants = state_->options.max_wants,
       .block_bytes = state_->options.block_bytes,
       .spare = state_->spare,
+      .on_lost = [state = state_] { state->board->CountLost(); },
       .others =
           [state = state_, root, self = WhoCalls()] {
             std::vector<Contact> others = state->board->OthersOf(root);

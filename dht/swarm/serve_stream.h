@@ -45,7 +45,7 @@ class Seeder::Stream final : public Reactor,
   // Of the reactor.
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
-  void OnCancel() override { Close(absl::CancelledError("cancelled")); }
+  void OnCancel() override;
   void OnDone() override;
 
  private:
@@ -80,6 +80,7 @@ class Seeder::Stream final : public Reactor,
 
   std::atomic<bool> has_slot_{false};
   std::atomic<bool> moved_{false};
+  std::atomic<bool> cancelled_{false};
   absl::Duration idle_;  // the pulse's
 
   // Of whoever set writing_.

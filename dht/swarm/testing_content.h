@@ -62,6 +62,18 @@ inline absl::Status WriteContent(Env* env, const std::string& path,
   return (*file)->WriteAt(0, test.bytes.data(), test.bytes.size());
 }
 
+// One byte of the file is another from now on, as a disk would have it.
+inline absl::Status DamageFile(Env* env, const std::string& path,
+                               uint64_t offset) {
+  auto file = env->Open(path, Env::OpenMode::kReadWrite);
+  if (!file.ok()) return file.status();
+  uint8_t byte = 0;
+  const absl::Status read = (*file)->ReadAt(offset, 1, &byte);
+  if (!read.ok()) return read;
+  byte ^= 1;
+  return (*file)->WriteAt(offset, &byte, 1);
+}
+
 }  // namespace koinon::dht
 
 #endif  // KOINON_DHT_SWARM_TESTING_CONTENT_H_

@@ -13,6 +13,9 @@ namespace {
 // An answer's; nobody fetches from more at once.
 constexpr size_t kMaxOthers = 50;
 
+// Of the pieces that were begun last: no fewer than a caller wants at a time.
+constexpr size_t kMaxLast = 64;
+
 // Among the wants: one of the origin's choice, which it makes when it is about
 // to send it.
 constexpr uint32_t kAny = 0xffffffff;  // no piece: there are 2^31 at most
@@ -215,7 +218,10 @@ std::optional<uint32_t> Upload::TakeWant() {
   wants_.pop_front();
   if (piece != kAny) return piece;
   std::optional<uint32_t> chosen;
-  if (book_ != nullptr) chosen = book_->Choose(seat_);
+  // One that the disk has lost counts as given, and is not chosen again.
+  do {
+    chosen = book_ == nullptr ? std::nullopt : book_->Choose(seat_);
+  } while (chosen.has_value() && !file_->Has(*chosen));
   if (!chosen.has_value()) std::erase(wants_, kAny);
   return chosen;
 }
@@ -241,6 +247,7 @@ bool Upload::NextReply(v1::FetchReply* reply, bool may_begin) {
   while (true) {
     Current current;
     bool starts = false;
+    bool any = false;
     bool none = false;
     {
       MutexLock lock(&mutex_);
@@ -251,6 +258,7 @@ bool Upload::NextReply(v1::FetchReply* reply, bool may_begin) {
       if (TakeControl(reply)) return true;
       if (!current_.has_value()) {
         if (wants_.empty() || !may_begin) return false;
+        any = wants_.front() == kAny;
         if (const auto piece = TakeWant(); piece.has_value()) {
           starts = true;
           current_ = Current{.piece = *piece};
@@ -269,26 +277,57 @@ bool Upload::NextReply(v1::FetchReply* reply, bool may_begin) {
     if (starts ? StartPiece(current.piece, reply) : FillBlock(current, reply)) {
       return true;
     }
+    if (starts && any && !file_->Has(current.piece)) {  // another will do
+      MutexLock lock(&mutex_);
+      wants_.push_front(kAny);
+    }
   }
 }
 
 bool Upload::StartPiece(uint32_t piece, v1::FetchReply* reply) {
-  const auto leaves = file_->LeavesOf(piece);
-  if (leaves.ok()) {
-    v1::PieceStart* start = reply->mutable_piece_start();
-    start->set_piece(piece);
-    start->clear_leaf_hashes();
-    for (const Digest& leaf : *leaves) {
-      start->mutable_leaf_hashes()->append(leaf.ToBytes());
-    }
-    return true;
+  const bool compare = file_->TakeDoubt(piece) || book_ != nullptr;
+  auto leaves = file_->LeavesOf(piece, compare);
+  if (!leaves.ok()) {
+    GiveUp(piece, leaves.status());
+    return false;
   }
-  LogWarning("a piece cannot be served",
-             {{"file", file_->path()}, {"reason", leaves.status()}});
+  v1::PieceStart* start = reply->mutable_piece_start();
+  start->set_piece(piece);
+  start->clear_leaf_hashes();
+  for (const Digest& leaf : *leaves) {
+    start->mutable_leaf_hashes()->append(leaf.ToBytes());
+  }
+  MutexLock lock(&mutex_);
+  if (compare) {
+    current_->check =
+        std::make_shared<LeafCheck>(file_->map(), piece, *std::move(leaves));
+  }
+  last_.push_back(piece);
+  if (last_.size() > kMaxLast) last_.pop_front();
+  return true;
+}
+
+void Upload::GiveUp(uint32_t piece, const absl::Status& why) {
+  if (!absl::IsDataLoss(why)) {
+    LogWarning("a piece cannot be served",
+               {{"file", file_->path()}, {"piece", piece}, {"reason", why}});
+  } else if (file_->Lose(piece)) {
+    LogError("the disk has lost a piece, which is served no longer",
+             {{"file", file_->path()}, {"piece", piece}, {"reason", why}});
+    if (options_.on_lost) options_.on_lost();
+  }
   MutexLock lock(&mutex_);
   current_.reset();
   Drop(piece, "it cannot be read");
-  return false;
+}
+
+void Upload::DoubtLast() {
+  std::vector<uint32_t> last;
+  {
+    MutexLock lock(&mutex_);
+    last.assign(last_.begin(), last_.end());
+  }
+  file_->Doubt(last);
 }
 
 bool Upload::FillBlock(const Current& current, v1::FetchReply* reply) {
@@ -302,17 +341,18 @@ bool Upload::FillBlock(const Current& current, v1::FetchReply* reply) {
     *block->mutable_data() = options_.spare->Take();
   }
   block->mutable_data()->resize(size);
-  const absl::Status read =
-      file_->Read(current.piece, static_cast<uint32_t>(current.sent), size,
-                  block->mutable_data()->data());
-  MutexLock lock(&mutex_);
+  uint8_t* const data =
+      reinterpret_cast<uint8_t*>(block->mutable_data()->data());
+  absl::Status read = file_->Read(
+      current.piece, static_cast<uint32_t>(current.sent), size, data);
+  if (read.ok() && current.check != nullptr) {
+    read = current.check->Check(absl::MakeConstSpan(data, size));
+  }
   if (!read.ok()) {
-    LogWarning("a piece cannot be served",
-               {{"file", file_->path()}, {"reason", read}});
-    current_.reset();
-    Drop(current.piece, "it cannot be read");
+    GiveUp(current.piece, read);
     return false;
   }
+  MutexLock lock(&mutex_);
   counts_.bytes += size;
   current_->sent += size;
   if (current_->sent == piece_bytes) {

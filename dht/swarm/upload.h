@@ -16,6 +16,7 @@
 #include "dht/key.h"
 #include "dht/swarm/bitmap.h"
 #include "dht/swarm/content_file.h"
+#include "dht/swarm/leaf_check.h"
 #include "dht/swarm/origin_book.h"
 #include "dht/swarm/spare_blocks.h"
 #include "proto/dht.pb.h"
@@ -26,6 +27,10 @@ namespace koinon::dht {
 // replies out, one at a time. Few streams send pieces at once (SendSlots):
 // whether this one may begin one is for whoever drives it to say. Thread-safe,
 // but NextReply must not run twice at once.
+//
+// An origin, whose copies are few, compares each piece that it sends with its
+// hashes; another, those that are in doubt. One that the disk has lost is named
+// in the log and served no longer.
 class Upload {
  public:
   struct Options {
@@ -34,6 +39,8 @@ class Upload {
     // Where blocks get their memory, if anywhere: whoever sends them gives it
     // back.
     std::shared_ptr<SpareBlocks> spare = nullptr;
+    // Called for each piece that is found to be lost. May be empty.
+    std::function<void()> on_lost = nullptr;
     // Who else may have pieces: for the opening, and when there is none to
     // give.
     std::function<std::vector<Contact>()> others;
@@ -60,6 +67,8 @@ class Upload {
   // As OnPiece of all that came since the construction.
   bool CatchUp();
   void FlushHaves();
+  // The caller broke off: it may have found fault with what was sent last.
+  void DoubtLast();
 
   // Fills in what to send next; false: nothing now. Without `may_begin` no
   // piece is begun, and no choice made.
@@ -77,6 +86,7 @@ class Upload {
     uint32_t piece = 0;
     int64_t sent = 0;
     bool cancelled = false;
+    std::shared_ptr<LeafCheck> check = nullptr;  // null: is not compared
   };
 
   bool AddHave(uint32_t piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -99,6 +109,7 @@ class Upload {
   std::optional<uint32_t> TakeWant() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool StartPiece(uint32_t piece, v1::FetchReply* reply);
   bool FillBlock(const Current& current, v1::FetchReply* reply);
+  void GiveUp(uint32_t piece, const absl::Status& why);
 
   const std::shared_ptr<ContentFile> file_;  // second owner: the board
   OriginBook* const book_;
@@ -114,6 +125,7 @@ class Upload {
   Bitmap told_ ABSL_GUARDED_BY(mutex_);  // what the caller has heard of
   std::vector<uint32_t> haves_ ABSL_GUARDED_BY(mutex_);
   bool haves_due_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<uint32_t> last_ ABSL_GUARDED_BY(mutex_);  // begun
   Counts counts_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -53,6 +54,7 @@ class UploadTest : public testing::Test {
     Upload::Options options;
     options.max_wants = 4;
     options.block_bytes = 32 << 10;
+    options.on_lost = [this] { ++lost_; };
     options.others = [] {
       return std::vector<Contact>{
           {.id = Sha256Of("a"), .address = "a:1", .site = ""}};
@@ -123,6 +125,7 @@ class UploadTest : public testing::Test {
   MemoryEnv env_;
   FaultInjectingEnv faulty_;
   const TestContent test_;
+  int lost_ = 0;
 };
 
 TEST_F(UploadTest, Opening_SaysWhatIsHereAndWhoElseHasIt) {
@@ -368,6 +371,67 @@ TEST_F(UploadTest, DiskThatFails_RefusesThePiece) {
   EXPECT_THAT(Words(Drain(upload.get())),
               ElementsAre("start 1", "block 1 0", "refused 1", "start 2",
                           "block 2 0", "block 2 32768"));
+}
+
+TEST_F(UploadTest, Origin_SendsNothingThatTheDiskHasLost) {
+  // In the second block of the piece.
+  ASSERT_THAT(DamageFile(&env_, "/whole", 4 * kPiece + 40'000), IsOk());
+  const auto file = Whole();
+  OriginBook book(2);
+  const auto upload = NewUpload(file, &book);
+  Opened(upload.get());
+  std::vector<std::string> words;
+  for (int i = 0; i < 9; ++i) {
+    ASSERT_THAT(upload->OnRequest(WantAny(1)), IsOk());
+    for (const auto& word : Words(Drain(upload.get()))) words.push_back(word);
+  }
+  // All others; it gives one less than it was asked for, and once more none.
+  EXPECT_EQ(std::count(words.begin(), words.end(), "start 4"), 1);
+  EXPECT_EQ(std::count(words.begin(), words.end(), "block 4 32768"), 0);
+  EXPECT_EQ(std::count(words.begin(), words.end(), "refused 4"), 1);
+  EXPECT_EQ(upload->counts().pieces, 8);
+  EXPECT_EQ(lost_, 1);
+  EXPECT_FALSE(file->Has(4));
+  EXPECT_FALSE(file->complete());
+  EXPECT_TRUE(file->whole());
+  ASSERT_THAT(upload->OnRequest(WantAny(1)), IsOk());
+  EXPECT_THAT(Words(Drain(upload.get())), ElementsAre("none 1"));
+  ASSERT_THAT(upload->OnRequest(Want({4}, /*last_resort=*/true)), IsOk());
+  EXPECT_THAT(Words(Drain(upload.get())), ElementsAre("refused 4"));
+  // Others hear of the rest only, and get that.
+  const auto next = NewUpload(file, &book);
+  const auto have = Bitmap::FromBytes(Opened(next.get()).have(), 9);
+  ASSERT_THAT(have, IsOk());
+  EXPECT_EQ(have->count(), 8);
+  EXPECT_FALSE(have->Has(4));
+  for (int i = 0; i < 9; ++i) {
+    ASSERT_THAT(next->OnRequest(WantAny(1)), IsOk());
+    Drain(next.get());
+  }
+  EXPECT_EQ(next->counts().pieces, 8);
+  EXPECT_EQ(lost_, 1);
+}
+
+TEST_F(UploadTest, WhatIsInDoubt_IsComparedOnce) {
+  ASSERT_THAT(DamageFile(&env_, "/whole", 4 * kPiece), IsOk());
+  const auto file = Whole();
+  const auto upload = NewUpload(file);
+  Opened(upload.get());
+  ASSERT_THAT(upload->OnRequest(Want({3, 4})), IsOk());
+  EXPECT_THAT(Words(Drain(upload.get())),
+              ElementsAre("start 3", "block 3 0", "block 3 32768", "start 4",
+                          "block 4 0", "block 4 32768"));
+  upload->DoubtLast();
+  const auto next = NewUpload(file);
+  Opened(next.get());
+  ASSERT_THAT(next->OnRequest(Want({3, 4})), IsOk());
+  EXPECT_THAT(Words(Drain(next.get())),
+              ElementsAre("start 3", "block 3 0", "block 3 32768", "start 4",
+                          "refused 4"));
+  EXPECT_EQ(lost_, 1);
+  EXPECT_FALSE(file->TakeDoubt(3));
+  ASSERT_THAT(next->OnRequest(Want({4})), IsOk());
+  EXPECT_THAT(Words(Drain(next.get())), ElementsAre("refused 4"));
 }
 
 }  // namespace

@@ -119,9 +119,12 @@ std::unique_ptr<VersionCache::Lease> VersionCache::State::FindVerified(
       changed.Wait(&mutex);
     }
     if (!entries.contains(digest)) return nullptr;
-    lease = NewLease(digest);
     Entry& entry = entries[digest];
-    if (entry.verified) return lease;
+    // While others use it, it can neither go nor be brought anew.
+    const bool checked =
+        entry.verified && (entry.leases > 0 || !HasLost(entry));
+    lease = NewLease(digest);
+    if (checked) return lease;
     entry.verifying = true;
     manifest = entry.manifest;
   }
@@ -130,6 +133,8 @@ std::unique_ptr<VersionCache::Lease> VersionCache::State::FindVerified(
     host->board()->Add(*file, digest);
     host->Provide(digest);
     ServeDeltasOf(manifest);
+  } else {
+    TakeOff({.roots = {RootOf(manifest.content())}, .digests = {digest}});
   }
   {
     MutexLock lock(&mutex);
@@ -147,6 +152,11 @@ std::unique_ptr<VersionCache::Lease> VersionCache::State::FindVerified(
     }
   }
   return lease;
+}
+
+bool VersionCache::State::HasLost(const Entry& entry) const {
+  const auto served = host->board()->Find(RootOf(entry.manifest.content()));
+  return served != nullptr && !served->complete();
 }
 
 void VersionCache::State::ServeDeltasOf(const v1::VersionManifest& manifest) {

@@ -29,7 +29,8 @@ namespace koinon::dht {
 //
 // Survives a crash: a partial is taken up again, also after others have been
 // fetched, until a higher version of its job is wanted or the room is; a whole
-// one is checked against its root before the first use in each process.
+// one is checked against its root before the first use in each process, and
+// again once a piece of it is found to be lost: it is then fetched anew.
 // Thread-safe; fetches of the same version wait for the first.
 class VersionCache {
  public:

@@ -85,6 +85,8 @@ struct VersionCache::State {
   absl::StatusOr<std::shared_ptr<ContentFile>> Check(
       const std::string& path, const v1::Content& content);
   std::unique_ptr<Lease> FindVerified(const Digest& digest);
+  // The disk has lost some of it since it was checked.
+  bool HasLost(const Entry& entry) const;
   void CheckAll();  // the thread
   void ServeDeltasOf(const v1::VersionManifest& manifest);
 

@@ -254,6 +254,32 @@ TEST_F(VersionCacheTest, DamagedVersion_IsRemovedAndFetchedAnew) {
   EXPECT_EQ(fetched.traffic.from_origin(), version.test.bytes.size());
 }
 
+TEST_F(VersionCacheTest, VersionOfWhichAPieceIsLost_IsFetchedAnewOnceItIsFree) {
+  OpenCache();
+  const Version version = Publish(1);
+  auto in_use = Fetch(version).lease;
+  ASSERT_THAT(DamageFile(&env_, in_use->path(), 12345), IsOk());
+  EXPECT_TRUE(host_.board()->Find(version.root())->Lose(0));
+  EXPECT_NE(cache_->Find(version.digest()), nullptr);
+  in_use.reset();
+  EXPECT_EQ(cache_->Find(version.digest()), nullptr);
+  EXPECT_FALSE(IsHere(version));
+  EXPECT_EQ(host_.board()->Find(version.root()), nullptr);
+  EXPECT_FALSE(host_.provides(version.digest()));
+  const auto fetched = Fetch(version);
+  EXPECT_EQ(fetched.traffic.from_origin(), version.test.bytes.size());
+  EXPECT_TRUE(host_.board()->Find(version.root())->complete());
+}
+
+TEST_F(VersionCacheTest, PieceThatIsNotLostAfterAll_IsServedAgain) {
+  OpenCache();
+  const Version version = Publish(1);
+  Fetch(version);
+  EXPECT_TRUE(host_.board()->Find(version.root())->Lose(0));
+  EXPECT_NE(cache_->Find(version.digest()), nullptr);
+  EXPECT_TRUE(host_.board()->Find(version.root())->complete());
+}
+
 TEST_F(VersionCacheTest, WantOfDescriptors_RemovesNothing) {
   using Operation = FaultInjectingEnv::Operation;
   const auto none = absl::ResourceExhaustedError("too many open files");

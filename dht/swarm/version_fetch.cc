@@ -194,9 +194,12 @@ absl::Status VersionCache::State::FetchInto(
                 {"version", wanted.manifest.version()},
                 {"reason", status}});
   }
-  SwarmFetch fetch(host, OptionsFor(wanted, file, cancelled));
-  const absl::Status status = fetch.Run();
-  Add(fetch.traffic(), &fetched->traffic);
+  absl::Status status;
+  do {  // once more for what the disk has lost meanwhile
+    SwarmFetch fetch(host, OptionsFor(wanted, file, cancelled));
+    status = fetch.Run();
+    Add(fetch.traffic(), &fetched->traffic);
+  } while (status.ok() && !file->complete());
   return status;
 }
 
