@@ -105,7 +105,9 @@ void Node::FindClosest(const Key& target,
   Walk::Start(state_->core.get(), std::move(plan));
 }
 
-void Node::Provide(const Key& content) { state_->announcer.Provide(content); }
+void Node::Provide(const Key& content, int64_t importance) {
+  state_->announcer.Provide(content, importance);
+}
 
 void Node::StopProviding(const Key& content) {
   state_->announcer.Stop(content);
@@ -121,8 +123,12 @@ Node::Status Node::status() const {
   Status status;
   status.nodes = state_->core->table().size();
   status.providing = state_->announcer.size();
+  const size_t unannounced = state_->announcer.unannounced();
   status.store = state_->core->store().totals();
   status.counters = state_->core->counters();
+  if (unannounced > 0) {
+    status.counters["unannounced"] = static_cast<int64_t>(unannounced);
+  }
   for (const auto& [reason, count] :
        state_->core->store().rejections().ToMap()) {
     status.counters[absl::StrCat("refused_", reason)] += count;

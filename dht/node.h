@@ -132,8 +132,10 @@ class Node {
                    std::function<void(absl::StatusOr<Closest>)> done);
 
   // Announces that this node serves the content, now and every provide_refresh
-  // until StopProviding.
-  void Provide(const Key& content);
+  // until StopProviding. Of more than others remember of one node, or as many
+  // times more as there are more nodes, those that are most important are
+  // announced.
+  void Provide(const Key& content, int64_t importance = 0);
   void StopProviding(const Key& content);
   // Who serves the content, at most `count`; without itself. Empty: nobody.
   // UNAVAILABLE if no node answered, and this one knows of nobody either.
@@ -151,8 +153,8 @@ class Node {
     // "lookup_cap_candidates", "..._questions" and "..._deadline",
     // "failed_questions", "malformed_contacts", "gets_escalated",
     // "gets_asked_again", "written_back", "repaired", "republished",
-    // "unannounced" (refused, because this node serves more than others
-    // remember) and others.
+    // and others; and "unannounced", what this node serves now and does not
+    // announce, because it is more than others remember.
     std::map<std::string, int64_t> counters;
   };
   Status status() const;

@@ -1,6 +1,7 @@
 #include "dht/node_providers.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <set>
 #include <utility>
@@ -147,25 +148,69 @@ class ProviderSearch : public std::enable_shared_from_this<ProviderSearch> {
 
 }  // namespace
 
-void Announcer::Provide(const Key& content) {
+void Announcer::Provide(const Key& content, int64_t importance) {
   if (core_->is_client()) return;
-  due_[content] = absl::InfiniteFuture();  // until OnAnnounced
-  Announce(content);
+  const bool all = served_.size() < Bound();
+  served_[content] = {importance, all ? absl::InfiniteFuture() : core_->Now()};
+  if (all) Announce(content);  // else Tick sees whether it is to be
 }
 
 void Announcer::Stop(const Key& content) {
-  due_.erase(content);
+  served_.erase(content);
   core_->store().RemoveProvider(content, core_->self());
 }
 
 void Announcer::Tick() {
   std::vector<Key> now_due;
-  for (auto& [content, due] : due_) {
-    if (due > core_->Now()) continue;
-    due = absl::InfiniteFuture();
+  const std::optional<Rank> least = Least();
+  for (auto& [content, served] : served_) {
+    if (served.due > core_->Now()) continue;
+    if (least.has_value() && Rank(served.importance, content) < *least) {
+      // It has been so for a while: this node knows how many others there are.
+      if (served.due + core_->options().provide_refresh < core_->Now()) {
+        SayTooMany();
+      }
+      continue;
+    }
+    served.due = absl::InfiniteFuture();  // until OnAnnounced
     now_due.push_back(content);
   }
   for (const Key& content : now_due) Announce(content);
+}
+
+size_t Announcer::Bound() const {
+  // Each of n nodes is told of k in n contents; of all, if it is one of k.
+  const size_t k = core_->options().k;
+  const size_t nodes = std::max(k, core_->table().size() + 1);
+  const size_t of_each = core_->store().max_contents_of_provider();
+  return (of_each - of_each / 8) * nodes / k;
+}
+
+size_t Announcer::unannounced() const {
+  const size_t bound = Bound();
+  return served_.size() > bound ? served_.size() - bound : 0;
+}
+
+std::optional<Announcer::Rank> Announcer::Least() const {
+  const size_t left_out = unannounced();
+  if (left_out == 0) return std::nullopt;
+  std::vector<Rank> ranks;
+  ranks.reserve(served_.size());
+  for (const auto& [content, served] : served_) {
+    ranks.emplace_back(served.importance, content);
+  }
+  const auto least = ranks.begin() + static_cast<ptrdiff_t>(left_out);
+  if (least == ranks.end()) return Rank(INT64_MAX, Key());
+  std::nth_element(ranks.begin(), least, ranks.end());
+  return *least;
+}
+
+void Announcer::SayTooMany() {
+  if (std::exchange(said_too_many_, true)) return;
+  LogWarning(
+      "more contents are served than other nodes remember of one node: the "
+      "others are not announced, and counted as unannounced",
+      {{"served", served_.size()}, {"announced", Bound()}});
 }
 
 void Announcer::Announce(const Key& content) {
@@ -178,41 +223,24 @@ void Announcer::Announce(const Key& content) {
   };
   plan.quorum = core_->options().write_quorum;
   plan.done = [this, content](const absl::StatusOr<Node::PutResult>& result) {
-    const bool refused = RejectionOf(result.status()) == Rejection::kQuota;
-    if (refused && ServesTooMany()) OnTooMany();
     // Where there are providers enough, asking at once again helps nobody.
-    OnAnnounced(content, result.ok() || refused);
+    const bool settled =
+        result.ok() || RejectionOf(result.status()) == Rejection::kQuota;
+    OnAnnounced(content, settled);
   };
   Spread::Start(core_, std::move(plan));
 }
 
-bool Announcer::ServesTooMany() const {
-  // Each of n nodes is told of k in n contents; of all, if it is one of k.
-  const size_t k = core_->options().k;
-  const size_t nodes = std::max(k, core_->table().size() + 1);
-  return due_.size() * k > core_->store().max_contents_of_provider() * nodes;
-}
-
-void Announcer::OnTooMany() {
-  core_->Count("unannounced");
-  if (std::exchange(said_too_many_, true)) return;
-  LogWarning(
-      "more contents are served than other nodes remember of one node: some "
-      "can be found through nobody; more are counted as unannounced",
-      {{"served", due_.size()},
-       {"remembered", core_->store().max_contents_of_provider()}});
-}
-
 void Announcer::OnAnnounced(const Key& content, bool settled) {
-  const auto found = due_.find(content);
-  if (found == due_.end()) {
+  const auto found = served_.find(content);
+  if (found == served_.end()) {
     // Stopped meanwhile: what was kept here just now is taken back.
     core_->store().RemoveProvider(content, core_->self());
     return;
   }
   // A little early and not all at once.
   const double part = 0.8 + 0.2 * core_->random().NextDouble();
-  found->second =
+  found->second.due =
       core_->Now() +
       (settled ? part * core_->options().provide_refresh : kAnnounceRetry);
 }

@@ -2,8 +2,11 @@
 #define KOINON_DHT_NODE_PROVIDERS_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,21 +21,32 @@ class Announcer {
  public:
   explicit Announcer(NodeCore* core) : core_(core) {}
 
-  void Provide(const Key& content);
+  void Provide(const Key& content, int64_t importance);
   void Stop(const Key& content);
   // Announces again what is due. To be called every second or so.
   void Tick();
-  size_t size() const { return due_.size(); }
+  size_t size() const { return served_.size(); }
+  // Served, but not announced.
+  size_t unannounced() const;
 
  private:
+  struct Served {
+    int64_t importance = 0;
+    absl::Time due;  // when to announce it again
+  };
+  using Rank = std::pair<int64_t, Key>;  // the larger is the more important
+
   void Announce(const Key& content);
   void OnAnnounced(const Key& content, bool settled);
-  // More than nodes remember of one provider, as many as there are of them.
-  bool ServesTooMany() const;
-  void OnTooMany();
+  // As many as all nodes together remember of this one, less some that were
+  // announced and are no longer, and are not forgotten yet.
+  size_t Bound() const;
+  // Of those that are announced, the least important; if not all are.
+  std::optional<Rank> Least() const;
+  void SayTooMany();
 
   NodeCore* const core_;
-  std::map<Key, absl::Time> due_;  // when to announce again
+  std::map<Key, Served> served_;
   bool said_too_many_ = false;
 };
 

@@ -458,17 +458,31 @@ TEST_F(NodeTest, Provide_IsFoundForAsLongAsItGoesOn) {
   EXPECT_TRUE(found.empty());
 }
 
-TEST_F(NodeTest, Provide_MoreThanNodesRemember_IsCounted) {
-  store_options_.max_provider_keys_per_writer = 3;
+TEST_F(NodeTest, Provide_MoreThanNodesRemember_TheMostImportantAreFound) {
+  store_options_.max_provider_keys_per_writer = 8;  // of which one is spare
   AddNodes(10);
-  for (int i = 0; i < 3; ++i) node(3).Provide(Sha256Of(absl::StrCat(i)));
-  network_.RunFor(absl::Minutes(6));
+  const auto content = [](int i) { return Sha256Of(absl::StrCat(i)); };
+  const auto is_found = [&](int i) {
+    const auto found = Providers(9, content(i));
+    return found.ok() && found->size() == 1;
+  };
+  for (int i = 10; i < 17; ++i) node(3).Provide(content(i), i);
+  network_.RunFor(absl::Seconds(5));
   EXPECT_FALSE(node(3).status().counters.contains("unannounced"));
-  node(3).Provide(Sha256Of("one more"));
+  node(3).Provide(content(5), 5);
+  node(3).Provide(content(20), 20);
+  network_.RunFor(absl::Seconds(5));
+  EXPECT_EQ(node(3).status().counters.at("unannounced"), 2);
+  EXPECT_TRUE(is_found(20));  // at once
+  EXPECT_FALSE(is_found(5));
+  network_.RunFor(absl::Minutes(15));
+  for (int i = 11; i < 17; ++i) EXPECT_TRUE(is_found(i)) << i;
+  EXPECT_FALSE(is_found(10));  // it has made room
+  EXPECT_TRUE(is_found(20));
+  node(3).StopProviding(content(20));
   network_.RunFor(absl::Seconds(5));
   EXPECT_EQ(node(3).status().counters.at("unannounced"), 1);
-  ASSERT_OK_AND_ASSIGN(const auto found, Providers(9, Sha256Of("one more")));
-  EXPECT_TRUE(found.empty());
+  EXPECT_TRUE(is_found(10));
 }
 
 // A content that others provide, too, is no sign of too many.

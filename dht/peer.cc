@@ -1,5 +1,6 @@
 #include "dht/peer.h"
 
+#include <map>
 #include <optional>
 #include <random>
 #include <utility>
@@ -144,9 +145,8 @@ struct Peer::State {
   std::unique_ptr<RecordStore> store;
   std::unique_ptr<GrpcTransport> transport;
   std::unique_ptr<Node> node;
-  // In the order of being told, from before the node was there, too; the
-  // strand's.
-  std::vector<Key> provided;
+  // With its importance, from before the node was there, too; the strand's.
+  std::map<Key, int64_t> provided;
 
   mutable Mutex mutex;
   CondVar changed;
@@ -272,7 +272,9 @@ void Peer::State::Start(const Contact& me, std::vector<std::string> bootstrap) {
       if (!status.ok()) LogWarning("not in the DHT yet", {{"error", status}});
       SetJoined(status);
     });
-    for (const Key& content : provided) node->Provide(content);
+    for (const auto& [content, importance] : provided) {
+      node->Provide(content, importance);
+    }
   });
 }
 
@@ -397,17 +399,16 @@ void Peer::FindProviders(
       });
 }
 
-void Peer::Provide(const Key& content) {
-  state_->strand.Run([state = state_.get(), content] {
-    std::erase(state->provided, content);
-    state->provided.push_back(content);
-    if (state->node != nullptr) state->node->Provide(content);
+void Peer::Provide(const Key& content, int64_t importance) {
+  state_->strand.Run([state = state_.get(), content, importance] {
+    state->provided[content] = importance;
+    if (state->node != nullptr) state->node->Provide(content, importance);
   });
 }
 
 void Peer::StopProviding(const Key& content) {
   state_->strand.Run([state = state_.get(), content] {
-    std::erase(state->provided, content);
+    state->provided.erase(content);
     if (state->node != nullptr) state->node->StopProviding(content);
   });
 }

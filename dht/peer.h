@@ -100,9 +100,9 @@ class Peer final : public SwarmHost {
   Contact self() const override;
   bool cross_site() const override;
   const Clock& clock() const override;
-  // Of what this process uses itself. AddPinned: the key of the coordinator that
-  // one is connected to. Gets of records go by what was pinned before Start;
-  // what the node keeps for others by no pinned key.
+  // Of what this process uses itself. AddPinned: the key of the coordinator
+  // that one is connected to. Gets of records go by what was pinned before
+  // Start; what the node keeps for others by no pinned key.
   RecordTrust trust() const;
   void AddPinned(const PublicKey& key);
   RejectionCounts* rejections();
@@ -117,7 +117,7 @@ class Peer final : public SwarmHost {
   void FindProviders(
       const Key& content, size_t count,
       std::function<void(absl::StatusOr<std::vector<Contact>>)> done) override;
-  void Provide(const Key& content) override;
+  void Provide(const Key& content, int64_t importance = 0) override;
   void StopProviding(const Key& content) override;
 
   // The same, waiting.

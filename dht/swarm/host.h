@@ -2,6 +2,7 @@
 #define KOINON_DHT_SWARM_HOST_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -53,8 +54,10 @@ class SwarmHost {
   virtual void FindProviders(
       const Key& content, size_t count,
       std::function<void(absl::StatusOr<std::vector<Contact>>)> done) = 0;
-  // Announces, or no longer, that this process serves it.
-  virtual void Provide(const Key& content) = 0;
+  // Announces, or no longer, that this process serves it. What is most
+  // important is announced where others do not remember all that this process
+  // serves.
+  virtual void Provide(const Key& content, int64_t importance = 0) = 0;
   virtual void StopProviding(const Key& content) = 0;
 };
 

@@ -89,6 +89,11 @@ void TestHost::SetMayFetchFrom(absl::Status may) {
   MutexLock lock(&mutex_);
   may_fetch_ = std::move(may);
 }
+int64_t TestHost::importance(const Key& content) const {
+  MutexLock lock(&mutex_);
+  return provided_.at(content);
+}
+
 bool TestHost::provides(const Key& content) const {
   MutexLock lock(&mutex_);
   return provided_.contains(content);
@@ -131,9 +136,9 @@ void TestHost::FindProviders(
   done(providers);
 }
 
-void TestHost::Provide(const Key& content) {
+void TestHost::Provide(const Key& content, int64_t importance) {
   MutexLock lock(&mutex_);
-  provided_.insert(content);
+  provided_[content] = importance;
 }
 void TestHost::StopProviding(const Key& content) {
   MutexLock lock(&mutex_);

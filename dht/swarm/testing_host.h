@@ -47,6 +47,8 @@ class TestHost final : public SwarmHost {
 
   Seeder* seeder() { return seeder_.get(); }
   bool provides(const Key& content) const;
+  // Of what it provides.
+  int64_t importance(const Key& content) const;
 
   ContentBoard* board() override { return &board_; }
   LiarBook* liars() override { return &liars_; }
@@ -59,7 +61,7 @@ class TestHost final : public SwarmHost {
   void FindProviders(
       const Key& content, size_t count,
       std::function<void(absl::StatusOr<std::vector<Contact>>)> done) override;
-  void Provide(const Key& content) override;
+  void Provide(const Key& content, int64_t importance) override;
   void StopProviding(const Key& content) override;
 
  private:
@@ -80,7 +82,7 @@ class TestHost final : public SwarmHost {
   Seeder::Caller caller_ ABSL_GUARDED_BY(mutex_);
   absl::Status may_fetch_ ABSL_GUARDED_BY(mutex_);
   std::vector<Contact> providers_ ABSL_GUARDED_BY(mutex_);
-  std::set<Key> provided_ ABSL_GUARDED_BY(mutex_);
+  std::map<Key, int64_t> provided_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::shared_ptr<grpc::Channel>> channels_
       ABSL_GUARDED_BY(mutex_);
 };

@@ -31,6 +31,14 @@ bool VersionCache::State::IsPinned(const v1::VersionManifest& manifest) const {
   return options.pinned.contains({manifest.job(), manifest.version()});
 }
 
+int64_t VersionCache::State::ImportanceOf(
+    const v1::VersionManifest& manifest) const {
+  const int64_t every = options.retention.every;
+  const bool for_good =
+      IsPinned(manifest) || (every > 0 && manifest.version() % every == 0);
+  return for_good ? INT64_MAX : manifest.created_ms();
+}
+
 std::set<Digest> VersionCache::State::NotKept() const {
   std::map<std::pair<std::string, int64_t>, std::map<int64_t, Digest>> jobs;
   for (const auto& [digest, entry] : entries) {

@@ -131,7 +131,7 @@ std::unique_ptr<VersionCache::Lease> VersionCache::State::FindVerified(
   const auto file = Check(PathOf(digest, kModel), manifest.content());
   if (file.ok()) {  // whoever finds it here finds it served
     host->board()->Add(*file, digest);
-    host->Provide(digest);
+    host->Provide(digest, ImportanceOf(manifest));
     ServeDeltasOf(manifest);
   } else {
     TakeOff({.roots = {RootOf(manifest.content())}, .digests = {digest}});

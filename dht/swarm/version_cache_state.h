@@ -97,6 +97,8 @@ struct VersionCache::State {
   // Versions that neither the policy nor an operator wants kept.
   std::set<Digest> NotKept() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   bool IsPinned(const v1::VersionManifest& manifest) const;
+  // Where not all can be announced: what is kept for good, then the newest.
+  int64_t ImportanceOf(const v1::VersionManifest& manifest) const;
   std::optional<Digest> NextToEvict() const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   Gone Evict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);

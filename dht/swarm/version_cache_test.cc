@@ -483,6 +483,20 @@ TEST_F(VersionCacheTest, VersionsInUsePinnedOrKeptByThePolicy_AreNotEvicted) {
   EXPECT_TRUE(IsHere(v7));  // newest
 }
 
+// Where not all can be announced.
+TEST_F(VersionCacheTest, Importance_OfWhatIsKeptForGoodAndThenOfTheNewest) {
+  OpenCache({.max_models = 4,
+             .retention = {.newest = 4, .every = 2},
+             .pinned = {{"mnist", 1}}});
+  const Version v1 = Publish(1), v2 = Publish(2), v3 = Publish(3),
+                v5 = Publish(5);
+  for (const Version* version : {&v1, &v2, &v3, &v5}) Fetch(*version);
+  EXPECT_EQ(host_.importance(v1.digest()), INT64_MAX);
+  EXPECT_EQ(host_.importance(v2.digest()), INT64_MAX);
+  EXPECT_EQ(host_.importance(v3.digest()), v3.wanted.manifest.created_ms());
+  EXPECT_EQ(host_.importance(v5.digest()), v5.wanted.manifest.created_ms());
+}
+
 TEST_F(VersionCacheTest, VersionInUse_GoesOnceItIsNot) {
   OpenCache({.max_models = 0, .retention = {.newest = 1, .every = 0}});
   const Version v1 = Publish(1), v2 = Publish(2);

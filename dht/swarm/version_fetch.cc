@@ -101,7 +101,7 @@ absl::StatusOr<VersionCache::Fetched> VersionCache::State::Fetch(
   if (file.ok()) {
     const Digest root = *Digest::FromBytes(wanted.manifest.content().root());
     host->board()->Add(*file, digest);
-    host->Provide(digest);
+    host->Provide(digest, ImportanceOf(wanted.manifest));
     status = FetchInto(*file, wanted, cancelled, &fetched);
     if (status.ok()) {
       auto lease = Adopt(*file, wanted);
