@@ -131,8 +131,9 @@ absl::Status Server::State::OpenState() {
   ABSL_ASSIGN_OR_RETURN(lock, DirLock::Take(spec.state_dir));
   journal = std::move(options.journal);
   if (journal == nullptr) {
-    ABSL_ASSIGN_OR_RETURN(journal, OpenSqliteJournal(absl::StrCat(
-                                       spec.state_dir, "/journal.db")));
+    ABSL_ASSIGN_OR_RETURN(
+        journal, OpenSqliteJournal(absl::StrCat(spec.state_dir, "/journal.db"),
+                                   options.clock->Now()));
   }
   ABSL_ASSIGN_OR_RETURN(JournalContents contents, journal->Load());
   ABSL_ASSIGN_OR_RETURN(
@@ -171,11 +172,8 @@ absl::Status Server::State::MakeNode() {
   signer = std::make_unique<ManifestSigner>(&peer->local(), options.clock,
                                             spec.manifest_lifetime);
   if (has_node) network = std::make_unique<PeerNetwork>(peer.get());
-  Distributor::Options distribution;
-  distribution.restored = {.all = journal->restored(),
-                           .jobs = {spec.recover.begin(), spec.recover.end()}};
   distributor = std::make_unique<Distributor>(
-      std::move(distribution), store.get(), peer->board(), network.get(),
+      Distributor::Options(), store.get(), peer->board(), network.get(),
       &peer->local(), options.clock);
   return absl::OkStatus();
 }

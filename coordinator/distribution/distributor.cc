@@ -27,7 +27,7 @@ Distributor::Distributor(Options options, const ModelStore* store,
       network_(network),
       clock_(clock),
       schedule_(options_.schedule),
-      timeline_(network, signer, options_.restored) {
+      writer_(network, signer) {
   board_->SetOthers([this](const Digest& root) { return OthersOf(root); });
 }
 
@@ -176,7 +176,8 @@ void Distributor::Announce(const JobRow& job, const v1::ModelManifest& manifest,
   kept->set_signatures(manifest.signatures());
   kept->set_pinned(manifest.pinned());
   MutexLock lock(&mutex_);
-  if (!schedule_.Add(clock_->Now(), std::move(spec), std::move(kept), newest) &&
+  if (!schedule_.Add(clock_->Now(), std::move(spec), std::move(kept), newest,
+                     static_cast<uint64_t>(job.records_epoch)) &&
       !std::exchange(said_full_, true)) {
     LogWarning(
         "more versions are kept than the DHT is told of again and again; of "
@@ -266,12 +267,15 @@ absl::Status Distributor::Publish(const PublishSchedule::Entry& entry) {
   ABSL_ASSIGN_OR_RETURN(const Digest digest,
                         Digest::FromBytes(entry.manifest->digest()));
   if (IsServed(*entry.manifest)) network_->Provide(digest);
-  return timeline_.Store(*entry.spec, *entry.manifest, entry.newest);
+  return writer_.Store(*entry.spec, *entry.manifest, entry.newest,
+                       entry.least_epoch);
 }
 
 bool Distributor::IsServed(const v1::ModelManifest& manifest) const {
   MutexLock lock(&mutex_);
-  return served_.contains({manifest.version(), manifest.job()});
+  const auto it = served_.find({manifest.version(), manifest.job()});
+  return it != served_.end() &&
+         it->second.file_digest.ToBytes() == manifest.digest();
 }
 
 void Distributor::Finish(const PublishSchedule::Entry& entry,
@@ -287,18 +291,15 @@ void Distributor::Finish(const PublishSchedule::Entry& entry,
     LogInfo("a version's records are in the DHT",
             {{"job", manifest.job()}, {"version", manifest.version()}});
   }
-  bool gone;
   {
     MutexLock lock(&mutex_);
     ++(status.ok() ? counts_.published : counts_.failed);
-    gone = !schedule_.Contains(entry) ||
-           !served_.contains({manifest.version(), manifest.job()});
     schedule_.Done(clock_->Now(), entry, status.ok());
   }
-  // It was withdrawn, perhaps before it was announced: then that was too late.
-  // Had it been replaced, its successor announces it again.
+  // If it was withdrawn while it was being announced, that was too early. One
+  // that the schedule alone has given up goes on being served.
   const auto digest = Digest::FromBytes(manifest.digest());
-  if (gone && digest.ok()) network_->StopProviding(*digest);
+  if (digest.ok() && !IsServed(manifest)) network_->StopProviding(*digest);
 }
 
 // False once it is to stop.

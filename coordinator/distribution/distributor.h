@@ -18,7 +18,7 @@
 #include "base/mutex.h"
 #include "coordinator/distribution/publish_schedule.h"
 #include "coordinator/distribution/record_network.h"
-#include "coordinator/distribution/timeline.h"
+#include "coordinator/distribution/record_writer.h"
 #include "coordinator/engine/version_outlet.h"
 #include "coordinator/models/model_store.h"
 #include "dht/key.h"
@@ -34,7 +34,6 @@ class Distributor final : public VersionOutlet {
  public:
   struct Options {
     PublishSchedule::Options schedule;
-    Timeline::Restored restored;
     // Between two versions, so that a start with many kept ones is no storm.
     absl::Duration pause = absl::Milliseconds(50);
     // Memory for hashes of what is served, 2 bytes for each KiB; and versions,
@@ -119,7 +118,7 @@ class Distributor final : public VersionOutlet {
   std::map<JobId, Contacts> peers_ ABSL_GUARDED_BY(mutex_);
   uint64_t asked_ ABSL_GUARDED_BY(mutex_) = 0;
 
-  Timeline timeline_;  // the thread's own
+  RecordWriter writer_;  // the thread's own
   std::thread thread_;
 };
 

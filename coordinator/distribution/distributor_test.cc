@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -46,6 +47,11 @@ class FakeNetwork final : public RecordNetwork {
       --failures_;
       return {.status = absl::UnavailableError("nobody answers")};
     }
+    while (record.key == held_) {
+      holding_ = true;
+      changed_.SignalAll();
+      changed_.Wait(&mutex_);
+    }
     keys_.push_back(record.key);
     return {};
   }
@@ -64,6 +70,15 @@ class FakeNetwork final : public RecordNetwork {
   void FailNext(int count) {
     MutexLock lock(&mutex_);
     failures_ = count;
+  }
+  // Puts of this record wait until there is none.
+  void Hold(std::optional<dht::Key> key) {
+    MutexLock lock(&mutex_);
+    held_ = key;
+    changed_.SignalAll();
+  }
+  bool AwaitHeld() {
+    return Await([&] { return holding_; });
   }
   bool AwaitAttempts(int count) {
     return Await([&] { return attempts_ >= count; });
@@ -95,6 +110,8 @@ class FakeNetwork final : public RecordNetwork {
   CondVar changed_;
   int attempts_ ABSL_GUARDED_BY(mutex_) = 0;
   int failures_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::optional<dht::Key> held_ ABSL_GUARDED_BY(mutex_);
+  bool holding_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<dht::Key> keys_ ABSL_GUARDED_BY(mutex_);
   std::set<dht::Key> provided_ ABSL_GUARDED_BY(mutex_);
 };
@@ -232,6 +249,55 @@ TEST_F(DistributorTest, Withdrawn_IsNoLongerServedNorTriedAgain) {
   distributor->Stop();
   EXPECT_THAT(network.provided(),
               ElementsAre(*Digest::FromBytes(base.digest())));
+}
+
+// A version whose records are being stored again when another takes its place
+// in the schedule.
+TEST_F(DistributorTest, GivenUpByTheScheduleWhileStored_IsProvidedStill) {
+  FakeNetwork network;
+  Distributor::Options options;
+  options.schedule.max_versions = 1;
+  options.schedule.first_refresh = absl::ZeroDuration();
+  options.pause = absl::ZeroDuration();
+  Distributor distributor(options, &store_, &board_, &network, &signer_.node(),
+                          &clock_);
+  const v1::ModelManifest old = Write(0);
+  distributor.Serve(old);
+  distributor.Announce(job_, old, /*newest=*/true);
+  distributor.Start();
+  ASSERT_TRUE(network.AwaitKey(HeadKey()));  // stored once, and again and again
+  const dht::Key again = dht::ImmutableKey(old.signed_manifest());
+  network.Hold(again);
+  ASSERT_TRUE(network.AwaitHeld());
+  const v1::ModelManifest next = Write(1, nullptr, "parent");
+  distributor.Serve(next);
+  distributor.Announce(job_, next, /*newest=*/true);
+  network.Hold(std::nullopt);
+  ASSERT_TRUE(network.AwaitKey(
+      dht::MutableKey("test", "server", dht::VersionName("job", 1))));
+  distributor.Stop();
+  EXPECT_NE(board_.Find(RootOf(SignedVersionOf(old)->content())), nullptr);
+  EXPECT_THAT(network.provided(), ::testing::UnorderedElementsAre(
+                                      *Digest::FromBytes(old.digest()),
+                                      *Digest::FromBytes(next.digest())));
+}
+
+TEST_F(DistributorTest, WithdrawnWhileStored_IsProvidedNoMore) {
+  FakeNetwork network;
+  auto distributor = Make(&network);
+  const v1::ModelManifest manifest = Write(0);
+  network.Hold(dht::ImmutableKey(manifest.signed_manifest()));
+  distributor->Serve(manifest);
+  distributor->Announce(job_, manifest, /*newest=*/true);
+  distributor->Start();
+  ASSERT_TRUE(network.AwaitHeld());
+  // As if both had come between the look at what is served and what is told.
+  distributor->Withdraw(manifest);
+  network.Provide(*Digest::FromBytes(manifest.digest()));
+  network.Hold(std::nullopt);
+  ASSERT_TRUE(network.AwaitKey(HeadKey()));
+  distributor->Stop();
+  EXPECT_THAT(network.provided(), IsEmpty());
 }
 
 TEST_F(DistributorTest, HashesOverTheirBound_TheLowestVersionsGiveWay) {

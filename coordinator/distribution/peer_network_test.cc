@@ -14,7 +14,7 @@
 #include "base/rpc_server.h"
 #include "base/status_matchers.h"
 #include "base/testing_env.h"
-#include "coordinator/distribution/timeline.h"
+#include "coordinator/distribution/record_writer.h"
 #include "coordinator/models/manifest_signer.h"
 #include "dht/records/signed.h"
 #include "grpcpp/grpcpp.h"
@@ -126,11 +126,12 @@ class PeerNetworkTest : public ::testing::TestWithParam<bool> {
     return manifest;
   }
   // As the distributor does: a node that is slow to answer is asked again.
-  static void Store(Timeline* timeline, const v1::ModelManifest& manifest) {
+  static void Store(RecordWriter* writer, const v1::ModelManifest& manifest,
+                    uint64_t least_epoch = 0) {
     const absl::Time end = absl::Now() + kPatience;
     absl::Status stored;
     do {
-      stored = timeline->Store(Spec(), manifest, /*newest=*/true);
+      stored = writer->Store(Spec(), manifest, /*newest=*/true, least_epoch);
     } while (absl::IsUnavailable(stored) && absl::Now() < end);
     ASSERT_OK(stored);
   }
@@ -194,23 +195,23 @@ TEST_P(PeerNetworkTest, StateRestored_TheLivingOneIsFound) {
   PeerNetwork network(coordinator_->peer.get());
   const LocalNode& local = coordinator_->peer->local();
   const v1::ModelManifest second = Manifest(2, "a");
-  Timeline before(&network, &local, {});
+  RecordWriter before(&network, &local);
   Store(&before, second);
   Store(&before, Manifest(3, "a"));
   Store(&before, Manifest(4, "a"));
   EXPECT_EQ(HeadVersion(), 4);
-  Timeline restored(&network, &local, {.all = true});
-  Store(&restored, second);
+  // A copy of what it was is refused, unless somebody has put it in place.
+  RecordWriter copy(&network, &local);
+  EXPECT_FALSE(copy.Store(Spec(), second, /*newest=*/true, 0).ok());
+  EXPECT_EQ(HeadVersion(), 4);
+  const auto epoch = static_cast<uint64_t>(submitted_ms_) + 1;
+  RecordWriter restored(&network, &local);
+  Store(&restored, second, epoch);
   EXPECT_EQ(HeadVersion(), 2);
-  Store(&restored, Manifest(3, "b"));
+  Store(&restored, Manifest(3, "b"), epoch);
   EXPECT_EQ(HeadVersion(), 3);
-  // A restart goes on in its epoch; another copy does not count.
-  Timeline again(&network, &local, {});
-  Store(&again, Manifest(4, "b"));
-  EXPECT_EQ(HeadVersion(), 4);
-  Timeline copy(&network, &local, {});
-  EXPECT_FALSE(copy.Store(Spec(), second, /*newest=*/true).ok());
-  EXPECT_EQ(HeadVersion(), 4);
+  EXPECT_FALSE(copy.Store(Spec(), Manifest(9, "a"), /*newest=*/true, 0).ok());
+  EXPECT_EQ(HeadVersion(), 3);
 }
 
 }  // namespace

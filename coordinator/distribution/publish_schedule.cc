@@ -17,7 +17,7 @@ absl::Duration Pause(absl::Duration first, absl::Duration last, int times) {
 bool PublishSchedule::Add(absl::Time now,
                           std::shared_ptr<const v1::JobSpec> spec,
                           std::shared_ptr<const v1::ModelManifest> manifest,
-                          bool newest) {
+                          bool newest, uint64_t least_epoch) {
   const JobId job = manifest->job();
   const int64_t version = manifest->version();
   const Key key = {job, version};
@@ -36,6 +36,7 @@ bool PublishSchedule::Add(absl::Time now,
   scheduled.entry.spec = std::move(spec);
   scheduled.entry.manifest = std::move(manifest);
   scheduled.entry.newest = newest;
+  scheduled.entry.least_epoch = least_epoch;
   scheduled.entry.number = next_number_++;
   Enter(key, scheduled);
   entries_.emplace(key, std::move(scheduled));

@@ -49,9 +49,10 @@ class PublishSchedule {
     // Second owners: whoever is storing its records.
     std::shared_ptr<const v1::JobSpec> spec;
     std::shared_ptr<const v1::ModelManifest> manifest;
-    bool newest = false;  // of its job
-    uint64_t number = 0;  // tells it from what it replaces
-    int failures = 0;     // in a row
+    bool newest = false;       // of its job
+    uint64_t least_epoch = 0;  // RecordsOf
+    uint64_t number = 0;       // tells it from what it replaces
+    int failures = 0;          // in a row
   };
 
   explicit PublishSchedule(Options options) : options_(options) {}
@@ -60,7 +61,8 @@ class PublishSchedule {
   // takes that from the others of its job. False: the bound was hit, and one
   // is not stored again.
   bool Add(absl::Time now, std::shared_ptr<const v1::JobSpec> spec,
-           std::shared_ptr<const v1::ModelManifest> manifest, bool newest);
+           std::shared_ptr<const v1::ModelManifest> manifest, bool newest,
+           uint64_t least_epoch);
   void Remove(const JobId& job, int64_t version);
 
   // Of those that are due: a job's newest before all others, so that a backlog

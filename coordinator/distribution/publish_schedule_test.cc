@@ -12,9 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/digest.h"
 #include "base/status_matchers.h"
+#include "coordinator/distribution/record_writer.h"
 #include "coordinator/distribution/testing_manifest.h"
 #include "coordinator/distribution/testing_network.h"
-#include "coordinator/distribution/timeline.h"
 #include "coordinator/models/testing_signer.h"
 #include "dht/records/signed.h"
 #include "dht/store/record_store.h"
@@ -44,13 +44,13 @@ class PublishScheduleTest : public ::testing::Test {
       PublishSchedule::Options options = SmallOptions())
       : schedule_(options) {}
   bool Add(absl::Time now, const JobId& job, int64_t version, bool newest,
-           bool pinned = false) {
+           bool pinned = false, uint64_t least_epoch = 0) {
     auto manifest = std::make_shared<v1::ModelManifest>();
     manifest->set_job(job);
     manifest->set_version(version);
     manifest->set_pinned(pinned);
     return schedule_.Add(now, std::make_shared<v1::JobSpec>(),
-                         std::move(manifest), newest);
+                         std::move(manifest), newest, least_epoch);
   }
   static std::string NameOf(const PublishSchedule::Entry& entry) {
     return absl::StrCat(entry.manifest->job(), "@", entry.manifest->version(),
@@ -277,12 +277,12 @@ class HolderTest : public ::testing::Test {
     schedule_.Add(now_, std::move(spec),
                   std::make_shared<v1::ModelManifest>(
                       SignedTestManifest(signer_, job, version, job)),
-                  newest);
+                  newest, /*least_epoch=*/0);
   }
   void StoreDue() {
     while (const auto entry = schedule_.Next(now_)) {
-      const absl::Status stored =
-          timeline_.Store(*entry->spec, *entry->manifest, entry->newest);
+      const absl::Status stored = writer_.Store(
+          *entry->spec, *entry->manifest, entry->newest, entry->least_epoch);
       ASSERT_OK(stored);
       schedule_.Done(now_, *entry, stored.ok());
     }
@@ -303,7 +303,7 @@ class HolderTest : public ::testing::Test {
   static constexpr int64_t kMany = 2'100;
   const TestSigner signer_;
   StoreNetwork network_{signer_.node()};
-  Timeline timeline_{&network_, &signer_.node(), {}};
+  RecordWriter writer_{&network_, &signer_.node()};
   PublishSchedule schedule_{PublishSchedule::Options()};
   absl::Time now_ = kStart;
 };

@@ -1,5 +1,7 @@
 #include "coordinator/distribution/recovery.h"
 
+#include <algorithm>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -119,6 +121,11 @@ absl::StatusOr<JobRecovery::Found> JobRecovery::Find(const JobId& job) {
                         dht::Key::FromBytes(head.job_spec()));
   Found found;
   found.signatures = SignaturesOf(head_record.sequence);
+  found.epoch = head_record.epoch;
+  if (found.epoch >= std::numeric_limits<int64_t>::max()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "its head has epoch ", found.epoch, ", and none can be after it"));
+  }
   ABSL_ASSIGN_OR_RETURN(
       dht::OpenedRecord manifest,
       GetRecord(manifest_key, "no manifest of its last version in the DHT"));
@@ -245,6 +252,8 @@ absl::StatusOr<std::vector<Mutation>> JobRecovery::MakeRows(
   JobRow job;
   job.spec = found.spec;
   job.submitted = absl::FromUnixMillis(version.job_submitted_ms());
+  job.records_epoch = std::max(absl::ToUnixMillis(clock_->Now()),
+                               static_cast<int64_t>(found.epoch) + 1);
   ABSL_ASSIGN_OR_RETURN(const std::string lost,
                         LostStateOf(found.spec, version.version()));
   if (!lost.empty()) {

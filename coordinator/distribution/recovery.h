@@ -18,8 +18,9 @@ namespace koinon::coordinator {
 
 // Brings a job back whose journal is lost: from the DHT, what it was and which
 // version was its last; from the workers, that version's bytes. The job goes on
-// with the round after it, under the time of submission that it had. What only
-// the journal knew is gone: the rounds' reports, versions before the last, and
+// with the round after it, under the time of submission that it had, and its
+// records count before all that were stored of it. What only the journal knew
+// is gone: the rounds' reports, versions before the last, and
 // the measurements that an early stop looks back on.
 //
 // A job whose next round begins from more than a version (a server optimizer's
@@ -59,6 +60,7 @@ class JobRecovery {
     v1::VersionManifest version;
     std::string signed_manifest;
     int64_t signatures = 0;
+    uint64_t epoch = 0;  // of its head
   };
   absl::StatusOr<dht::OpenedRecord> GetRecord(const dht::Key& key,
                                               const std::string& what);

@@ -31,7 +31,7 @@ std::string EncodeJobSpec(const v1::JobSpec& spec);
 // `newest`, the job's head.
 //
 // The named ones have the time of the job's submission as their epoch, or
-// `least_epoch` if that is greater (Timeline says why it would be).
+// `least_epoch` if that is greater (JobRow::records_epoch).
 //
 // Errors as dht::SignRecord and SignedVersionOf.
 absl::StatusOr<std::vector<KeyedRecord>> RecordsOf(

@@ -23,18 +23,22 @@ int64_t ParseMark(absl::string_view text) {
 }  // namespace
 
 absl::StatusOr<CommitMark> CommitMark::Open(Env* env, const std::string& path) {
-  const bool exists = env->Exists(path);
-  ABSL_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
-                        env->Open(path, exists ? Env::OpenMode::kReadWrite
-                                               : Env::OpenMode::kCreate));
-  ABSL_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+  CommitMark mark(env, path);
+  if (!env->Exists(path)) return mark;
+  ABSL_ASSIGN_OR_RETURN(mark.file_, env->Open(path, Env::OpenMode::kReadWrite));
+  ABSL_ASSIGN_OR_RETURN(const uint64_t size, mark.file_->Size());
   std::string text(kMarkBytes, '\0');
-  int64_t commits = 0;
   if (size == kMarkBytes) {
-    ABSL_RETURN_IF_ERROR(file->ReadAt(0, kMarkBytes, text.data()));
-    commits = ParseMark(text);
+    ABSL_RETURN_IF_ERROR(mark.file_->ReadAt(0, kMarkBytes, text.data()));
+    mark.commits_ = ParseMark(text);
   }
-  return CommitMark(path, std::move(file), !exists, commits);
+  return mark;
+}
+
+absl::Status CommitMark::Create() {
+  if (exists()) return absl::OkStatus();
+  ABSL_ASSIGN_OR_RETURN(file_, env_->Open(path_, Env::OpenMode::kCreate));
+  return absl::OkStatus();
 }
 
 void CommitMark::Write(int64_t commits) {

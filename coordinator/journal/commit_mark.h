@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/env.h"
 
@@ -17,30 +19,27 @@ namespace koinon::coordinator {
 // power loss, and is never ahead of what was durable. Not thread-safe.
 class CommitMark {
  public:
-  // Opens or creates the file.
+  // Reads the file, if it is there. Borrows `env`.
   static absl::StatusOr<CommitMark> Open(Env* env, const std::string& path);
 
-  // Whether Open has created it.
-  bool is_new() const { return is_new_; }
+  bool exists() const { return file_ != nullptr; }
   // 0 if it was never written, or not whole (a power loss may do that).
   int64_t commits() const { return commits_; }
-  // A failure is logged, once: the commit itself is durable.
+  // Makes the file, if it is not there. Its name is not durable before its
+  // folder is synced.
+  absl::Status Create();
+  // A failure is logged, once: the commit itself is durable. Requires exists().
   void Write(int64_t commits);
 
   const std::string& path() const { return path_; }
 
  private:
-  CommitMark(std::string path, std::unique_ptr<File> file, bool is_new,
-             int64_t commits)
-      : path_(std::move(path)),
-        file_(std::move(file)),
-        is_new_(is_new),
-        commits_(commits) {}
+  CommitMark(Env* env, std::string path) : env_(env), path_(std::move(path)) {}
 
+  Env* env_;
   std::string path_;
-  std::unique_ptr<File> file_;
-  bool is_new_;
-  int64_t commits_;
+  std::unique_ptr<File> file_;  // null: it is not there
+  int64_t commits_ = 0;
   bool failed_ = false;
 };
 

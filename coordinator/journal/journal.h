@@ -29,6 +29,10 @@ struct JobRow {      // key: spec.name
   std::string reason;
   absl::Time submitted;
   absl::Time finished = absl::InfiniteFuture();
+  // The least epoch of its records in the DHT (docs/formats/record.md): Unix
+  // milliseconds at which an older state of the job was last put in place on
+  // purpose, so that what lives counts before what was given up. 0: never.
+  int64_t records_epoch = 0;
 };
 
 enum class RoundPhase { kOpen, kClosed, kPublished, kDone };
@@ -141,10 +145,6 @@ class Journal {
   // Which opening of this journal this is, from 1: the fencing token that every
   // commit compares.
   virtual int64_t epoch() const = 0;
-
-  // Whether it was there when it was opened, but nothing that says how far it
-  // had gone: a copy that somebody has put in place on purpose.
-  virtual bool restored() const { return false; }
 };
 
 std::unique_ptr<Journal> NewMemoryJournal();
@@ -154,6 +154,11 @@ std::unique_ptr<Journal> NewMemoryJournal();
 // changed, if a newer Koinon wrote it; DATA_LOSS, naming the file, if SQLite
 // finds it corrupt.
 //
+// A journal that is there without the mark that says how far it had gone is a
+// copy that somebody has put in place on purpose: each job's `records_epoch`
+// becomes `now`, or more if it, or the submission, was not before `now`. This
+// is durable before the mark is there.
+//
 // docs/formats/journal.md describes the file.
 struct SqliteJournalOptions {
   // Of the database file. A commit that would need more is RESOURCE_EXHAUSTED.
@@ -161,7 +166,7 @@ struct SqliteJournalOptions {
   int64_t max_bytes = 0;
 };
 absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(
-    const std::string& path, SqliteJournalOptions options = {});
+    const std::string& path, absl::Time now, SqliteJournalOptions options = {});
 
 }  // namespace koinon::coordinator
 

@@ -30,6 +30,7 @@ JobRow MakeJob(const JobId& name) {
   row.state = v1::RUNNING;
   row.reason = "because \"quoted\"; DROP TABLE jobs";
   row.submitted = kTime;
+  row.records_epoch = 1'700'000'000'777;
   return row;
 }
 
@@ -77,7 +78,7 @@ struct Kind {
 absl::StatusOr<std::unique_ptr<Journal>> MakeSqlite() {
   std::string dir = absl::StrCat(::testing::TempDir(), "/journal-XXXXXX");
   if (mkdtemp(dir.data()) == nullptr) return absl::InternalError(dir);
-  return OpenSqliteJournal(dir + "/journal.db");
+  return OpenSqliteJournal(dir + "/journal.db", kTime);
 }
 
 class JournalContractTest : public ::testing::TestWithParam<Kind> {
@@ -123,6 +124,7 @@ TEST_P(JournalContractTest, Commit_EveryField_ComesBack) {
   EXPECT_EQ(job.reason, MakeJob("digits").reason);
   EXPECT_EQ(job.submitted, kTime);
   EXPECT_EQ(job.finished, absl::InfiniteFuture());
+  EXPECT_EQ(job.records_epoch, MakeJob("digits").records_epoch);
 
   const RoundRow& kept = contents.rounds.at("digits").at(3);
   EXPECT_EQ(kept.job, "digits");
@@ -185,6 +187,7 @@ TEST_P(JournalContractTest, Commit_SameKeyAgain_Replaces) {
                  MakeVersion("digits", 1)}));
   JobRow job = MakeJob("digits");
   job.state = v1::PAUSED;
+  job.records_epoch = 9;
   RoundRow round = MakeRound("digits", 1);
   round.phase = RoundPhase::kClosed;
   round.cohort = {};
@@ -193,6 +196,7 @@ TEST_P(JournalContractTest, Commit_SameKeyAgain_Replaces) {
   ASSERT_OK(Put({job, round, version}));
   const JournalContents contents = Load();
   EXPECT_EQ(contents.jobs.at("digits").state, v1::PAUSED);
+  EXPECT_EQ(contents.jobs.at("digits").records_epoch, 9);
   EXPECT_EQ(contents.rounds.at("digits").at(1).phase, RoundPhase::kClosed);
   EXPECT_THAT(contents.rounds.at("digits").at(1).cohort, IsEmpty());
   EXPECT_EQ(contents.versions.at("digits").at(1).manifest.size_bytes(), 7);
@@ -275,6 +279,8 @@ TEST_P(JournalContractTest, Commit_RowWithoutItsParent_IsRefused) {
 }
 
 TEST_P(JournalContractTest, Commit_RowThatIsNone_IsRefusedWhole) {
+  JobRow before_1970 = MakeJob("other");
+  before_1970.records_epoch = -1;
   JobRow stateless = MakeJob("other");
   stateless.state = v1::JOB_STATE_UNSPECIFIED;
   RoundRow unordered = MakeRound("digits", 1);
@@ -296,6 +302,7 @@ TEST_P(JournalContractTest, Commit_RowThatIsNone_IsRefusedWhole) {
   const std::vector<Mutation> bad = {
       MakeJob("has space"),
       stateless,
+      before_1970,
       MakeRound("digits", 0),
       unordered,
       carries_itself,

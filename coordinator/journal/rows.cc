@@ -78,6 +78,11 @@ struct Checker {
       return absl::InvalidArgumentError(absl::StrCat(
           "job ", row.spec.name(), ": state ", row.state, " is none"));
     }
+    if (row.records_epoch < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("job ", row.spec.name(), ": records_epoch ",
+                       row.records_epoch, ", expected at least 0"));
+    }
     return ValidateId("job", row.spec.name());
   }
   absl::Status operator()(const RoundRow& row) const {

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/env.h"
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "coordinator/journal/commit_mark.h"
 #include "coordinator/journal/journal.h"
@@ -36,9 +37,10 @@ absl::StatusOr<Statements> PrepareStatements(Database* db) {
        "UPDATE journal SET commits = commits + 1 WHERE epoch = ?1 "
        "RETURNING commits"},
       {&s.put_job,
-       "INSERT INTO jobs (name, state, reason, submitted, finished, spec) "
-       "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET "
-       "state = ?2, reason = ?3, submitted = ?4, finished = ?5, spec = ?6"},
+       "INSERT INTO jobs (name, state, reason, submitted, finished, spec, "
+       "records_epoch) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) "
+       "ON CONFLICT DO UPDATE SET state = ?2, reason = ?3, submitted = ?4, "
+       "finished = ?5, spec = ?6, records_epoch = ?7"},
       {&s.put_round,
        "INSERT INTO rounds (job, round, phase, attempt, cohort_seed, opened, "
        "deadline, cohort, included, report, carried) "
@@ -98,6 +100,7 @@ class Write {
     BindTime(&s, 4, row.submitted);
     BindTime(&s, 5, row.finished);
     s.BindBlob(6, row.spec.SerializeAsString());
+    s.BindInt(7, row.records_epoch);
     return s.Run();
   }
 
@@ -196,12 +199,11 @@ class Write {
 class SqliteJournal final : public Journal {
  public:
   SqliteJournal(std::unique_ptr<Database> db, Statements statements,
-                CommitMark mark, int64_t epoch, bool restored)
+                CommitMark mark, int64_t epoch)
       : db_(std::move(db)),
         statements_(std::move(statements)),
         mark_(std::move(mark)),
-        epoch_(epoch),
-        restored_(restored) {}
+        epoch_(epoch) {}
 
   absl::Status Commit(absl::Span<const Mutation> mutations) override {
     ABSL_RETURN_IF_ERROR(dead_);
@@ -231,7 +233,6 @@ class SqliteJournal final : public Journal {
   }
 
   int64_t epoch() const override { return epoch_; }
-  bool restored() const override { return restored_; }
 
  private:
   absl::Status WriteAll(absl::Span<const Mutation> mutations,
@@ -264,7 +265,6 @@ class SqliteJournal final : public Journal {
   Statements statements_;
   CommitMark mark_;
   const int64_t epoch_;
-  const bool restored_;
   // Why nothing can be committed any more.
   absl::Status dead_;
 };
@@ -283,16 +283,38 @@ absl::Status CheckMark(Database* db, bool fresh, const CommitMark& mark) {
       mark.path()));
 }
 
+// What says that the copy shall live goes into the commit that begins its
+// life, and only then is there a mark: a start that comes to nothing before it
+// is one that was not, after it the fact stands.
+constexpr char kBeginLife[] =
+    "UPDATE jobs SET records_epoch = max(?1, "
+    "coalesce(submitted, 0) / 1000 + 1, "
+    "min(records_epoch, 9223372036854775806) + 1)";
+
+absl::Status BeginLife(Database* db, absl::Time now) {
+  ABSL_ASSIGN_OR_RETURN(Statement restore, db->Prepare(kBeginLife));
+  restore.BindInt(1, absl::ToUnixMillis(now));
+  ABSL_RETURN_IF_ERROR(restore.Run());
+  LogWarning(
+      "the journal has no mark: its state was put in place on purpose, and "
+      "what it stores of its jobs counts from now on",
+      {{"file", db->path()}, {"jobs", db->ChangedRows()}});
+  return absl::OkStatus();
+}
+
 // The new epoch.
-absl::StatusOr<int64_t> BeginEpoch(Database* db, CommitMark* mark) {
+absl::StatusOr<int64_t> BeginEpoch(Database* db, bool fresh, absl::Time now,
+                                   CommitMark* mark) {
   ABSL_RETURN_IF_ERROR(db->Execute(
       "BEGIN IMMEDIATE;"
       "UPDATE journal SET epoch = epoch + 1, commits = commits + 1;"));
+  if (!fresh && !mark->exists()) ABSL_RETURN_IF_ERROR(BeginLife(db, now));
   ABSL_ASSIGN_OR_RETURN(const int64_t epoch,
                         db->QueryInt("SELECT epoch FROM journal"));
   ABSL_ASSIGN_OR_RETURN(const int64_t commits,
                         db->QueryInt("SELECT commits FROM journal"));
   ABSL_RETURN_IF_ERROR(db->Execute("COMMIT"));
+  ABSL_RETURN_IF_ERROR(mark->Create());
   mark->Write(commits);
   return epoch;
 }
@@ -306,7 +328,7 @@ std::string DirectoryOf(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(
-    const std::string& path, SqliteJournalOptions options) {
+    const std::string& path, absl::Time now, SqliteJournalOptions options) {
   ABSL_ASSIGN_OR_RETURN(std::unique_ptr<Database> db, Database::Open(path));
   // Until it is known to be whole and ours, its files stay as they are.
   db->SetCheckpointOnClose(false);
@@ -321,12 +343,12 @@ absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(
     ABSL_RETURN_IF_ERROR(
         db->Execute(absl::StrCat("PRAGMA max_page_count=", pages)));
   }
-  ABSL_ASSIGN_OR_RETURN(const int64_t epoch, BeginEpoch(db.get(), &mark));
+  ABSL_ASSIGN_OR_RETURN(const int64_t epoch,
+                        BeginEpoch(db.get(), fresh, now, &mark));
   ABSL_RETURN_IF_ERROR(RealEnv()->SyncDir(DirectoryOf(path)));
   ABSL_ASSIGN_OR_RETURN(Statements statements, PrepareStatements(db.get()));
-  const bool restored = !fresh && mark.is_new();
   return std::make_unique<SqliteJournal>(std::move(db), std::move(statements),
-                                         std::move(mark), epoch, restored);
+                                         std::move(mark), epoch);
 }
 
 }  // namespace koinon::coordinator

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <limits>
 #include <sstream>
 
 #include "absl/strings/escaping.h"
@@ -28,6 +29,9 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
+
+const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
+constexpr int64_t kNowMs = 1'800'000'000'000;
 
 std::string MakeDir() {
   std::string dir = absl::StrCat(::testing::TempDir(), "/sqlite-XXXXXX");
@@ -73,9 +77,17 @@ absl::Status PutJob(Journal* journal, const JobId& name,
 class SqliteJournalTest : public ::testing::Test {
  protected:
   std::unique_ptr<Journal> Open() {
-    auto journal = OpenSqliteJournal(path_);
+    auto journal = OpenSqliteJournal(path_, kNow);
     EXPECT_OK(journal);
     return journal.ok() ? *std::move(journal) : nullptr;
+  }
+
+  void RemoveMark() { ASSERT_EQ(unlink((path_ + "-mark").c_str()), 0); }
+  // As the next start finds it.
+  int64_t RecordsEpoch(const JobId& job) {
+    const auto contents = Open()->Load();
+    EXPECT_OK(contents.status());
+    return contents.ok() ? contents->jobs.at(job).records_epoch : -1;
   }
 
   const std::string dir_ = MakeDir();
@@ -113,10 +125,10 @@ TEST_F(SqliteJournalTest, NewerSchema_IsRefusedAndUntouched) {
   Open().reset();
   RunSql(path_, "PRAGMA user_version=7");
   const std::string before = Slurp(path_);
-  EXPECT_THAT(OpenSqliteJournal(path_),
+  EXPECT_THAT(OpenSqliteJournal(path_, kNow),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        AllOf(HasSubstr(path_), HasSubstr("version 7"),
-                             HasSubstr("up to version 2"))));
+                             HasSubstr("up to version 3"))));
   EXPECT_EQ(Slurp(path_), before);
 }
 
@@ -231,11 +243,20 @@ TEST_F(SqliteJournalTest, Version1_IsBroughtUpToDateWithAllItHolds) {
   EXPECT_EQ(again.folds.at("digits").count(2), 1u);
 }
 
+TEST_F(SqliteJournalTest, Version2_IsBroughtUpToDate) {
+  ASSERT_OK(PutJob(Open().get(), "digits", "why"));
+  RunSql(path_,
+         "ALTER TABLE jobs DROP COLUMN records_epoch; PRAGMA user_version=2");
+  EXPECT_EQ(RecordsEpoch("digits"), 0);
+  ASSERT_OK_AND_ASSIGN(const JournalContents contents, Open()->Load());
+  EXPECT_EQ(contents.jobs.at("digits").reason, "why");
+}
+
 TEST_F(SqliteJournalTest, Version1_ThatCannotBeBroughtUpToDate_StaysAsItIs) {
   RunSql(path_, Version1Sql());
   // In the way of the last step.
   RunSql(path_, "CREATE TABLE folds (placeholder TEXT)");
-  EXPECT_FALSE(OpenSqliteJournal(path_).ok());
+  EXPECT_FALSE(OpenSqliteJournal(path_, kNow).ok());
   RunSql(path_, "DROP TABLE folds");
   auto journal = Open();  // nothing of the other steps was left
   ASSERT_NE(journal, nullptr);
@@ -246,7 +267,7 @@ TEST_F(SqliteJournalTest, Version1_ThatCannotBeBroughtUpToDate_StaysAsItIs) {
 TEST_F(SqliteJournalTest, ForeignDatabase_IsRefusedAndUntouched) {
   RunSql(path_, "CREATE TABLE t (x); INSERT INTO t VALUES (1)");
   const std::string before = Slurp(path_);
-  EXPECT_THAT(OpenSqliteJournal(path_),
+  EXPECT_THAT(OpenSqliteJournal(path_, kNow),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("not a Koinon journal")));
   EXPECT_EQ(Slurp(path_), before);
@@ -254,13 +275,13 @@ TEST_F(SqliteJournalTest, ForeignDatabase_IsRefusedAndUntouched) {
 
 TEST_F(SqliteJournalTest, NotADatabase_IsDataLossThatNamesTheFile) {
   Spill(path_, std::string(8192, 'x'));
-  EXPECT_THAT(OpenSqliteJournal(path_),
+  EXPECT_THAT(OpenSqliteJournal(path_, kNow),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr(path_)));
 }
 
 TEST_F(SqliteJournalTest, UnreachablePath_NamesTheFile) {
   const std::string path = dir_ + "/missing/journal.db";
-  EXPECT_THAT(OpenSqliteJournal(path),
+  EXPECT_THAT(OpenSqliteJournal(path, kNow),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(path)));
 }
 
@@ -280,7 +301,7 @@ TEST_F(SqliteJournalTest, CorruptPage_IsDetectedAtOpen) {
     bytes[page * kPage] = '\x77';
   }
   Spill(path_, bytes);
-  EXPECT_THAT(OpenSqliteJournal(path_),
+  EXPECT_THAT(OpenSqliteJournal(path_, kNow),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr(path_)));
 }
 
@@ -299,8 +320,8 @@ TEST_F(SqliteJournalTest, RowThatCannotBeParsed_IsDataLossThatNamesIt) {
 }
 
 TEST_F(SqliteJournalTest, Full_IsResourceExhaustedAndRolledBack) {
-  ASSERT_OK_AND_ASSIGN(auto journal,
-                       OpenSqliteJournal(path_, {.max_bytes = 256 << 10}));
+  ASSERT_OK_AND_ASSIGN(
+      auto journal, OpenSqliteJournal(path_, kNow, {.max_bytes = 256 << 10}));
   ASSERT_OK(PutJob(journal.get(), "small"));
   EXPECT_THAT(PutJob(journal.get(), "large", std::string(1 << 20, 'x')),
               StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr(path_)));
@@ -329,7 +350,7 @@ TEST_F(SqliteJournalTest, TruncatedLog_IsDetectedAtOpen) {
   // Whole, it opens.
   const std::string whole = dir_ + "/whole.db";
   CopyCrashed(path_, whole, size);
-  ASSERT_OK_AND_ASSIGN(auto copy, OpenSqliteJournal(whole));
+  ASSERT_OK_AND_ASSIGN(auto copy, OpenSqliteJournal(whole, kNow));
   ASSERT_OK_AND_ASSIGN(const JournalContents contents, copy->Load());
   EXPECT_THAT(contents.jobs, SizeIs(10));
   // Cut, it does not. (Cut to nothing, not even the tables may be left; either
@@ -337,7 +358,7 @@ TEST_F(SqliteJournalTest, TruncatedLog_IsDetectedAtOpen) {
   for (const size_t keep : {size - 1, size / 2, size_t{32}, size_t{0}}) {
     const std::string cut = absl::StrCat(dir_, "/cut-", keep, ".db");
     CopyCrashed(path_, cut, keep);
-    EXPECT_THAT(OpenSqliteJournal(cut),
+    EXPECT_THAT(OpenSqliteJournal(cut, kNow),
                 StatusIs(absl::StatusCode::kDataLoss,
                          AllOf(HasSubstr(cut), HasSubstr("-mark"))))
         << keep;
@@ -356,7 +377,7 @@ TEST_F(SqliteJournalTest, BitFlipInTheLog_IsDetectedAtOpen) {
     std::string bytes = wal;
     bytes[at] ^= 1;
     Spill(flipped + "-wal", bytes);
-    EXPECT_THAT(OpenSqliteJournal(flipped),
+    EXPECT_THAT(OpenSqliteJournal(flipped, kNow),
                 StatusIs(absl::StatusCode::kDataLoss, HasSubstr(flipped)))
         << at;
   }
@@ -370,18 +391,72 @@ TEST_F(SqliteJournalTest, OlderCopyPutBack_NeedsTheMarkRemoved) {
     ASSERT_OK(PutJob(journal.get(), "digits"));
   }
   Spill(path_, backup);
-  EXPECT_THAT(OpenSqliteJournal(path_),
+  EXPECT_THAT(OpenSqliteJournal(path_, kNow),
               StatusIs(absl::StatusCode::kDataLoss,
                        HasSubstr("remove " + path_ + "-mark")));
-  ASSERT_EQ(unlink((path_ + "-mark").c_str()), 0);
-  ASSERT_OK_AND_ASSIGN(auto restored, OpenSqliteJournal(path_));
-  EXPECT_TRUE(restored->restored());
-  restored.reset();
-  EXPECT_FALSE(Open()->restored());
+  RemoveMark();
+  EXPECT_OK(OpenSqliteJournal(path_, kNow));
 }
 
-TEST_F(SqliteJournalTest, NewOne_IsNotRestored) {
-  EXPECT_FALSE(Open()->restored());
+// That a copy shall live stands for as long as the copy does, whatever becomes
+// of the start in which it was said.
+TEST_F(SqliteJournalTest, WithoutItsMark_EachJobGetsAnEpochForGood) {
+  ASSERT_OK(PutJob(Open().get(), "before"));
+  EXPECT_EQ(RecordsEpoch("before"), 0);
+  RemoveMark();
+  Open().reset();  // and nothing came of this start
+  EXPECT_EQ(RecordsEpoch("before"), kNowMs);
+  ASSERT_OK_AND_ASSIGN(auto later,
+                       OpenSqliteJournal(path_, kNow + absl::Hours(1)));
+  ASSERT_OK(PutJob(later.get(), "after"));
+  later.reset();
+  EXPECT_EQ(RecordsEpoch("before"), kNowMs);
+  EXPECT_EQ(RecordsEpoch("after"), 0);
+}
+
+TEST_F(SqliteJournalTest, WithoutItsMarkAgain_TheEpochGrows) {
+  ASSERT_OK(PutJob(Open().get(), "digits"));
+  int64_t last = 0;
+  // Also where the clock was set back, or is behind the submission.
+  for (const absl::Duration late : {absl::ZeroDuration(), absl::ZeroDuration(),
+                                    -absl::Hours(1), absl::Hours(1)}) {
+    RemoveMark();
+    EXPECT_OK(OpenSqliteJournal(path_, kNow + late));
+    const int64_t epoch = RecordsEpoch("digits");
+    EXPECT_GT(epoch, last);
+    EXPECT_GE(epoch, absl::ToUnixMillis(kNow + late));
+    last = epoch;
+  }
+  EXPECT_EQ(last, absl::ToUnixMillis(kNow + absl::Hours(1)));
+  JobRow ahead = MakeJob("ahead");
+  ahead.submitted = kNow + absl::Hours(2);
+  JobRow greatest = MakeJob("greatest");
+  greatest.records_epoch = std::numeric_limits<int64_t>::max();
+  const std::vector<Mutation> rows = {ahead, greatest};
+  ASSERT_OK(Open()->Commit(rows));
+  RemoveMark();
+  EXPECT_OK(OpenSqliteJournal(path_, kNow));
+  EXPECT_GT(RecordsEpoch("ahead"), absl::ToUnixMillis(ahead.submitted));
+  EXPECT_EQ(RecordsEpoch("greatest"), greatest.records_epoch);
+}
+
+TEST_F(SqliteJournalTest, WithoutItsMarkAndNotOpened_StaysWithoutIt) {
+  RunSql(path_, Version1Sql());
+  RunSql(path_, "CREATE TABLE folds (placeholder TEXT)");  // in the way
+  EXPECT_FALSE(OpenSqliteJournal(path_, kNow).ok());
+  RunSql(path_, "DROP TABLE folds");
+  EXPECT_EQ(RecordsEpoch("digits"), kNowMs);
+}
+
+TEST_F(SqliteJournalTest, CopyWithItsMark_GetsNoEpoch) {
+  ASSERT_OK(PutJob(Open().get(), "digits"));
+  const std::string copy = MakeDir() + "/journal.db";
+  for (const char* part : {"", "-mark"}) {
+    Spill(copy + part, Slurp(path_ + part));
+  }
+  ASSERT_OK_AND_ASSIGN(const auto opened, OpenSqliteJournal(copy, kNow));
+  ASSERT_OK_AND_ASSIGN(const JournalContents contents, opened->Load());
+  EXPECT_EQ(contents.jobs.at("digits").records_epoch, 0);
 }
 
 TEST_F(SqliteJournalTest, MarkNotWhole_AsAfterAPowerLoss_IsNoError) {
@@ -389,7 +464,7 @@ TEST_F(SqliteJournalTest, MarkNotWhole_AsAfterAPowerLoss_IsNoError) {
   for (const std::string& mark :
        {std::string(), std::string(21, '\0'), std::string("0000")}) {
     Spill(path_ + "-mark", mark);
-    EXPECT_OK(OpenSqliteJournal(path_));
+    EXPECT_OK(OpenSqliteJournal(path_, kNow));
   }
 }
 
@@ -410,7 +485,7 @@ int64_t KillAfter(const std::string& path, int64_t first, int64_t commits) {
   EXPECT_EQ(pipe(fds), 0);
   const pid_t child = Fork([&] {
     close(fds[0]);
-    auto journal = OpenSqliteJournal(path);
+    auto journal = OpenSqliteJournal(path, kNow);
     if (!journal.ok()) _exit(1);
     for (int64_t i = first;; ++i) {
       const std::vector<Mutation> mutations = {MakeJob(absl::StrCat("a-", i)),
@@ -457,7 +532,7 @@ TEST_F(SqliteJournalTest, KillNine_AmidCommits_LosesNothingAcknowledged) {
 
 TEST_F(SqliteJournalTest, WriteError_IsDataLossAndFinal) {
   const pid_t child = Fork([&] {
-    auto journal = OpenSqliteJournal(path_);
+    auto journal = OpenSqliteJournal(path_, kNow);
     if (!journal.ok()) _exit(1);
     // Files cannot grow any further: write() fails with EFBIG, not ENOSPC.
     signal(SIGXFSZ, SIG_IGN);

@@ -40,6 +40,7 @@ absl::Status ReadJob(const Database& db, const Statement& s,
   if (!row.spec.ParseFromString(s.Bytes(5)) || row.spec.name() != name) {
     return Broken(db, what, "its spec is not that of this job");
   }
+  row.records_epoch = s.Int(6);
   ABSL_RETURN_IF_ERROR(AsLoss(db, what, CheckMutation(row)));
   contents->jobs[name] = std::move(row);
   return absl::OkStatus();
@@ -140,7 +141,8 @@ using ReadRow = absl::Status (*)(const Database&, const Statement&,
 
 absl::Status ReadTables(Database* db, JournalContents* contents) {
   const std::pair<const char*, ReadRow> tables[] = {
-      {"SELECT name, state, reason, submitted, finished, spec FROM jobs",
+      {"SELECT name, state, reason, submitted, finished, spec, records_epoch "
+       "FROM jobs",
        ReadJob},
       {"SELECT job, round, phase, attempt, cohort_seed, opened, deadline, "
        "cohort, included, report, carried FROM rounds",

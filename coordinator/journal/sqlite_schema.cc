@@ -20,7 +20,8 @@ CREATE TABLE jobs (
   reason TEXT NOT NULL,
   submitted INTEGER,
   finished INTEGER,
-  spec BLOB NOT NULL
+  spec BLOB NOT NULL,
+  records_epoch INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE rounds (
@@ -81,6 +82,10 @@ UPDATE accepted SET task_round = round;
 ALTER TABLE versions ADD COLUMN state TEXT NOT NULL DEFAULT '';
 )sql";
 
+constexpr char kFromVersion2[] = R"sql(
+ALTER TABLE jobs ADD COLUMN records_epoch INTEGER NOT NULL DEFAULT 0;
+)sql";
+
 absl::Status SetDurability(Database* database) {
   ABSL_ASSIGN_OR_RETURN(const std::string mode,
                         database->QueryText("PRAGMA journal_mode=WAL"));
@@ -114,8 +119,10 @@ absl::Status Migrate(Database* database) {
   ABSL_ASSIGN_OR_RETURN(const int64_t version,
                         database->QueryInt("PRAGMA user_version"));
   if (version == kJournalSchemaVersion) return absl::OkStatus();
+  const std::string to_version_2 =
+      version == 1 ? absl::StrCat(kFromVersion1, kCreateFolds) : std::string();
   return database->Execute(
-      absl::StrCat("BEGIN IMMEDIATE;", kFromVersion1, kCreateFolds,
+      absl::StrCat("BEGIN IMMEDIATE;", to_version_2, kFromVersion2,
                    "PRAGMA user_version=", kJournalSchemaVersion, ";COMMIT;"));
 }
 

@@ -11,7 +11,7 @@ namespace koinon::coordinator {
 
 // docs/formats/journal.md, "Versions of the schema".
 constexpr int64_t kJournalApplicationId = 0x4B6F696E;  // "Koin"
-constexpr int64_t kJournalSchemaVersion = 2;
+constexpr int64_t kJournalSchemaVersion = 3;
 
 // Whether a just opened database is new and empty, without changing a byte.
 // FAILED_PRECONDITION if it is another program's or a newer Koinon's;
