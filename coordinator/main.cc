@@ -132,6 +132,9 @@ void AddFlags(CLI::App* app, Flags* flags) {
                   "A job that the journal has lost, to be had from the DHT; "
                   "repeatable")
       ->allow_extra_args(false);
+  app->add_option("--recover-signer", spec.recover_signer,
+                  "In plaintext: the key, in hex, that must have signed the "
+                  "head of what is recovered");
   app->add_option("--threads", spec.threads, "For aggregation")
       ->capture_default_str();
   app->add_option("--instruction-set", spec.instruction_set,

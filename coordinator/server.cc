@@ -194,9 +194,6 @@ absl::Status Server::State::Recover(JournalContents* contents) {
     return absl::FailedPreconditionError(
         "--recover: there is no DHT, because the certificate carries no node");
   }
-  if (spec.insecure) {
-    LogWarning("plaintext: a job is recovered from whoever says it has it");
-  }
   ABSL_ASSIGN_OR_RETURN(dht::Peer::Options asking_options,
                         MakePeerOptions(options.env, NodeSpec(),
                                         authority.get(), options.clock->Now()));
@@ -209,6 +206,10 @@ absl::Status Server::State::Recover(JournalContents* contents) {
   JobRecovery::Options recovery_options;
   recovery_options.max_model_bytes = spec.max_model_bytes;
   recovery_options.fetch_patience = options.recovery_patience;
+  if (!spec.recover_signer.empty()) {
+    ABSL_ASSIGN_OR_RETURN(recovery_options.head_signer,
+                          PublicKey::FromHex(spec.recover_signer));
+  }
   JobRecovery recovery(recovery_options, asking.get(), store.get(),
                        signer.get(), options.clock);
   for (const std::string& job : spec.recover) {

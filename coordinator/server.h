@@ -55,6 +55,7 @@ class Server {
     std::string peer_address;            // empty: where it listens
     std::vector<std::string> bootstrap;  // "host:port" of nodes
     std::vector<std::string> recover;    // jobs
+    std::string recover_signer;          // a key in hex; empty: none given
     int threads = 2;                     // for aggregation
     std::string instruction_set = "best";
 

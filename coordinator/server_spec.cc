@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "base/acceptor.h"
 #include "base/ids.h"
+#include "base/signing.h"
 #include "base/status_macros.h"
 #include "coordinator/server.h"
 #include "dht/key.h"
@@ -21,6 +22,19 @@ absl::Status CheckAddress(absl::string_view flag, const std::string& address) {
   return absl::InvalidArgumentError(
       absl::StrCat("--", flag, " is '", address,
                    "', expected HOST:PORT of a node that can be reached"));
+}
+
+absl::Status CheckRecoverSigner(const Server::Spec& spec) {
+  if (spec.recover_signer.empty()) return absl::OkStatus();
+  if (spec.recover.empty() || !spec.insecure) {
+    return absl::InvalidArgumentError(
+        "--recover-signer is for --recover with --insecure: over TLS "
+        "certificates say who may sign");
+  }
+  const auto key = PublicKey::FromHex(spec.recover_signer);
+  if (key.ok()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--recover-signer: ", key.status().message()));
 }
 
 absl::Status CheckDistribution(const Server::Spec& spec) {
@@ -50,7 +64,7 @@ absl::Status CheckDistribution(const Server::Spec& spec) {
     return absl::InvalidArgumentError(
         "--recover needs --bootstrap: a node that knows the job");
   }
-  return absl::OkStatus();
+  return CheckRecoverSigner(spec);
 }
 
 }  // namespace

@@ -104,6 +104,9 @@ class Node {
     // so that the newest is found if any honest holder is reached.
     bool newest = false;
     size_t paths = 1;
+    // In plaintext, where several keys have signed records of one key: whose
+    // is meant. Those of others are not looked at if this one's is there.
+    std::optional<PublicKey> signer = {};
   };
   struct GetResult {
     OpenedRecord opened;
@@ -117,7 +120,9 @@ class Node {
   // that lacked it, or had an older one, is given it. NOT_FOUND after
   // paths_on_miss disjoint paths and once those that kept silent on them were
   // asked again; UNAVAILABLE if no node answered; DATA_LOSS (kEquivocation) if
-  // two as new differ.
+  // two as new differ; FAILED_PRECONDITION, naming the keys, if in plaintext
+  // several have signed what was found and none is that of the options: numbers
+  // say nothing there, since everybody can sign greater ones.
   void Get(const Key& key, GetOptions options,
            std::function<void(absl::StatusOr<GetResult>)> done);
 

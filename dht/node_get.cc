@@ -15,6 +15,8 @@ namespace {
 
 // Enough for a handshake with a machine that has many others to make.
 constexpr absl::Duration kLastPatience = absl::Seconds(5);
+// Of the keys that have signed what was looked for.
+constexpr size_t kMostNamed = 8;
 
 }  // namespace
 
@@ -72,19 +74,7 @@ Walk::Verdict Get::OnAnswer(const Contact& from, const v1::AskReply& reply) {
   const absl::StatusOr<OpenedRecord> opened =
       OpenRecord(key_, reply.record(), core_->options().trust, core_->Now());
   if (!opened.ok()) {
-    const auto reason = RejectionOf(opened.status());
-    const std::string name(reason.has_value() ? RejectionName(*reason)
-                                              : "unknown");
-    ++result_.rejections[name];
-    refusal_ = opened.status();
-    refused_.insert(from.id);
-    core_->Count(absl::StrCat("get_refused_", name));
-    // A holder does not look again at what stood when it was stored: record and
-    // certificate end without it, and clocks differ.
-    if (reason != Rejection::kExpired &&
-        reason != Rejection::kUntrustedSigner) {
-      core_->table().Remove(from.id);
-    }
+    OnRefused(from, opened.status());
     return Walk::Verdict::kDistrust;
   }
   heard_.push_back({from, *opened});
@@ -93,16 +83,36 @@ Walk::Verdict Get::OnAnswer(const Contact& from, const v1::AskReply& reply) {
                                                : Walk::Verdict::kStop;
 }
 
+void Get::OnRefused(const Contact& from, const absl::Status& why) {
+  const auto reason = RejectionOf(why);
+  const std::string name(reason.has_value() ? RejectionName(*reason)
+                                            : "unknown");
+  ++result_.rejections[name];
+  refused_.insert(from.id);
+  core_->Count(absl::StrCat("get_refused_", name));
+  refusal_ = why;
+  // A holder does not look again at what stood when it was stored: record and
+  // certificate end without it, and clocks differ. And in plaintext it keeps
+  // what anybody has signed.
+  if (reason != Rejection::kExpired && reason != Rejection::kUntrustedSigner) {
+    core_->table().Remove(from.id);
+  }
+}
+
+PublicKey Get::SignerOf(const OpenedRecord& opened) const {
+  const bool plaintext = core_->options().trust.authority == nullptr;
+  return plaintext && opened.is_mutable ? opened.signing_key : PublicKey();
+}
+
 void Get::Take(const OpenedRecord& opened, const v1::Record& record,
                const Contact& from) {
-  const Newer newer = found_ ? Compare(opened, result_.opened) : Newer::kFirst;
-  if (newer == Newer::kConflict) conflict_ = true;
-  if (newer != Newer::kFirst) return;
-  found_ = true;
-  conflict_ = false;
-  result_.opened = opened;
-  result_.record = record;
-  result_.from = from;
+  const auto [it, first] =
+      found_.try_emplace(SignerOf(opened), Best{opened, record, from});
+  if (first) return;
+  Best& best = it->second;
+  const Newer newer = Compare(opened, best.opened);
+  if (newer == Newer::kConflict) best.conflict = true;
+  if (newer == Newer::kFirst) best = Best{opened, record, from};
 }
 
 void Get::OnWalked(const Walk::Outcome& outcome) {
@@ -116,7 +126,7 @@ void Get::OnWalked(const Walk::Outcome& outcome) {
     }
   }
   unasked_ = outcome.unasked;
-  if (!found_ && result_.paths < core_->options().paths_on_miss) {
+  if (found_.empty() && result_.paths < core_->options().paths_on_miss) {
     core_->Count("gets_escalated");
     StartWalk(core_->options().paths_on_miss);
     return;
@@ -128,8 +138,8 @@ void Get::OnWalked(const Walk::Outcome& outcome) {
   std::erase_if(heard_, [&](const Heard& heard) {
     return !closest.contains(heard.contact.id);
   });
-  if (!found_) AddLostOnes();
-  if (!found_ && !silent_.empty()) {
+  if (found_.empty()) AddLostOnes();
+  if (found_.empty() && !silent_.empty()) {
     AskSilentOnes();
   } else {
     Finish();
@@ -182,29 +192,61 @@ void Get::OnSilentOne(const Contact& contact,
 
 void Get::Finish() {
   const Done done = std::exchange(done_, nullptr);
-  if (!found_ && !answered_) {
-    done(absl::UnavailableError(
-        absl::StrCat("no node of the DHT answered (", result_.path.size(),
-                     " were asked for record ", key_.ToShortHex(), ")")));
-  } else if (!found_) {
-    done(NotFound());
-  } else if (conflict_) {
-    core_->Count("equivocations");
-    const std::string message = absl::StrCat(
-        "'", result_.opened.name, "' of ", result_.opened.owner, ", epoch ",
-        result_.opened.epoch, ", sequence ", result_.opened.sequence,
-        ": two different values are signed; the signer's key is misused");
-    LogError("equivocation", {{"key", key_.ToHex()},
-                              {"owner", result_.opened.owner},
-                              {"name", result_.opened.name}});
-    done(RejectedError(Rejection::kEquivocation, message));
-  } else {
-    WriteBack();
-    done(std::move(result_));
-  }
+  absl::StatusOr<Best> best = Choose();
+  if (!best.ok()) return done(best.status());
+  result_.opened = std::move(best->opened);
+  result_.record = std::move(best->record);
+  result_.from = best->from;
+  WriteBack();
+  done(std::move(result_));
 }
 
-absl::Status Get::NotFound() const {
+absl::StatusOr<Get::Best> Get::Choose() {
+  if (found_.empty()) return NothingFound();
+  auto chosen = found_.begin();
+  if (found_.size() > 1) {
+    chosen = options_.signer.has_value() ? found_.find(*options_.signer)
+                                         : found_.end();
+    if (chosen == found_.end()) return SeveralSigners();
+  }
+  if (!chosen->second.conflict) return chosen->second;
+  const OpenedRecord& opened = chosen->second.opened;
+  core_->Count("equivocations");
+  LogError(
+      "equivocation",
+      {{"key", key_.ToHex()}, {"owner", opened.owner}, {"name", opened.name}});
+  return RejectedError(
+      Rejection::kEquivocation,
+      absl::StrCat("'", opened.name, "' of ", opened.owner, ", epoch ",
+                   opened.epoch, ", sequence ", opened.sequence,
+                   ": two different values are signed; the signer's key is "
+                   "misused"));
+}
+
+absl::Status Get::SeveralSigners() const {
+  std::vector<std::string> signers;
+  for (const auto& [signer, best] : found_) {
+    if (signers.size() == kMostNamed) {
+      signers.push_back(absl::StrCat(found_.size() - kMostNamed, " more"));
+      break;
+    }
+    signers.push_back(absl::StrCat(signer.ToHex(), " (epoch ",
+                                   best.opened.epoch, ", sequence ",
+                                   best.opened.sequence, ")"));
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "'", found_.begin()->second.opened.name,
+      "' is signed by several keys, and in plaintext nothing says which is "
+      "right: ",
+      absl::StrJoin(signers, ", ")));
+}
+
+absl::Status Get::NothingFound() const {
+  if (!answered_) {
+    return absl::UnavailableError(
+        absl::StrCat("no node of the DHT answered (", result_.path.size(),
+                     " were asked for record ", key_.ToShortHex(), ")"));
+  }
   std::string message =
       absl::StrCat("no node has a valid record ", key_.ToShortHex(), " (",
                    result_.path.size(), " were asked");
@@ -219,7 +261,8 @@ absl::Status Get::NotFound() const {
 
 bool Get::LacksIt(const Heard& heard) const {
   if (!heard.had.has_value()) return true;
-  return Compare(*heard.had, result_.opened) == Newer::kSecond;
+  return SignerOf(*heard.had) == SignerOf(result_.opened) &&
+         Compare(*heard.had, result_.opened) == Newer::kSecond;
 }
 
 void Get::WriteBack() {

@@ -2,14 +2,17 @@
 #define KOINON_DHT_NODE_GET_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/signing.h"
 #include "dht/key.h"
 #include "dht/node.h"
 #include "dht/node_core.h"
@@ -36,7 +39,9 @@ namespace koinon::dht {
 //     left the table, once more and for longer, within the last walk's
 //     deadline. A walk goes on without whoever is slow; but that nobody has the
 //     record can be said only by those that should.
-//  5. Who is closer than the holder, and lacked it, is given it; of mutable
+//  5. In plaintext there is a best of each key that has signed. Of several, the
+//     one that was asked for is taken.
+//  6. Who is closer than the holder, and lacked it, is given it; of mutable
 //     ones, all of the closest that had none or an older one.
 //
 // Even a miss hears all of the k closest, not only the first few: those may all
@@ -58,12 +63,22 @@ class Get : public std::enable_shared_from_this<Get> {
     Contact contact;
     std::optional<OpenedRecord> had;
   };
+  // The best of one signer; in a federation with an authority, of all.
+  struct Best {
+    OpenedRecord opened;
+    v1::Record record;
+    Contact from;
+    bool conflict = false;  // one as new as it differs
+  };
   bool TakeOwn();
   void StartWalk(size_t paths);
   Walk::Verdict OnAnswer(const Contact& from, const v1::AskReply& reply);
+  // Whose best a record may be.
+  PublicKey SignerOf(const OpenedRecord& opened) const;
   // Keeps the better of it and the best so far.
   void Take(const OpenedRecord& opened, const v1::Record& record,
             const Contact& from);
+  void OnRefused(const Contact& from, const absl::Status& why);
   void OnWalked(const Walk::Outcome& outcome);
   // Those that had left the table, if they are so many that it is likelier that
   // this node was cut off than that all are dead.
@@ -72,7 +87,10 @@ class Get : public std::enable_shared_from_this<Get> {
   void OnSilentOne(const Contact& contact,
                    const absl::StatusOr<v1::AskReply>& reply);
   void Finish();
-  absl::Status NotFound() const;
+  // What was found, if that is clear.
+  absl::StatusOr<Best> Choose();
+  absl::Status NothingFound() const;
+  absl::Status SeveralSigners() const;
   void WriteBack();
   bool LacksIt(const Heard& heard) const;
 
@@ -81,9 +99,8 @@ class Get : public std::enable_shared_from_this<Get> {
   const Node::GetOptions options_;
   Done done_;
   Node::GetResult result_;
-  bool found_ = false;
+  std::map<PublicKey, Best> found_;
   bool answered_ = false;
-  bool conflict_ = false;  // two as new as the best differ
   std::vector<Heard> heard_;
   std::set<Key> asked_;
   std::set<Key> refused_;        // what they sent

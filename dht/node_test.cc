@@ -61,6 +61,7 @@ class NodeTest : public testing::Test {
     options.self = std::move(self);
     options.seed = members_.size();
     options.trust = trust;
+    options.trust.pinned = options_.trust.pinned;
     member->node =
         std::make_unique<Node>(options, member->host->loop(),
                                member->host->transport(), member->store.get());
@@ -126,13 +127,18 @@ class NodeTest : public testing::Test {
 
   v1::Record Head(uint64_t sequence, const std::string& value,
                   absl::Duration lasts = absl::Hours(2)) {
+    return HeadBy(signer_, sequence, value, lasts);
+  }
+  v1::Record HeadBy(const LocalNode& signer, uint64_t sequence,
+                    const std::string& value,
+                    absl::Duration lasts = absl::Hours(2)) {
     v1::MutableRecord body;
     body.set_name("head/digits");
     body.set_epoch(1);
     body.set_sequence(sequence);
     body.set_expires_ms(absl::ToUnixMillis(network_.Now() + lasts));
     body.set_value(value);
-    auto record = SignRecord(body, signer_);
+    auto record = SignRecord(body, signer);
     EXPECT_OK(record);
     return *record;
   }
@@ -404,6 +410,70 @@ TEST_F(NodeTest, GetNewest_ConflictOfThePast_IsNone) {
   Plant(3, HeadKey(), Head(4, "agreed"));
   ASSERT_OK_AND_ASSIGN(const auto got, Get(9, HeadKey(), {.newest = true}));
   EXPECT_EQ(got.opened.value, "agreed");
+}
+
+// In plaintext anybody can sign as the server, with any numbers.
+TEST_F(NodeTest, GetNewest_SeveralSigners_TheOneThatIsMeantIsTaken) {
+  const LocalNode stranger = PlainNode('x', kFederation, "server");
+  AddNodes(10);
+  Plant(1, HeadKey(), Head(3, "own"));
+  Plant(2, HeadKey(), HeadBy(stranger, 900, "foreign"));
+  Plant(3, HeadKey(), HeadBy(stranger, 900, "contradicts itself"));
+  const auto got = Get(9, HeadKey(), {.newest = true});
+  EXPECT_THAT(
+      got,
+      StatusIs(absl::StatusCode::kFailedPrecondition,
+               testing::AllOf(
+                   testing::HasSubstr("head/digits"),
+                   testing::HasSubstr(signer_.key.public_key().ToHex()),
+                   testing::HasSubstr(stranger.key.public_key().ToHex()))));
+  Node::GetOptions meant = {.newest = true};
+  meant.signer = signer_.key.public_key();
+  ASSERT_OK_AND_ASSIGN(const auto own, Get(9, HeadKey(), meant));
+  EXPECT_EQ(own.opened.value, "own");
+  EXPECT_EQ(own.opened.signing_key, signer_.key.public_key());
+  meant.signer = stranger.key.public_key();
+  EXPECT_EQ(RejectionOf(Get(9, HeadKey(), meant).status()),
+            Rejection::kEquivocation);
+  meant.signer = PlainNode('z', kFederation, "server").key.public_key();
+  EXPECT_THAT(Get(9, HeadKey(), meant),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
+TEST_F(NodeTest, GetNewest_SeveralSigners_NobodysIsReplacedByAnothers) {
+  const LocalNode stranger = PlainNode('x', kFederation, "server");
+  AddNodes(10);
+  Plant(1, HeadKey(), Head(3, "old"));
+  Plant(2, HeadKey(), Head(4, "new"));
+  Plant(3, HeadKey(), HeadBy(stranger, 1, "foreign"));
+  Node::GetOptions meant = {.newest = true};
+  meant.signer = signer_.key.public_key();
+  ASSERT_OK_AND_ASSIGN(const auto got, Get(9, HeadKey(), meant));
+  EXPECT_EQ(got.opened.value, "new");
+  network_.RunFor(absl::Seconds(5));
+  for (size_t i = 0; i < 9; ++i) {
+    const auto stored = store(i).Get(HeadKey(), network_.Now());
+    ASSERT_TRUE(stored.has_value()) << i;
+    EXPECT_EQ(stored->opened.value, i == 3 ? "foreign" : "new") << i;
+  }
+}
+
+// Who knows the coordinator's key takes no other's; but who keeps one is
+// honest.
+TEST_F(NodeTest, GetNewest_PinnedAndAnother_IsFoundAndNobodyLeavesTheTable) {
+  const LocalNode stranger = PlainNode('x', kFederation, "server");
+  AddNodes(10);
+  options_.trust.pinned = {signer_.key.public_key()};
+  Add(ContactOf(10), {"n0:1"});
+  network_.RunFor(absl::Seconds(30));
+  for (size_t i = 0; i < 10; ++i) {
+    Plant(i, HeadKey(), HeadBy(stranger, 900, "foreign"));
+  }
+  const auto none = Get(10, HeadKey(), {.newest = true});
+  EXPECT_THAT(none,
+              StatusIs(absl::StatusCode::kNotFound,
+                       testing::HasSubstr(stranger.key.public_key().ToHex())));
+  EXPECT_EQ(node(10).table().size(), 10u);
 }
 
 TEST_F(NodeTest, Get_AfterItsExpiry_FindsNothing) {

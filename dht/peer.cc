@@ -358,8 +358,13 @@ RecordTrust Peer::trust() const {
 }
 
 void Peer::AddPinned(const PublicKey& key) {
-  MutexLock lock(&state_->mutex);
-  state_->trust.pinned.insert(key);
+  {
+    MutexLock lock(&state_->mutex);
+    state_->trust.pinned.insert(key);
+  }
+  state_->strand.Run([state = state_.get(), key] {
+    if (state->store != nullptr) state->store->Prefer(key);
+  });
 }
 
 RejectionCounts* Peer::rejections() { return &state_->rejections; }

@@ -102,7 +102,8 @@ class Peer final : public SwarmHost {
   const Clock& clock() const override;
   // Of what this process uses itself. AddPinned: the key of the coordinator
   // that one is connected to. Gets of records go by what was pinned before
-  // Start; what the node keeps for others by no pinned key.
+  // Start. What the node keeps for others goes by no pinned key, but that in
+  // plaintext its records are kept before those of other keys.
   RecordTrust trust() const;
   void AddPinned(const PublicKey& key);
   RejectionCounts* rejections();

@@ -53,11 +53,6 @@ std::optional<v1::Contact> Distributor::Self() {
   return network_ == nullptr ? std::nullopt : network_->Self();
 }
 
-Distributor::Counts Distributor::counts() const {
-  MutexLock lock(&mutex_);
-  return counts_;
-}
-
 void Distributor::AddToBoard(
     const v1::ModelManifest& manifest, const Digest& file_digest,
     std::vector<std::shared_ptr<dht::ContentFile>> contents) {
@@ -293,7 +288,6 @@ void Distributor::Finish(const PublishSchedule::Entry& entry,
   }
   {
     MutexLock lock(&mutex_);
-    ++(status.ok() ? counts_.published : counts_.failed);
     schedule_.Done(clock_->Now(), entry, status.ok());
   }
   // If it was withdrawn while it was being announced, that was too early. One

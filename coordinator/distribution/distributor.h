@@ -67,13 +67,6 @@ class Distributor final : public VersionOutlet {
   void SetPeers(const JobId& job, std::vector<dht::Contact> peers) override;
   void OnGone(const dht::Key& node) override;
 
-  // Versions whose records were stored, and attempts that failed.
-  struct Counts {
-    int64_t published = 0;
-    int64_t failed = 0;
-  };
-  Counts counts() const;
-
  private:
   using Contacts = std::shared_ptr<const std::vector<dht::Contact>>;
 
@@ -104,7 +97,6 @@ class Distributor final : public VersionOutlet {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   PublishSchedule schedule_ ABSL_GUARDED_BY(mutex_);
   bool said_full_ ABSL_GUARDED_BY(mutex_) = false;
-  Counts counts_ ABSL_GUARDED_BY(mutex_);
   struct Served {
     std::vector<Digest> roots;  // the file's first
     Digest file_digest;

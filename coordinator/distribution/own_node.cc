@@ -7,11 +7,11 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "dht/key.h"
+#include "dht/records/signed.h"
 
 namespace koinon::coordinator {
 namespace {
 
-constexpr char kOwner[] = "server";
 constexpr size_t kMaxCaBytes = size_t{1} << 20;
 
 }  // namespace
@@ -33,7 +33,8 @@ absl::StatusOr<dht::Peer::Options> MakePeerOptions(
     absl::Time now) {
   const std::string key_path = absl::StrCat(spec.state_dir, "/node.key");
   const auto make = [&] {
-    return LoadOrMakeLocalNode(env, key_path, spec.federation, kOwner, "");
+    return LoadOrMakeLocalNode(env, key_path, spec.federation,
+                               dht::kServerOwner, "");
   };
   if (spec.tls.empty()) {
     ABSL_ASSIGN_OR_RETURN(LocalNode local, make());
@@ -68,8 +69,7 @@ std::string OwnAddress(const std::string& configured,
   if (status.ok()) return address;
   LogWarning(
       "other nodes cannot be told where this coordinator is: what it listens "
-      "on "
-      "does not say it, and there is no --peer-address",
+      "on does not say it, and there is no --peer-address",
       {{"listen", listen_host}, {"error", status}});
   return "";
 }

@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "base/signing.h"
 #include "dht/records/rejection.h"
 #include "dht/records/signed.h"
 
@@ -35,22 +37,26 @@ RecordNetwork::Placed PeerNetwork::Put(const KeyedRecord& record) {
 }
 
 absl::StatusOr<dht::OpenedRecord> PeerNetwork::Newest(const dht::Key& key) {
+  const PublicKey& own = peer_->local().key.public_key();
   dht::Node::GetOptions options;
   options.newest = true;
+  options.signer = own;
   auto got = peer_->GetNow(key, options);
   const bool plaintext = peer_->trust().authority == nullptr;
   if (!got.ok()) {
-    if (plaintext && IsContest(dht::RejectionOf(got.status()))) {
+    const bool of_others = IsContest(dht::RejectionOf(got.status())) ||
+                           absl::IsFailedPrecondition(got.status());
+    if (plaintext && of_others) {
       return absl::NotFoundError(got.status().message());
     }
     return got.status();
   }
-  if (!plaintext) return std::move(got->opened);
-  const dht::RecordTrust own = {.federation = peer_->local().federation,
-                                .pinned = {peer_->local().key.public_key()}};
-  auto opened = dht::OpenRecord(key, got->record, own, peer_->clock().Now());
-  if (!opened.ok()) return absl::NotFoundError(opened.status().message());
-  return opened;
+  if (plaintext && got->opened.is_mutable && got->opened.signing_key != own) {
+    return absl::NotFoundError(absl::StrCat("signed by ",
+                                            got->opened.signing_key.ToHex(),
+                                            ", which is not this coordinator"));
+  }
+  return std::move(got->opened);
 }
 
 }  // namespace koinon::coordinator

@@ -1,8 +1,11 @@
 #include "coordinator/distribution/peer_network.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +24,9 @@
 
 namespace koinon::coordinator {
 namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 constexpr absl::Duration kPatience = absl::Seconds(30);
 
@@ -212,6 +218,83 @@ TEST_P(PeerNetworkTest, StateRestored_TheLivingOneIsFound) {
   EXPECT_EQ(HeadVersion(), 3);
   EXPECT_FALSE(copy.Store(Spec(), Manifest(9, "a"), /*newest=*/true, 0).ok());
   EXPECT_EQ(HeadVersion(), 3);
+}
+
+class PlaintextPeerNetworkTest : public PeerNetworkTest {
+ protected:
+  static v1::Record ForeignHead(const LocalNode& stranger) {
+    v1::MutableRecord record;
+    record.set_name(dht::HeadName("job"));
+    record.set_epoch(std::numeric_limits<uint64_t>::max());
+    record.set_expires_ms(absl::ToUnixMillis(absl::Now() + absl::Hours(24)));
+    record.set_value("foreign");
+    auto signed_record = dht::SignRecord(record, stranger);
+    EXPECT_OK(signed_record.status());
+    return *signed_record;
+  }
+  const dht::Key head_ =
+      dht::MutableKey("north", "server", dht::HeadName("job"));
+};
+
+INSTANTIATE_TEST_SUITE_P(All, PlaintextPeerNetworkTest,
+                         ::testing::Values(false));
+
+// Everybody may sign as the server there, with numbers that none are greater
+// than.
+TEST_P(PlaintextPeerNetworkTest,
+       HeadOfAStranger_HidesTheCoordinatorsFromNobody) {
+  const PublicKey own = coordinator_->peer->local().key.public_key();
+  coordinator_->peer->AddPinned(own);
+  PeerNetwork network(coordinator_->peer.get());
+  RecordWriter writer(&network, &coordinator_->peer->local());
+  Store(&writer, Manifest(3, "a"));
+  const auto stranger = Serve("stranger", PeerIdentity::Role::kServer, "server",
+                              {holder_->address(), coordinator_->address()});
+  dht::Peer& reader = *stranger->peer;
+  const auto get = [&](std::optional<PublicKey> signer) {
+    dht::Node::GetOptions options;
+    options.newest = true;
+    options.signer = signer;
+    return reader.GetNow(head_, options);
+  };
+  const PublicKey foreign = reader.local().key.public_key();
+  // The holder knows nobody's key, and takes it; the coordinator does not.
+  absl::StatusOr<dht::Node::GetResult> got;
+  const absl::Time end = absl::Now() + kPatience;
+  do {
+    reader.PutNow(head_, ForeignHead(reader.local())).IgnoreError();
+    got = get({});
+  } while (!absl::IsFailedPrecondition(got.status()) && absl::Now() < end);
+  EXPECT_THAT(
+      got, StatusIs(absl::StatusCode::kFailedPrecondition,
+                    AllOf(HasSubstr(own.ToHex()), HasSubstr(foreign.ToHex()))));
+  const auto theirs = get(foreign);
+  ASSERT_OK(theirs.status());
+  EXPECT_EQ(theirs->opened.value, "foreign");
+  const auto ours = get(own);
+  ASSERT_OK(ours.status());
+  v1::HeadValue head;
+  ASSERT_TRUE(head.ParseFromString(ours->opened.value));
+  EXPECT_EQ(head.version(), 3);
+  // So does the coordinator itself.
+  const auto newest = network.Newest(head_);
+  ASSERT_OK(newest.status());
+  EXPECT_EQ(newest->signing_key, own);
+}
+
+TEST_P(PlaintextPeerNetworkTest, HeadOfAStrangerOnly_IsNotFoundAndHisKeySaid) {
+  const LocalNode stranger =
+      *LoadOrMakeLocalNode(&env_, "stranger.key", "north", "server", "");
+  const absl::Time end = absl::Now() + kPatience;
+  absl::Status put;
+  do {
+    put = holder_->peer->PutNow(head_, ForeignHead(stranger)).status();
+  } while (absl::IsUnavailable(put) && absl::Now() < end);
+  ASSERT_OK(put);
+  PeerNetwork network(coordinator_->peer.get());
+  EXPECT_THAT(network.Newest(head_),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr(stranger.key.public_key().ToHex())));
 }
 
 }  // namespace

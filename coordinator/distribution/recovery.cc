@@ -94,18 +94,41 @@ absl::StatusOr<dht::OpenedRecord> JobRecovery::GetRecord(
   dht::Node::GetOptions options;
   options.newest = true;
   options.paths = 2;
+  options.signer =
+      options_.head_signer.value_or(signer_->node().key.public_key());
   auto got = peer_->GetNow(key, options);
   if (got.ok()) return std::move(got->opened);
   return absl::Status(got.status().code(),
                       absl::StrCat(what, ": ", got.status().message()));
 }
 
-absl::StatusOr<JobRecovery::Found> JobRecovery::Find(const JobId& job) {
+absl::StatusOr<dht::OpenedRecord> JobRecovery::GetHead(const JobId& job) {
   const LocalNode& local = signer_->node();
-  ABSL_ASSIGN_OR_RETURN(const dht::OpenedRecord head_record,
-                        GetRecord(dht::MutableKey(local.federation, local.owner,
-                                                  dht::HeadName(job)),
-                                  "no head of the job in the DHT"));
+  auto head = GetRecord(
+      dht::MutableKey(local.federation, local.owner, dht::HeadName(job)),
+      "no head of the job in the DHT");
+  if (!head.ok()) {
+    if (!absl::IsFailedPrecondition(head.status())) return head.status();
+    return absl::FailedPreconditionError(absl::StrCat(
+        head.status().message(), ". --recover-signer KEY takes one of them"));
+  }
+  const bool plaintext = peer_->trust().authority == nullptr;
+  if (plaintext && options_.head_signer.has_value() &&
+      head->signing_key != *options_.head_signer) {
+    return absl::NotFoundError(absl::StrCat(
+        "no head of the job in the DHT that is signed by --recover-signer ",
+        options_.head_signer->ToHex(), "; one is by ",
+        head->signing_key.ToHex()));
+  }
+  if (plaintext) {
+    LogWarning("plaintext: a job is recovered from whoever has signed its head",
+               {{"job", job}, {"signer", head->signing_key.ToHex()}});
+  }
+  return head;
+}
+
+absl::StatusOr<JobRecovery::Found> JobRecovery::Find(const JobId& job) {
+  ABSL_ASSIGN_OR_RETURN(const dht::OpenedRecord head_record, GetHead(job));
   v1::HeadValue head;
   if (!head.ParseFromString(head_record.value)) {
     return Contradiction("its head is none");
@@ -130,9 +153,11 @@ absl::StatusOr<JobRecovery::Found> JobRecovery::Find(const JobId& job) {
       dht::OpenedRecord manifest,
       GetRecord(manifest_key, "no manifest of its last version in the DHT"));
   found.signed_manifest = std::move(manifest.value);
-  ABSL_ASSIGN_OR_RETURN(
-      found.version,
-      dht::OpenManifest(found.signed_manifest, peer_->trust(), clock_->Now()));
+  dht::RecordTrust trust = peer_->trust();
+  // Else anybody could name an old version of the coordinator's.
+  if (trust.authority == nullptr) trust.pinned = {head_record.signing_key};
+  ABSL_ASSIGN_OR_RETURN(found.version, dht::OpenManifest(found.signed_manifest,
+                                                         trust, clock_->Now()));
   if (found.version.job() != job || found.version.version() != head.version()) {
     return Contradiction(absl::StrCat(
         "the head names version ", head.version(), ", its manifest is of ",

@@ -2,6 +2,7 @@
 #define KOINON_COORDINATOR_DISTRIBUTION_RECOVERY_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/ids.h"
+#include "base/signing.h"
 #include "coordinator/journal/journal.h"
 #include "coordinator/models/manifest_signer.h"
 #include "coordinator/models/model_store.h"
@@ -30,6 +32,9 @@ class JobRecovery {
  public:
   struct Options {
     int64_t max_model_bytes = 0;
+    // In plaintext, where several keys have signed the job's head: whose is
+    // meant. Without, this coordinator's own, if it is one of them.
+    std::optional<PublicKey> head_signer = {};
     absl::Duration join_patience = absl::Seconds(30);
     absl::Duration fetch_patience = absl::Seconds(60);  // with nothing coming
   };
@@ -48,8 +53,10 @@ class JobRecovery {
   // next attempt); NOT_FOUND if nobody knows it, its manifest or its
   // specification, or nobody has its file; what dht::OpenManifest says of a
   // manifest that does not stand (expired, another federation's, not a
-  // server's); DATA_LOSS if the parts do not belong together;
-  // FAILED_PRECONDITION for a specification that was too large for the DHT;
+  // server's; in plaintext, not of the key that has signed the head); DATA_LOSS
+  // if the parts do not belong together; FAILED_PRECONDITION for a
+  // specification that was too large for the DHT, and in plaintext for a head
+  // that several keys have signed, which it names;
   // RESOURCE_EXHAUSTED for a model over the bound, or a full disk.
   absl::StatusOr<std::vector<Mutation>> Recover(
       const JobId& job, const JournalContents& contents);
@@ -64,6 +71,7 @@ class JobRecovery {
   };
   absl::StatusOr<dht::OpenedRecord> GetRecord(const dht::Key& key,
                                               const std::string& what);
+  absl::StatusOr<dht::OpenedRecord> GetHead(const JobId& job);
   absl::StatusOr<Found> Find(const JobId& job);
   absl::Status CheckSpec(const Found& found) const;
   absl::Status Fetch(const Found& found, const std::string& path);

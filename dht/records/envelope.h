@@ -21,8 +21,6 @@
 
 namespace koinon::dht {
 
-inline constexpr char kServerOwner[] = "server";
-
 absl::Status Malformed(absl::string_view what);
 
 // kOversize: over kMaxRecordBytes.

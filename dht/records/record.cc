@@ -102,6 +102,8 @@ absl::StatusOr<OpenedRecord> OpenMutable(const Key& key,
   ABSL_ASSIGN_OR_RETURN(
       const std::optional<Key> signer,
       CheckSigned(envelope, kContext, record.owner(), trust, now));
+  ABSL_ASSIGN_OR_RETURN(const PublicKey signing_key,
+                        PublicKey::FromBytes(envelope.public_key()));
   return OpenedRecord{.is_mutable = true,
                       .value = std::move(*record.mutable_value()),
                       .owner = record.owner(),
@@ -109,6 +111,7 @@ absl::StatusOr<OpenedRecord> OpenMutable(const Key& key,
                       .epoch = record.epoch(),
                       .sequence = record.sequence(),
                       .expires = absl::FromUnixMillis(record.expires_ms()),
+                      .signing_key = signing_key,
                       .signer = signer};
 }
 

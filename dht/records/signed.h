@@ -10,12 +10,16 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "base/local_node.h"
+#include "base/signing.h"
 #include "base/trust.h"
 #include "dht/key.h"
 #include "proto/dht.pb.h"
 #include "proto/model.pb.h"
 
 namespace koinon::dht {
+
+// Who the coordinator is, as the owner of records.
+inline constexpr char kServerOwner[] = "server";
 
 // Hard bound on a record's bytes, checked before anything is parsed.
 inline constexpr size_t kMaxRecordBytes = 16 << 10;
@@ -85,6 +89,7 @@ struct OpenedRecord {
   uint64_t epoch = 0;
   uint64_t sequence = 0;
   absl::Time expires = absl::InfiniteFuture();
+  PublicKey signing_key = {};  // that has signed it
   // The node that has signed it, if an authority says so.
   std::optional<Key> signer = std::nullopt;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -94,6 +95,9 @@ struct RecordStore::State {
 
   absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
                    absl::Time now);
+  bool IsPreferred(const OpenedRecord& opened) const;
+  absl::StatusOr<bool> Replaces(const OpenedRecord& opened,
+                                const OpenedRecord& known) const;
   absl::Status Renew(Records::iterator it, const Key& from, absl::Time now,
                      absl::Duration remaining);
   // Whom it counts for, now that `from` stores it: its signer, if that stores
@@ -122,6 +126,7 @@ struct RecordStore::State {
   RecordFiles files;
   const Options options;
   const RecordTrust trust;
+  std::set<PublicKey> preferred;
   Records records;
   Schedule by_expiry;
   Schedule by_republish;
@@ -211,28 +216,10 @@ absl::Status RecordStore::State::Put(const Key& key, const v1::Record& record,
   ABSL_ASSIGN_OR_RETURN(OpenedRecord opened,
                         OpenRecord(key, record, trust, now));
   if (it != records.end()) {
-    const OpenedRecord& known = it->second.opened;
     if (!opened.is_mutable) return Renew(it, writer, now, remaining);
-    switch (Compare(known, opened)) {
-      case Newer::kFirst:
-        return RejectedError(
-            Rejection::kRolledBack,
-            absl::StrCat("record ", opened.name, ": epoch ", known.epoch,
-                         " sequence ", known.sequence, " is known, found ",
-                         opened.epoch, " ", opened.sequence));
-      case Newer::kConflict:
-        return RejectedError(
-            Rejection::kEquivocation,
-            absl::StrCat("record ", opened.name, ": two values of epoch ",
-                         opened.epoch, " sequence ", opened.sequence));
-      case Newer::kSame:
-        if (opened.expires <= known.expires) {
-          return Renew(it, writer, now, remaining);
-        }
-        break;
-      case Newer::kSecond:
-        break;
-    }
+    ABSL_ASSIGN_OR_RETURN(const bool replaces,
+                          Replaces(opened, it->second.opened));
+    if (!replaces) return Renew(it, writer, now, remaining);
   }
   Held held;
   ABSL_ASSIGN_OR_RETURN(held.expires, ExpiryOf(opened, now, remaining));
@@ -246,6 +233,39 @@ absl::Status RecordStore::State::Put(const Key& key, const v1::Record& record,
   held.stored = held.written = now;
   Charge(writer, &held);
   return Replace(it, key, std::move(held), now);
+}
+
+bool RecordStore::State::IsPreferred(const OpenedRecord& opened) const {
+  return opened.owner == kServerOwner && preferred.contains(opened.signing_key);
+}
+
+// Whether it is to be kept in place of what is known; if not, and there is no
+// error, it is the same.
+absl::StatusOr<bool> RecordStore::State::Replaces(
+    const OpenedRecord& opened, const OpenedRecord& known) const {
+  if (IsPreferred(opened) != IsPreferred(known)) {
+    if (IsPreferred(opened)) return true;
+    return RejectedError(
+        Rejection::kUntrustedSigner,
+        absl::StrCat("record ", opened.name, " of the coordinator is known, ",
+                     "found another that ", opened.signing_key.ToHex(),
+                     " has signed"));
+  }
+  const Newer newer = Compare(known, opened);
+  if (newer == Newer::kFirst) {
+    return RejectedError(
+        Rejection::kRolledBack,
+        absl::StrCat("record ", opened.name, ": epoch ", known.epoch,
+                     " sequence ", known.sequence, " is known, found ",
+                     opened.epoch, " ", opened.sequence));
+  }
+  if (newer == Newer::kConflict) {
+    return RejectedError(
+        Rejection::kEquivocation,
+        absl::StrCat("record ", opened.name, ": two values of epoch ",
+                     opened.epoch, " sequence ", opened.sequence));
+  }
+  return newer == Newer::kSecond || opened.expires > known.expires;
 }
 
 void RecordStore::State::Charge(const Key& from, Held* held) const {
@@ -403,6 +423,10 @@ absl::Status RecordStore::Put(const Key& key, const v1::Record& record,
   absl::Status put = state_->Put(key, record, writer, now);
   state_->rejections.Count(put);
   return put;
+}
+
+void RecordStore::Prefer(const PublicKey& server) {
+  if (state_->trust.authority == nullptr) state_->preferred.insert(server);
 }
 
 std::optional<RecordStore::Stored> RecordStore::Get(const Key& key,

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/env.h"
+#include "base/signing.h"
 #include "dht/key.h"
 #include "dht/records/rejection.h"
 #include "dht/records/signed.h"
@@ -84,6 +85,12 @@ class RecordStore {
   // already is kept on in memory where the disk fails.
   absl::Status Put(const Key& key, const v1::Record& record, const Key& writer,
                    absl::Time now);
+
+  // In plaintext: this key's records are the server's, as far as is known here
+  // (Peer::AddPinned). They replace those of keys of which that is not known,
+  // whatever the numbers of these, and are replaced by none of them
+  // (kUntrustedSigner).
+  void Prefer(const PublicKey& server);
 
   struct Stored {
     v1::Record record;  // with its remaining_seconds, over zero

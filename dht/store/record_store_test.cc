@@ -38,8 +38,9 @@ const absl::Time kStart = absl::FromUnixSeconds(1'700'000'000);
 const Key kAnn = Sha256Of("ann");
 const Key kBob = Sha256Of("bob");
 
-LocalNode MakeServer(const std::string& federation) {
-  SigningKey key = *SigningKey::FromSeed(Sha256Of("server").ToBytes());
+LocalNode MakeServer(const std::string& federation,
+                     const std::string& seed = "server") {
+  SigningKey key = *SigningKey::FromSeed(Sha256Of(seed).ToBytes());
   const NodeIdentity identity = SelfMadeIdentity(key.public_key(), "");
   const Digest id = NodeIdOf(federation, identity);
   return {std::move(key), identity, id, federation, "server", ""};
@@ -58,8 +59,9 @@ Item Immutable(const std::string& value) {
 
 Item Mutable(uint64_t sequence, const std::string& value,
              absl::Duration lifetime = absl::Hours(24),
-             const std::string& federation = "test", uint64_t epoch = 1) {
-  const LocalNode server = MakeServer(federation);
+             const std::string& federation = "test", uint64_t epoch = 1,
+             const std::string& seed = "server") {
+  const LocalNode server = MakeServer(federation, seed);
   v1::MutableRecord record;
   record.set_name(HeadName("digits"));
   record.set_epoch(epoch);
@@ -68,6 +70,12 @@ Item Mutable(uint64_t sequence, const std::string& value,
   record.set_value(value);
   return {MutableKey(federation, "server", HeadName("digits")),
           *SignRecord(record, server)};
+}
+
+// In plaintext anybody can sign one.
+Item Foreign(uint64_t sequence, const std::string& value) {
+  return Mutable(sequence, value, absl::Hours(24), "test", /*epoch=*/1,
+                 "stranger");
 }
 
 // As a holder gives it out that would keep it for so long.
@@ -151,6 +159,32 @@ TEST_F(RecordStoreTest, Put_WhatDoesNotVerify_IsRefusedAndCounted) {
   EXPECT_EQ(store_->totals().records, 0u);
   ASSERT_OK_AND_ASSIGN(const auto files, memory_.List("/dht"));
   EXPECT_THAT(files, IsEmpty());
+}
+
+TEST_F(RecordStoreTest, Put_OfAStrangerInPlaintext_ReplacesNoPreferredOne) {
+  store_->Prefer(MakeServer("test").key.public_key());
+  const Item own = Mutable(3, "own");
+  ASSERT_OK(Put(Foreign(900, "foreign")));  // better than nothing
+  ASSERT_OK(Put(own));
+  EXPECT_EQ(ValueOf(own.key), "own");
+  EXPECT_EQ(RejectionOf(Put(Foreign(901, "foreign"), kStart, kBob)),
+            Rejection::kUntrustedSigner);
+  EXPECT_EQ(Rejected(Rejection::kUntrustedSigner), 1);
+  EXPECT_EQ(ValueOf(own.key), "own");
+  // Among its own, numbers count.
+  ASSERT_OK(Put(Mutable(4, "next")));
+  EXPECT_EQ(RejectionOf(Put(own)), Rejection::kRolledBack);
+  EXPECT_EQ(ValueOf(own.key), "next");
+}
+
+TEST_F(RecordStoreTest, Put_NobodyPreferred_NumbersCountWhoeverHasSigned) {
+  ASSERT_OK(Put(Mutable(3, "own")));
+  ASSERT_OK(Put(Foreign(4, "foreign")));
+  EXPECT_EQ(RejectionOf(Put(Mutable(3, "own"))), Rejection::kRolledBack);
+  // A key that becomes known later.
+  store_->Prefer(MakeServer("test").key.public_key());
+  ASSERT_OK(Put(Mutable(3, "own")));
+  EXPECT_EQ(ValueOf(Mutable(3, "own").key), "own");
 }
 
 TEST_F(RecordStoreTest, Put_HigherSequence_ReplacesTheLower) {

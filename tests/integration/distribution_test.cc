@@ -15,10 +15,12 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/env.h"
+#include "base/local_node.h"
 #include "base/signing.h"
 #include "base/status_macros.h"
 #include "dht/records/rejection.h"
 #include "dht/records/signed.h"
+#include "dht/records/testing_signers.h"
 #include "dht/server.h"
 #include "dht/swarm/version_cache.h"
 #include "proto/dht.grpc.pb.h"
@@ -27,6 +29,7 @@
 namespace koinon::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -435,6 +438,9 @@ class RecoveryTest : public DistributionTest {
     ASSERT_OK_AND_ASSIGN(before_, Get(spec.name()));
     manifest_ = ManifestOf(spec.name(), 2);
     values_ = Values(spec.name(), 2);
+    ASSERT_OK_AND_ASSIGN(key_, PublicKey::FromBytes(welcome.signing_key()));
+    ASSERT_OK_AND_ASSIGN(
+        key_file_, ReadFile(RealEnv(), spec_.state_dir + "/node.key", 1 << 16));
     ASSERT_OK_AND_ASSIGN(
         cache_, dht::VersionCache::Open(RealEnv(), spec_.state_dir + "-cache",
                                         {}, node_->peer()));
@@ -509,6 +515,8 @@ class RecoveryTest : public DistributionTest {
   v1::JobStatus before_;
   v1::ModelManifest manifest_;
   std::vector<float> values_;
+  PublicKey key_;         // the lost coordinator's
+  std::string key_file_;  // likewise
 };
 
 TEST_F(RecoveryTest, LostState_TheJobGoesOnFromItsLastVersion) {
@@ -559,6 +567,23 @@ TEST_F(RecoveryTest, StateRestoredFromABackup_WhatLivesCounts) {
   EXPECT_EQ(value.manifest(), dht::ImmutableKey(living).ToBytes());
 }
 
+// That the copy shall live was said for good, not for one start.
+TEST_F(RecoveryTest, StateRestoredAndItsFirstStartFails_WhatLivesCounts) {
+  ASSERT_NO_FATAL_FAILURE(RunAndPutAnOlderCopyBack());
+  const std::string mark = spec_.state_dir + "/journal.db-mark";
+  ASSERT_TRUE(std::filesystem::remove(mark));
+  spec_.listen = absl::StrCat("127.0.0.1:", node_->port());  // which is taken
+  EXPECT_THAT(TryStart(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_TRUE(std::filesystem::exists(mark));
+  spec_.listen = "127.0.0.1:0";
+  ASSERT_NO_FATAL_FAILURE(StartAndJoin());
+  EXPECT_TRUE(Eventually([&] { return Head() == 1; }));
+  Run(1);
+  EXPECT_TRUE(Eventually([&] { return Head() == 2; }));
+  EXPECT_NE(ManifestOf("job", 2).signed_manifest(),
+            manifest_.signed_manifest());
+}
+
 // As a snapshot that starts by itself, while what is later lives.
 TEST_F(RecoveryTest, CopyWithItsMark_DoesNotTakeTheHead) {
   ASSERT_NO_FATAL_FAILURE(RunAndPutAnOlderCopyBack());
@@ -579,6 +604,61 @@ TEST_F(RecoveryTest, CopyWithItsMark_DoesNotTakeTheHead) {
   EXPECT_EQ(Head(), 4);
   EXPECT_NE(ManifestOf("job", 2).signed_manifest(),
             manifest_.signed_manifest());
+}
+
+// Without an authority anybody can sign a head of any job.
+TEST_F(RecoveryTest, HeadsOfSeveralSigners_TheOneThatIsMeantIsRecovered) {
+  ASSERT_NO_FATAL_FAILURE(RunAndLoseTheCoordinator(SmallJob("job", 3, 1)));
+  const LocalNode stranger = dht::PlainNode('x', "koinon", "server");
+  const auto other = NewNode("other", node_->port());
+  ASSERT_NE(other, nullptr);
+  other->peer()->AddPinned(stranger.key.public_key());
+  v1::MutableRecord record;
+  record.set_name(dht::HeadName("job"));
+  record.set_epoch(1);  // the holder keeps the true one
+  record.set_expires_ms(absl::ToUnixMillis(absl::Now() + absl::Hours(1)));
+  v1::HeadValue head;
+  head.set_version(9);
+  head.set_manifest(Sha256Of("manifest").ToBytes());
+  head.set_job_spec(Sha256Of("spec").ToBytes());
+  record.set_value(head.SerializeAsString());
+  ASSERT_OK_AND_ASSIGN(const v1::Record foreign,
+                       dht::SignRecord(record, stranger));
+  const dht::Key key =
+      dht::MutableKey("koinon", "server", dht::HeadName("job"));
+  dht::Node::GetOptions newest;
+  newest.newest = true;
+  ASSERT_TRUE(Eventually([&] {
+    other->peer()->PutNow(key, foreign).IgnoreError();  // one of two keeps it
+    return absl::IsFailedPrecondition(
+        node_->peer()->GetNow(key, newest).status());
+  }));
+  EXPECT_THAT(
+      TryStart(),
+      StatusIs(absl::StatusCode::kFailedPrecondition,
+               AllOf(HasSubstr("--recover job"),
+                     HasSubstr("--recover-signer KEY"), HasSubstr(key_.ToHex()),
+                     HasSubstr(stranger.key.public_key().ToHex()))));
+  spec_.recover_signer = stranger.key.public_key().ToHex();
+  EXPECT_THAT(TryStart(),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("no manifest")));
+  spec_.recover_signer = "none";
+  EXPECT_THAT(TryStart(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                   HasSubstr("--recover-signer")));
+  // It need not be said where the coordinator's own key is left.
+  const std::string own_key = spec_.state_dir + "/node.key";
+  spec_.recover_signer.clear();
+  ASSERT_OK(WritePrivateFileAtomically(RealEnv(), own_key, key_file_));
+  Start();
+  ASSERT_OK_AND_ASSIGN(const v1::JobStatus after, Get("job"));
+  EXPECT_EQ(after.version(), 2);
+  Stop();
+  // Without it, it has to be.
+  std::filesystem::remove_all(spec_.state_dir);
+  spec_.recover_signer = key_.ToHex();
+  Start();
+  ASSERT_OK_AND_ASSIGN(const v1::JobStatus again, Get("job"));
+  EXPECT_EQ(again.version(), 2);
 }
 
 TEST_F(RecoveryTest, LastRoundDone_TheJobEnds) {

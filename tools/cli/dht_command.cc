@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/env.h"
+#include "base/signing.h"
 #include "base/status_macros.h"
 #include "dht/records/signed.h"
 #include "grpcpp/grpcpp.h"
@@ -39,6 +40,7 @@ struct Options {
   uint64_t sequence = 0;
   double ttl_hours = 24;
   size_t paths = 1;
+  std::string signer;  // hex
 };
 
 absl::StatusOr<std::unique_ptr<ClientPeer>> Join(const Options& options) {
@@ -114,9 +116,13 @@ absl::Status LookUp(const Options& options, Peer* peer) {
 
 absl::Status Get(const Options& options, Peer* peer) {
   ABSL_ASSIGN_OR_RETURN(const dht::Key key, KeyOf(options, peer));
-  ABSL_ASSIGN_OR_RETURN(
-      const Node::GetResult result,
-      peer->GetNow(key, {.newest = true, .paths = options.paths}));
+  Node::GetOptions get;
+  get.newest = true;
+  get.paths = options.paths;
+  if (!options.signer.empty()) {
+    ABSL_ASSIGN_OR_RETURN(get.signer, PublicKey::FromHex(options.signer));
+  }
+  ABSL_ASSIGN_OR_RETURN(const Node::GetResult result, peer->GetNow(key, get));
   if (!options.output.empty()) {
     ABSL_RETURN_IF_ERROR(
         WriteFileAtomically(RealEnv(), options.output, result.opened.value));
@@ -278,6 +284,9 @@ void AddDhtCommand(CLI::App* app, ExitCode* exit_code) {
       AddAction(group, "get", "Finds a record, and shows the way to it",
                 options, Get, exit_code);
   AddKey(get, options.get(), kKey);
+  get->add_option("--signer", options->signer,
+                  "In plaintext, where several keys have signed: whose record, "
+                  "in hex");
   get->add_option("--paths", options->paths, "Disjoint paths to walk")
       ->check(CLI::Range(1, 8))
       ->capture_default_str();

@@ -163,7 +163,8 @@ std::string RecordText(const dht::Key& key,
                     "\nname      ", Printable(opened.name), "\nepoch     ",
                     opened.epoch, "\nsequence  ", opened.sequence,
                     "\nexpires   ",
-                    FormatTime(absl::ToUnixMillis(opened.expires)), "\n");
+                    FormatTime(absl::ToUnixMillis(opened.expires)),
+                    "\nsigner    ", opened.signing_key.ToHex(), "\n");
   }
   for (const auto& [name, value] : ContentOf(opened)) {
     absl::StrAppend(&text,
@@ -187,7 +188,8 @@ std::string RecordJson(const dht::Key& key,
     absl::StrAppend(&json, R"(,"owner":)", JsonString(opened.owner),
                     R"(,"name":)", JsonString(opened.name), R"(,"epoch":)",
                     opened.epoch, R"(,"sequence":)", opened.sequence,
-                    R"(,"expires_ms":)", absl::ToUnixMillis(opened.expires));
+                    R"(,"expires_ms":)", absl::ToUnixMillis(opened.expires),
+                    R"(,"signer":")", opened.signing_key.ToHex(), "\"");
   }
   return absl::StrCat(json, R"(,"rejections":)",
                       RejectionsJson(result.rejections), R"(,"path":)",

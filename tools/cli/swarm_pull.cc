@@ -42,6 +42,23 @@ absl::StatusOr<dht::Key> ManifestKeyFrom(const dht::OpenedRecord& record,
   return Digest::FromBytes(key);
 }
 
+// With an authority any of the federation's servers may have signed it.
+absl::StatusOr<dht::Node::GetResult> GetNamed(dht::Peer* peer,
+                                              const std::string& name,
+                                              const SignerTrust& trust) {
+  dht::Node::GetOptions options;
+  options.newest = true;
+  options.paths = kRecordPaths;
+  options.signer = trust.signer;
+  auto record = peer->GetNow(
+      dht::MutableKey(peer->local().federation, dht::kServerOwner, name),
+      options);
+  if (!absl::IsFailedPrecondition(record.status())) return record;
+  return absl::FailedPreconditionError(absl::StrCat(
+      record.status().message(), ". --signer KEY takes one of them: the ",
+      "coordinator's is what koinon pull without --bootstrap prints"));
+}
+
 absl::StatusOr<Digest> DigestOfFile(Env* env, const std::string& path,
                                     int64_t size) {
   constexpr int64_t kPortion = 1 << 20;
@@ -95,9 +112,7 @@ absl::StatusOr<FoundVersion> FindVersion(dht::Peer* peer, const ModelRef& model,
   const std::string named =
       found.newest ? absl::StrCat("the newest version of ", model.job)
                    : absl::StrCat(model.job, "@", model.version);
-  const auto record =
-      peer->GetNow(dht::MutableKey(peer->local().federation, "server", name),
-                   {.newest = true, .paths = kRecordPaths});
+  const auto record = GetNamed(peer, name, trust);
   if (!record.ok()) {
     return NotGot(absl::StrCat("record of ", named), record.status());
   }
@@ -107,8 +122,13 @@ absl::StatusOr<FoundVersion> FindVersion(dht::Peer* peer, const ModelRef& model,
   if (!manifest.ok()) {
     return NotGot(absl::StrCat("manifest of ", named), manifest.status());
   }
-  ABSL_ASSIGN_OR_RETURN(found.opened,
-                        OpenSignedManifest(manifest->opened.value, trust, now));
+  SignerTrust of_record = trust;
+  if (trust.authority == nullptr && !trust.signer.has_value()) {
+    // Else anybody could name an old version of somebody else's.
+    of_record.signer = record->opened.signing_key;
+  }
+  ABSL_ASSIGN_OR_RETURN(
+      found.opened, OpenSignedManifest(manifest->opened.value, of_record, now));
   const int64_t version =
       found.newest ? found.opened.manifest.version() : model.version;
   ABSL_RETURN_IF_ERROR(dht::CheckManifestIs(found.opened.manifest, model.job,

@@ -25,8 +25,10 @@ struct FoundVersion {
   bool newest = false;
 };
 // NOT_FOUND: the DHT knows no such version, or what it has is refused, which it
-// says. RejectedErrors for a manifest that
-// does not verify, or is of another version.
+// says. FAILED_PRECONDITION, naming the keys: in plaintext several have signed
+// which it is, and trust.signer is none of them. RejectedErrors for a manifest
+// that does not verify, is of another version, or in plaintext of another key
+// than the record that names it.
 absl::StatusOr<FoundVersion> FindVersion(dht::Peer* peer, const ModelRef& model,
                                          const SignerTrust& trust,
                                          absl::Time now);

@@ -6,8 +6,11 @@
 #include <memory>
 #include <string>
 
+#include "absl/time/clock.h"
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/local_node.h"
+#include "base/signing.h"
 #include "base/status_matchers.h"
 #include "base/testing_env.h"
 #include "dht/records/rejection.h"
@@ -23,6 +26,7 @@ namespace koinon::cli {
 namespace {
 
 using dht::Rejection;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Optional;
 
@@ -43,29 +47,36 @@ class SwarmPullTest : public ::testing::Test {
 
   // The record `name` leads to `manifest`.
   void Tell(const std::string& name, const v1::VersionManifest& manifest) {
-    const auto bytes = dht::SignManifest(manifest, node_.local());
+    TellBy(&node_, node_.local(), name, manifest);
+  }
+  // At `node`, the manifest being signed by `signer`.
+  void TellBy(worker::FakeOrigin* node, const LocalNode& signer,
+              const std::string& name, const v1::VersionManifest& manifest) {
+    const auto bytes = dht::SignManifest(manifest, signer);
     EXPECT_OK(bytes);
     const dht::Key key = dht::ImmutableKey(*bytes);
-    EXPECT_OK(node_.peer()->PutNow(key, dht::ImmutableRecord(*bytes)));
+    EXPECT_OK(node->peer()->PutNow(key, dht::ImmutableRecord(*bytes)));
     v1::HeadValue head;
     head.set_version(manifest.version());
     head.set_manifest(key.ToBytes());
     v1::VersionValue version;
     version.set_manifest(key.ToBytes());
-    TellValue(name, name.substr(0, 4) == "head" ? head.SerializeAsString()
-                                                : version.SerializeAsString());
+    TellValue(node, name,
+              name.substr(0, 4) == "head" ? head.SerializeAsString()
+                                          : version.SerializeAsString());
   }
-  void TellValue(const std::string& name, const std::string& value) {
+  void TellValue(worker::FakeOrigin* node, const std::string& name,
+                 const std::string& value) {
     v1::MutableRecord record;
     record.set_name(name);
     record.set_epoch(1);
     record.set_sequence(1);
     record.set_expires_ms(absl::ToUnixMillis(clock_.Now() + absl::Hours(24)));
     record.set_value(value);
-    const auto put = dht::SignRecord(record, node_.local());
+    const auto put = dht::SignRecord(record, node->local());
     EXPECT_OK(put);
-    EXPECT_OK(node_.peer()->PutNow(
-        dht::MutableKey(node_.local().federation, "server", name), *put));
+    EXPECT_OK(node->peer()->PutNow(
+        dht::MutableKey(node->local().federation, "server", name), *put));
   }
   absl::StatusOr<FoundVersion> Find(int64_t version) {
     return FindVersion(client_->peer(), {"job", version}, trust_, clock_.Now());
@@ -118,7 +129,7 @@ TEST_F(SwarmPullTest, UnknownVersion_IsNotFound) {
 TEST_F(SwarmPullTest, RecordWithoutItsManifest_SaysSo) {
   v1::VersionValue version;
   version.set_manifest(Sha256Of("a manifest").ToBytes());
-  TellValue(dht::VersionName("job", 3), version.SerializeAsString());
+  TellValue(&node_, dht::VersionName("job", 3), version.SerializeAsString());
   EXPECT_THAT(Find(3), StatusIs(absl::StatusCode::kNotFound,
                                 HasSubstr("no manifest of job@3 in the DHT")));
 }
@@ -139,8 +150,61 @@ TEST_F(SwarmPullTest, HeadOfAnotherJob_IsAMismatch) {
               Optional(Rejection::kMismatch));
 }
 
+// Somebody else's head of a job of the same name, with greater numbers.
+TEST_F(SwarmPullTest, SeveralSigners_AreNamedAndTheOneAskedForIsTaken) {
+  MemoryEnv other_env;
+  worker::FakeOrigin stranger(&other_env, &clock_, "north");
+  node_.Publish(3, kBytes);
+  stranger.Publish(90, "another");
+  Tell(dht::HeadName("job"), node_.manifest(3));
+  TellBy(&stranger, stranger.local(), dht::HeadName("job"),
+         stranger.manifest(90));
+  ClientPeer::Options options;
+  options.connection.insecure = true;
+  options.bootstrap = {node_.address(), stranger.address()};
+  ASSERT_OK_AND_ASSIGN(client_, ClientPeer::Join(options));
+  const absl::Time end = clock_.Now() + absl::Minutes(1);
+  while (client_->peer()->status().nodes() < 2 && clock_.Now() < end) {
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  const PublicKey own = node_.local().key.public_key();
+  const PublicKey foreign = stranger.local().key.public_key();
+  EXPECT_THAT(Find(-1),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr(own.ToHex()), HasSubstr(foreign.ToHex()),
+                             HasSubstr("--signer KEY"))));
+  trust_.signer = own;
+  ASSERT_OK_AND_ASSIGN(const FoundVersion ours, Find(-1));
+  EXPECT_EQ(ours.opened.manifest.version(), 3);
+  EXPECT_EQ(ours.opened.signer, own);
+  trust_.signer = foreign;
+  ASSERT_OK_AND_ASSIGN(const FoundVersion theirs, Find(-1));
+  EXPECT_EQ(theirs.opened.manifest.version(), 90);
+  trust_.signer = SigningKey::Generate().public_key();
+  EXPECT_THAT(Find(-1), StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
+TEST_F(SwarmPullTest, OnlyAnotherSignersHead_IsRefusedWhereOneIsInsistedOn) {
+  node_.Publish(3, kBytes);
+  Tell(dht::HeadName("job"), node_.manifest(3));
+  trust_.signer = SigningKey::Generate().public_key();
+  EXPECT_THAT(dht::RejectionOf(Find(-1).status()),
+              Optional(Rejection::kUntrustedSigner));
+}
+
+// What somebody says is the newest of somebody else's, and may be an old one.
+TEST_F(SwarmPullTest, HeadOfOneKeyManifestOfAnother_IsRefused) {
+  node_.Publish(3, kBytes);
+  const auto other =
+      LoadOrMakeLocalNode(&env_, "/other.key", "north", "server", "");
+  ASSERT_OK(other);
+  TellBy(&node_, *other, dht::HeadName("job"), node_.manifest(3));
+  EXPECT_THAT(dht::RejectionOf(Find(-1).status()),
+              Optional(Rejection::kUntrustedSigner));
+}
+
 TEST_F(SwarmPullTest, RecordThatLeadsNowhere_SaysSo) {
-  TellValue(dht::VersionName("job", 2), "\xff nothing");
+  TellValue(&node_, dht::VersionName("job", 2), "\xff nothing");
   EXPECT_THAT(Find(2), StatusIs(absl::StatusCode::kDataLoss,
                                 HasSubstr("version/job/2")));
 }
