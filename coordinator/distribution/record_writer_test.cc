@@ -195,17 +195,17 @@ TEST_F(RecordWriterTest, RefusalWithoutEvidence_HoldsUpNothing) {
 TEST_F(RecordWriterTest, NewerOneShown_IsNotStoredYet) {
   ContestedNetwork network(signer_.node());
   RecordWriter writer(&network, &signer_.node());
+  const v1::ModelManifest manifest = Manifest(3, "a");
   dht::OpenedRecord newer;
   newer.is_mutable = true;
   newer.epoch = kRestored;
   network.shown = newer;
-  EXPECT_THAT(Store(&writer, Manifest(3, "a")),
+  EXPECT_THAT(Store(&writer, manifest),
               StatusIs(absl::StatusCode::kAborted,
                        AllOf(HasSubstr("version/job/3"),
                              HasSubstr(absl::StrCat("epoch ", kRestored)))));
   network.shown = dht::RejectedError(dht::Rejection::kEquivocation, "two");
-  EXPECT_THAT(Store(&writer, Manifest(3, "a")),
-              StatusIs(absl::StatusCode::kAborted));
+  EXPECT_THAT(Store(&writer, manifest), StatusIs(absl::StatusCode::kAborted));
 }
 
 class DownNetwork final : public StoreNetwork {
