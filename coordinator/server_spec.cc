@@ -12,6 +12,7 @@
 #include "base/status_macros.h"
 #include "coordinator/server.h"
 #include "dht/key.h"
+#include "dht/swarm/merkle.h"
 
 namespace koinon::coordinator {
 namespace {
@@ -124,6 +125,12 @@ absl::Status Server::Spec::Validate() const {
            {"upload-window-bytes", static_cast<int64_t>(upload_window_bytes)},
            {"threads", threads}}) {
     ABSL_RETURN_IF_ERROR(positive(flag, value));
+  }
+  // Workers could not fetch it.
+  if (max_model_bytes > dht::kMaxContentBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--max-model-bytes is ", max_model_bytes,
+                     ", expected at most ", dht::kMaxContentBytes));
   }
   ABSL_RETURN_IF_ERROR(ParseInstructionSet(instruction_set).status());
   constexpr int64_t kMinChunk = 4 << 10, kMaxChunk = 16 << 20;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "base/ids.h"
 #include "base/status_macros.h"
+#include "dht/swarm/merkle.h"
 
 namespace koinon::worker {
 namespace {
@@ -103,6 +104,11 @@ absl::Status WorkerConfig::Validate() const {
   ABSL_RETURN_IF_ERROR(AtLeast(1.0, "--mpi-timeout", mpi_timeout_seconds));
   ABSL_RETURN_IF_ERROR(
       AtLeast<int64_t>(1, "--max-model-bytes", max_model_bytes));
+  if (max_model_bytes > dht::kMaxContentBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--max-model-bytes: expected at most ",
+                     dht::kMaxContentBytes, ", found ", max_model_bytes));
+  }
   ABSL_RETURN_IF_ERROR(
       AtLeast<int64_t>(1024, "--max-chunk-bytes", max_chunk_bytes));
   if (max_chunk_bytes > 1 << 30) {

@@ -46,6 +46,9 @@ TEST(WorkerConfig_Validate, BadFields_AreNamed) {
   refuse([](auto& c) { c.threads = -1; }, "--threads");
   refuse([](auto& c) { c.mpi = "yes"; }, "--mpi");
   refuse([](auto& c) { c.mpi_timeout_seconds = 0.5; }, "--mpi-timeout");
+  refuse([](auto& c) { c.max_model_bytes = 0; }, "--max-model-bytes");
+  refuse([](auto& c) { c.max_model_bytes = int64_t{1} << 40; },
+         "--max-model-bytes");
   refuse([](auto& c) { c.max_chunk_bytes = 0; }, "--max-chunk-bytes");
   refuse([](auto& c) { c.max_chunk_bytes = int64_t{1} << 40; },
          "--max-chunk-bytes");

@@ -141,6 +141,13 @@ TEST(MerkleTest, PieceSizeFor_AllSizes_IsAPowerOfTwoAndBounded) {
   EXPECT_EQ((PieceMap{10'000'000'000, kMaxPieceBytes}).pieces(), 2385u);
 }
 
+TEST(PieceMapTest, LargestContent_HasNoMoreHashesThanMayBe) {
+  const PieceMap map{.size_bytes = kMaxContentBytes,
+                     .piece_size_bytes = PieceSizeFor(kMaxContentBytes)};
+  EXPECT_LT(map.pieces() * Digest::kSizeBytes, (1 << 20) - 1000);
+  EXPECT_LE(map.leaves() * Digest::kSizeBytes, 256 << 20);
+}
+
 TEST(PieceMapTest, Pieces_AnySize_AddUpToIt) {
   for (const int64_t size :
        {0, 1, 16384, 16385, 65535, 65536, 65537, 1234567}) {

@@ -22,6 +22,7 @@
 #include "dht/records/signed.h"
 #include "dht/records/testing_signers.h"
 #include "dht/server.h"
+#include "dht/swarm/merkle.h"
 #include "dht/swarm/version_cache.h"
 #include "proto/dht.grpc.pb.h"
 #include "tests/integration/coordinator_fixture.h"
@@ -139,6 +140,15 @@ class DistributionTest : public CoordinatorFixture {
 
   const RealClock clock_;
 };
+
+TEST_F(DistributionTest, ModelsThatNobodyCouldFetch_AreNotPromised) {
+  coordinator::Server::Spec spec = spec_;
+  spec.max_model_bytes = dht::kMaxContentBytes;
+  EXPECT_OK(spec.Validate());
+  ++spec.max_model_bytes;
+  EXPECT_THAT(spec.Validate(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                        HasSubstr("--max-model-bytes")));
+}
 
 // A node that others refuse would be refused for ever; who starts it is told.
 TEST_F(DistributionTest, AddressThatOthersRefuse_IsNoAddressOfOnesOwn) {
