@@ -13,7 +13,6 @@ namespace {
 // Nodes that were heard of and wait to be pinged. More than this are dropped;
 // they will be heard of again.
 constexpr size_t kMaxChecks = 4'096;
-constexpr size_t kMaxLost = 128;
 // Who sees the end of a question so long after it was due was itself held up,
 // and can say nothing of the other.
 constexpr absl::Duration kHeldUp = absl::Milliseconds(250);
@@ -27,7 +26,7 @@ NodeCore::NodeCore(Node::Options options, Loop* loop, Transport* transport,
       transport_(transport),
       store_(store),
       table_(options_.self.id, options_.routing),
-      lost_(kMaxLost),
+      lost_({}, DeriveSeed(options_.seed, "lost")),
       times_(options_.times),
       random_(options_.seed) {}
 

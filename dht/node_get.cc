@@ -147,9 +147,12 @@ void Get::OnWalked(const Walk::Outcome& outcome) {
 }
 
 void Get::AddLostOnes() {
-  const LostNodes& lost = core_->lost();
-  if (lost.size() <= core_->table().size()) return;
-  for (Contact& contact : lost.Nearest(key_, 2 * core_->options().k)) {
+  // Who knows nobody asks whoever it has ever known.
+  const size_t known = core_->table().size();
+  std::vector<Contact> lost =
+      known == 0 ? core_->lost().All() : core_->lost().Recent(core_->Now());
+  if (lost.size() <= known) return;
+  for (Contact& contact : lost) {
     if (asked_.insert(contact.id).second) silent_.push_back(std::move(contact));
   }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,8 +17,10 @@ constexpr absl::Duration kFirstPatience = absl::Seconds(5);
 constexpr absl::Duration kMaxBackOff = absl::Minutes(1);
 constexpr absl::Duration kMaxBootstrapInterval = absl::Minutes(10);
 constexpr size_t kRefreshesAtOnce = 3;
-constexpr absl::Duration kLostInterval = absl::Seconds(5);
-constexpr absl::Duration kLostFor = absl::Hours(1);
+// Who knows nobody asks all that it has known, after a hundredth of the time
+// that it has been alone.
+constexpr absl::Duration kShortestAlone = absl::Seconds(5);
+constexpr absl::Duration kLongestAlone = absl::Minutes(2);
 constexpr absl::Duration kLookInterval = absl::Seconds(10);
 constexpr size_t kViews = 3;
 // So many of those that a node names may fail before its word is doubted.
@@ -185,21 +188,21 @@ void Membership::ViewTables() {
   std::vector<Contact> known = core_->table().All();
   core_->random().Shuffle(&known);
   if (known.size() > kViews) known.resize(kViews);
-  for (const Contact& contact : known) {
-    v1::AskRequest question;
-    question.mutable_find_node()->set_target(core_->self().ToBytes());
-    question.mutable_find_node()->set_count(
-        static_cast<int32_t>(core_->options().routing.full_table));
-    core_->Ask(contact, std::move(question),
-               {.patience = kFirstPatience,
-                .max_closer = core_->options().routing.full_table,
-                .hear = false},
-               [this](const auto& reply, const auto& closer) {
-                 if (!reply.ok()) return;
-                 views_.push_back({.named = closer});
-                 if (views_.size() == 1) CheckViews();
-               });
-  }
+  for (const Contact& contact : known) AskForTable(contact);
+}
+
+void Membership::AskForTable(const Contact& contact) {
+  const size_t most = core_->options().routing.full_table;
+  v1::AskRequest question;
+  question.mutable_find_node()->set_target(core_->self().ToBytes());
+  question.mutable_find_node()->set_count(static_cast<int32_t>(most));
+  core_->Ask(contact, std::move(question),
+             {.patience = kFirstPatience, .max_closer = most, .hear = false},
+             [this](const auto& reply, const auto& closer) {
+               if (!reply.ok()) return;
+               views_.push_back({.named = closer});
+               if (views_.size() == 1) CheckViews();
+             });
 }
 
 // Whoever is named is asked whether it is there, a few at a time. A node's word
@@ -261,15 +264,40 @@ void Membership::AskBootstraps() {
 
 void Membership::AskLostOnes() {
   const absl::Time now = core_->Now();
-  LostNodes& lost = core_->lost();
-  if (lost.empty() || now < next_lost_) return;
-  next_lost_ = now + (0.8 + 0.4 * core_->random().NextDouble()) * kLostInterval;
-  // That all have died at once is less likely than that this node was cut off:
-  // until somebody answers, nobody is forgotten.
-  const bool cut_off = core_->table().size() == 0;
-  const size_t count = cut_off ? lost.size() : 1;
-  const absl::Time forgotten = cut_off ? absl::InfinitePast() : now - kLostFor;
-  for (size_t i = 0; i < count; ++i) core_->Check(lost.Next(forgotten));
+  if (core_->table().size() == 0) {
+    AskAllLostOnes();
+    return;
+  }
+  alone_since_ = absl::InfiniteFuture();
+  const std::optional<Contact> lost = core_->lost().Next(now);
+  if (!lost.has_value()) return;
+  v1::AskRequest question;
+  question.mutable_find_node()->set_target(core_->self().ToBytes());
+  core_->Ask(*lost, std::move(question),
+             {.patience = kFirstPatience, .max_closer = core_->options().k},
+             [this, lost = *lost](const auto& reply, const auto&) {
+               if (reply.ok()) OnFoundAgain(lost);
+             });
+}
+
+// That all have died at once is less likely than that this node was cut off:
+// until somebody answers, nobody is forgotten.
+void Membership::AskAllLostOnes() {
+  const absl::Time now = core_->Now();
+  alone_since_ = std::min(alone_since_, now);
+  if (now < next_lost_) return;
+  const absl::Duration interval =
+      std::clamp((now - alone_since_) / 100, kShortestAlone, kLongestAlone);
+  next_lost_ = now + (0.8 + 0.4 * core_->random().NextDouble()) * interval;
+  for (const Contact& lost : core_->lost().All()) core_->Check(lost);
+}
+
+// It may be in no table that has no place for it: what it has said of others is
+// what counts. Of a small fleet, all that it knows.
+void Membership::OnFoundAgain(const Contact& contact) {
+  core_->lost().Remove(contact.id);
+  look_around_ = true;
+  if (core_->table().full()) AskForTable(contact);
 }
 
 }  // namespace koinon::dht

@@ -19,11 +19,10 @@ namespace koinon::dht {
 // its buckets that nobody was heard from, the whole table of a small fleet, and
 // the way back after a split.
 //
-// Nodes that left the table are remembered, the last of them, and one of them
-// is asked now and then: when a network that was split heals, the first that
-// answers is enough to look oneself up on the other side. Where all have left,
-// all are asked again and again; else who has not come back for an hour is
-// forgotten: nobody says goodbye, and most of those have stopped for good.
+// Nodes that left the table are remembered, and one of them is asked now and
+// then (routing/lost_nodes.h): when a network that was split heals, after
+// minutes or after days, the first that answers is enough to look oneself up on
+// the other side. Where all have left, all are asked again and again.
 // Addresses to join by are tried again too while nobody is known there.
 //
 // Lives on the node's loop.
@@ -55,7 +54,10 @@ class Membership {
   void ViewTables();
   void CheckViews();
   void AskBootstraps();
+  void AskForTable(const Contact& contact);
   void AskLostOnes();
+  void AskAllLostOnes();
+  void OnFoundAgain(const Contact& contact);
 
   NodeCore* const core_;
   std::vector<Bootstrap> bootstraps_;
@@ -73,6 +75,7 @@ class Membership {
   size_t refreshing_ = 0;
   std::vector<std::function<void()>> refreshed_;
 
+  absl::Time alone_since_ = absl::InfiniteFuture();
   absl::Time next_lost_ = absl::InfinitePast();
   bool look_around_ = false;  // somebody has come back
   absl::Time next_look_ = absl::InfinitePast();
