@@ -14,6 +14,18 @@
 #include "dht/node_walk.h"
 
 namespace koinon::dht {
+namespace {
+
+// Says to the node's own upkeep that somebody waits, until it is done.
+template <typename Result>
+std::function<void(Result)> Awaited(const NodeCore& core,
+                                    std::function<void(Result)> done) {
+  return [awaited = core.Await(), done = std::move(done)](Result result) {
+    done(std::move(result));
+  };
+}
+
+}  // namespace
 
 struct Node::State {
   State(Options options, Loop* loop, Transport* transport, RecordStore* store)
@@ -69,18 +81,20 @@ void Node::Join(std::vector<std::string> addresses, Joined done) {
 void Node::Put(const Key& key, v1::Record record,
                std::function<void(absl::StatusOr<PutResult>)> done) {
   PutRecord(state_->core.get(), key, std::move(record),
-            state_->core->options().write_quorum, std::move(done));
+            state_->core->options().write_quorum,
+            Awaited(*state_->core, std::move(done)));
 }
 
 void Node::PutToAll(const Key& key, v1::Record record,
                     std::function<void(absl::StatusOr<PutResult>)> done) {
   PutRecord(state_->core.get(), key, std::move(record),
-            state_->core->options().k, std::move(done));
+            state_->core->options().k, Awaited(*state_->core, std::move(done)));
 }
 
 void Node::Get(const Key& key, GetOptions options,
                std::function<void(absl::StatusOr<GetResult>)> done) {
-  dht::Get::Start(state_->core.get(), key, options, std::move(done));
+  dht::Get::Start(state_->core.get(), key, options,
+                  Awaited(*state_->core, std::move(done)));
 }
 
 void Node::FindClosest(const Key& target,
@@ -88,7 +102,8 @@ void Node::FindClosest(const Key& target,
   const Options& options = state_->core->options();
   Walk::Plan plan =
       FindNodePlan(state_->core.get(), target, options.store_alpha, options.k);
-  plan.done = [done = std::move(done)](Walk::Outcome outcome) {
+  plan.done = [done = Awaited(*state_->core, std::move(done))](
+                  Walk::Outcome outcome) {
     Closest closest;
     closest.nodes = std::move(outcome.closest);
     closest.path = std::move(outcome.path);
@@ -116,7 +131,8 @@ void Node::StopProviding(const Key& content) {
 void Node::FindProviders(
     const Key& content, size_t count,
     std::function<void(absl::StatusOr<std::vector<Contact>>)> done) {
-  dht::FindProviders(state_->core.get(), content, count, std::move(done));
+  dht::FindProviders(state_->core.get(), content, count,
+                     Awaited(*state_->core, std::move(done)));
 }
 
 Node::Status Node::status() const {

@@ -104,6 +104,10 @@ class NodeCore : public std::enable_shared_from_this<NodeCore> {
   // tell: the closest nodes are asked for what is wanted directly, without
   // walking there first.
   bool knows_everybody() const;
+  // Somebody waits for what this node does as long as one of these lives.
+  std::shared_ptr<void> Await() const { return awaited_; }
+  // Whether anybody waits now: what nobody waits for is to make way.
+  bool is_awaited() const { return awaited_.use_count() > 1; }
   // Another node's whole table was learnt.
   void MarkViewed() { viewed_ = true; }
 
@@ -132,6 +136,7 @@ class NodeCore : public std::enable_shared_from_this<NodeCore> {
   std::map<std::string, int64_t> counters_;
   bool stopped_ = false;
   bool viewed_ = false;
+  const std::shared_ptr<void> awaited_ = std::make_shared<char>();
   // Nodes that were heard of, to be asked whether they are there.
   std::deque<Contact> checks_;
   std::set<Key> checking_;  // in checks_ or asked

@@ -7,7 +7,10 @@ namespace koinon::dht {
 namespace {
 
 constexpr size_t kExaminedAtOnce = 512;  // records, each tick
-constexpr size_t kSendingAtOnce = 32;
+// Those to whom the records go have questions of others to answer, and so has
+// this node.
+constexpr size_t kSendingAtOnce = 8;
+constexpr size_t kSendingBesideOthers = 1;
 constexpr int kAttempts = 3;
 
 }  // namespace
@@ -57,7 +60,10 @@ void Repair::Examine(const Key& key) {
 }
 
 void Repair::SendSome() {
-  while (sending_ < kSendingAtOnce && !to_send_.empty()) {
+  // Somebody always waits at some nodes: repair slows down, and goes on.
+  const size_t at_once =
+      core_->is_awaited() ? kSendingBesideOthers : kSendingAtOnce;
+  while (sending_ < at_once && !to_send_.empty()) {
     HandOn next = std::move(to_send_.front());
     to_send_.pop_front();
     const auto stored = core_->store().Get(next.key, core_->Now());

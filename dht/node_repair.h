@@ -21,7 +21,8 @@ namespace koinon::dht {
 // what these should fail to do.
 //
 // Records are gone through in portions, so that a large store never holds up
-// the loop. Lives on the node's loop.
+// the loop, and handed on a few at a time; one at a time while somebody waits
+// for what this node puts or gets. Lives on the node's loop.
 class Repair {
  public:
   static constexpr size_t kActing = 4;

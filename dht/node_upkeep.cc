@@ -41,8 +41,9 @@ void Upkeep::Republish() {
       to_republish_.push_back(key);
     }
   }
-  while (republishing_ < core_->options().republish_at_once &&
-         !to_republish_.empty()) {
+  const size_t at_once =
+      core_->is_awaited() ? 1 : core_->options().republish_at_once;
+  while (republishing_ < at_once && !to_republish_.empty()) {
     const Key key = to_republish_.front();
     to_republish_.pop_front();
     auto stored = core_->store().Get(key, core_->Now());

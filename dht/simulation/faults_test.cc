@@ -1,5 +1,9 @@
+#include <algorithm>
 #include <iostream>
+#include <vector>
 
+#include "dht/key.h"
+#include "dht/simulation/fleet.h"
 #include "dht/simulation/scenarios.h"
 #include "gtest/gtest.h"
 
@@ -19,6 +23,47 @@ TEST(Faults, HalfOfTheNodesDieAtOnce_EveryGetSucceeds) {
   EXPECT_EQ(f.found, f.gets);
   EXPECT_EQ(f.wrong, 0u);
   EXPECT_LE(f.milliseconds.p95, 300);
+}
+
+// Somebody waits for a get at every node, always: repair is at its slowest.
+void GetForEver(SimulatedFleet* fleet, size_t i, const std::vector<Key>* keys) {
+  const Key key = (*keys)[fleet->random().NextBelow(keys->size())];
+  fleet->node(i).Get(key, {}, [=](const auto&) {
+    // What a node holds itself it finds without asking anybody.
+    fleet->network().After(absl::Milliseconds(1), [=] {
+      if (fleet->alive(i)) GetForEver(fleet, i, keys);
+    });
+  });
+}
+
+void KillHalf(SimulatedFleet* fleet) {
+  std::vector<size_t> alive = fleet->AliveHonest();
+  fleet->random().Shuffle(&alive);
+  for (size_t i = 0; i < alive.size() / 2; ++i) fleet->Kill(alive[i]);
+}
+
+TEST(Faults, HalfDieAndThenHalfOfTheRest_AllNodesBusyWithGets_NothingIsLost) {
+  const auto fleet = StartedFleet(kSeed, 100);
+  ASSERT_NE(fleet, nullptr);
+  Library library(fleet.get(), kSeed);
+  ASSERT_EQ(library.Put(400), 400u);
+  fleet->network().RunFor(absl::Seconds(5));
+  KillHalf(fleet.get());
+  for (const size_t i : fleet->AliveHonest()) {
+    GetForEver(fleet.get(), i, &library.keys());
+  }
+  fleet->network().RunFor(absl::Minutes(2));
+  size_t fewest = fleet->size();
+  for (const Key& key : library.keys()) {
+    fewest = std::min(fewest, fleet->Holders(key).size());
+  }
+  std::cerr << "seed " << kSeed << ": fewest holders " << fewest << "\n";
+  // Of each record's 20 holders about ten have died, of some fifteen.
+  EXPECT_GE(fewest, 15u);
+  KillHalf(fleet.get());
+  for (const Key& key : library.keys()) {
+    EXPECT_FALSE(fleet->Holders(key).empty()) << key.ToHex();
+  }
 }
 
 TEST(Faults, HoldersDieOneByOne_TheValueIsNeverLost) {
