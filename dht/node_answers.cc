@@ -23,11 +23,18 @@ absl::StatusOr<Key> KeyOf(absl::string_view field, const std::string& bytes) {
       field, ": expected ", Key::kSizeBytes, " bytes, found ", bytes.size()));
 }
 
-// Who is closer, without the asker.
-void AddCloser(const NodeCore& core, const Contact& from, const Key& target,
+// Who asks, and what it says that it knows.
+struct Asker {
+  const Contact& contact;
+  uint64_t closest;  // AskRequest.closest
+};
+
+// Who is closer, without the asker, unless it knows them.
+void AddCloser(const NodeCore& core, const Asker& from, const Key& target,
                size_t count, v1::AskReply* reply) {
+  if (from.closest != 0 && from.closest == core.DigestOfClosest(target)) return;
   for (const Contact& contact : core.table().Closest(target, count + 1)) {
-    if (contact.id == from.id) continue;
+    if (contact.id == from.contact.id) continue;
     if (reply->closer_size() == static_cast<int>(count)) break;
     *reply->add_closer() = ContactToProto(contact);
   }
@@ -42,7 +49,7 @@ absl::Status Refused(const absl::Status& status, v1::AskReply* reply) {
 }
 
 absl::StatusOr<v1::AskReply> AnswerFindNode(const NodeCore& core,
-                                            const Contact& from,
+                                            const Asker& from,
                                             const v1::FindNode& question) {
   ABSL_ASSIGN_OR_RETURN(const Key target,
                         KeyOf("find_node.target", question.target()));
@@ -57,8 +64,7 @@ absl::StatusOr<v1::AskReply> AnswerFindNode(const NodeCore& core,
   return reply;
 }
 
-absl::StatusOr<v1::AskReply> AnswerGetRecord(NodeCore* core,
-                                             const Contact& from,
+absl::StatusOr<v1::AskReply> AnswerGetRecord(NodeCore* core, const Asker& from,
                                              const v1::GetRecord& question) {
   ABSL_ASSIGN_OR_RETURN(const Key key, KeyOf("get_record.key", question.key()));
   v1::AskReply reply;
@@ -76,43 +82,42 @@ absl::StatusOr<v1::AskReply> AnswerGetRecord(NodeCore* core,
   return reply;
 }
 
-absl::StatusOr<v1::AskReply> AnswerPutRecord(NodeCore* core,
-                                             const Contact& from,
+absl::StatusOr<v1::AskReply> AnswerPutRecord(NodeCore* core, const Asker& from,
                                              const v1::PutRecord& question) {
   ABSL_ASSIGN_OR_RETURN(const Key key, KeyOf("put_record.key", question.key()));
   v1::AskReply reply;
   AddCloser(*core, from, key, core->options().k, &reply);
-  ABSL_RETURN_IF_ERROR(
-      Refused(core->KeepRecord(key, question.record(), from.id), &reply));
+  ABSL_RETURN_IF_ERROR(Refused(
+      core->KeepRecord(key, question.record(), from.contact.id), &reply));
   return reply;
 }
 
 absl::StatusOr<v1::AskReply> AnswerAddProvider(
-    NodeCore* core, const Contact& from, const v1::AddProvider& question) {
+    NodeCore* core, const Asker& from, const v1::AddProvider& question) {
   ABSL_ASSIGN_OR_RETURN(const Key key,
                         KeyOf("add_provider.key", question.key()));
   v1::AskReply reply;
   AddCloser(*core, from, key, core->options().k, &reply);
-  if (from.address.empty()) {
+  if (from.contact.address.empty()) {
     // A node announces only itself, and who cannot be reached serves nobody.
     core->Count("refused_client_provider");
     reply.set_rejection(std::string(RejectionName(Rejection::kNotSelf)));
     return reply;
   }
-  ABSL_RETURN_IF_ERROR(
-      Refused(core->store().AddProvider(key, from, core->Now()), &reply));
+  ABSL_RETURN_IF_ERROR(Refused(
+      core->store().AddProvider(key, from.contact, core->Now()), &reply));
   return reply;
 }
 
 absl::StatusOr<v1::AskReply> AnswerGetProviders(
-    NodeCore* core, const Contact& from, const v1::GetProviders& question) {
+    NodeCore* core, const Asker& from, const v1::GetProviders& question) {
   ABSL_ASSIGN_OR_RETURN(const Key key,
                         KeyOf("get_providers.key", question.key()));
   v1::AskReply reply;
   AddCloser(*core, from, key, core->options().k, &reply);
   const absl::Time now = core->Now();
-  for (const RecordStore::ProviderUntil& provider :
-       core->store().Providers(key, kMaxProvidersInAnswer, now, from.site)) {
+  for (const RecordStore::ProviderUntil& provider : core->store().Providers(
+           key, kMaxProvidersInAnswer, now, from.contact.site)) {
     v1::Provider* proto = reply.add_providers();
     *proto->mutable_contact() = ContactToProto(provider.contact);
     proto->set_expires_seconds(absl::ToDoubleSeconds(provider.expires - now));
@@ -122,10 +127,12 @@ absl::StatusOr<v1::AskReply> AnswerGetProviders(
 
 }  // namespace
 
-absl::StatusOr<v1::AskReply> AnswerQuestion(NodeCore* core, const Contact& from,
+absl::StatusOr<v1::AskReply> AnswerQuestion(NodeCore* core,
+                                            const Contact& asker,
                                             const v1::AskRequest& question) {
   // A client is in no table.
-  if (!from.address.empty()) core->Heard(from, /*itself=*/true);
+  if (!asker.address.empty()) core->Heard(asker, /*itself=*/true);
+  const Asker from = {asker, question.closest()};
   switch (question.question_case()) {
     case v1::AskRequest::kPing:
       return v1::AskReply();

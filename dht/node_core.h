@@ -108,6 +108,10 @@ class NodeCore : public std::enable_shared_from_this<NodeCore> {
   std::shared_ptr<void> Await() const { return awaited_; }
   // Whether anybody waits now: what nobody waits for is to make way.
   bool is_awaited() const { return awaited_.use_count() > 1; }
+  // What AskRequest.closest says of this node's view.
+  uint64_t DigestOfClosest(const Key& target) const {
+    return table_.DigestOfClosest(target, options_.k, !is_client());
+  }
   // Another node's whole table was learnt.
   void MarkViewed() { viewed_ = true; }
 

@@ -629,6 +629,52 @@ TEST_F(NodeTest, Answer_FindNode_NamesTheClosestWithoutTheAsker) {
   EXPECT_EQ(three.closer_size(), 3);
 }
 
+TEST_F(NodeTest, Answer_AskerTakesTheSameForTheClosest_NamesNobody) {
+  AddNodes(30);
+  const Key target = Sha256Of("target");
+  v1::AskRequest question;
+  question.mutable_find_node()->set_target(target.ToBytes());
+  const auto closest = [&](size_t i) {
+    return node(i).table().DigestOfClosest(target, options_.k, true);
+  };
+  ASSERT_EQ(closest(0), closest(5));
+  question.set_closest(closest(5));
+  ASSERT_OK_AND_ASSIGN(v1::AskReply reply, Ask(0, ContactOf(5), question));
+  EXPECT_EQ(reply.closer_size(), 0);
+  question.set_closest(closest(5) + 1);
+  ASSERT_OK_AND_ASSIGN(reply, Ask(0, ContactOf(5), question));
+  EXPECT_EQ(reply.closer_size(), 20);
+}
+
+TEST_F(NodeTest, PutAndGet_WhereAllKnowAll_NoAnswerNamesAnybody) {
+  AddNodes(30);
+  network_.RunFor(absl::Minutes(1));
+  size_t answers = 0;
+  size_t named = 0;
+  for (size_t i = 0; i < 30; ++i) {
+    Member* const member = members_[i].get();
+    member->host->Serve([&, member](const Contact& from, const auto& question) {
+      absl::StatusOr<v1::AskReply> reply = member->node->Answer(from, question);
+      if (question.has_put_record() || question.has_get_record()) {
+        ++answers;
+        if (reply.ok()) named += reply->closer_size();
+      }
+      return reply;
+    });
+  }
+  ASSERT_OK(Put(3, ImmutableKey("x"), ImmutableRecord("x")));
+  // A client is in nobody's table, nor in its own.
+  Contact client = ContactOf(50);
+  client.address = "";
+  Add(client, {"n3:1"});
+  network_.RunFor(absl::Minutes(1));
+  const size_t before = answers;
+  EXPECT_OK(Get(30, ImmutableKey("x")));
+  EXPECT_GE(before, 19u);
+  EXPECT_GT(answers, before);
+  EXPECT_EQ(named, 0u);
+}
+
 TEST_F(NodeTest, Answer_GetRecord_LeavesOutWhatTheAskerHas) {
   AddNodes(1);
   Plant(0, HeadKey(), Head(3, "three"));

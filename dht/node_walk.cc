@@ -40,6 +40,11 @@ Walk::Walk(NodeCore* core, Plan plan)
               core->Now()),
       max_questions_(plan_.options.max_questions * plan_.options.paths) {
   for (const Contact& seed : plan_.seeds) HearOf(seed)->seed = true;
+  // In a small fleet they mostly agree on who the closest are, and twenty
+  // answers that name the same twenty nodes cost more than what is asked for.
+  if (core_->knows_everybody()) {
+    plan_.question.set_closest(core_->DigestOfClosest(plan_.target));
+  }
 }
 
 void Walk::Proceed() {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/random.h"
+#include "dht/routing/key_prefix.h"
 
 namespace koinon::dht {
 namespace {
@@ -299,8 +300,19 @@ std::vector<Contact> RoutingTable::Closest(const Key& target,
   return closest;
 }
 
-std::vector<Contact> RoutingTable::Siblings() const {
-  return Closest(self_, options_.bucket_size);
+uint64_t RoutingTable::DigestOfClosest(const Key& target, size_t count,
+                                       bool with_self) const {
+  std::vector<KnownNode*> nearest = alive_.Nearest(target, count);
+  uint64_t digest = 0;
+  if (with_self && count > 0) {
+    const bool full = nearest.size() == count;
+    if (!full || Closer(target, self_, nearest.back()->contact.id)) {
+      if (full) nearest.pop_back();
+      digest = PrefixOf(self_);
+    }
+  }
+  for (const KnownNode* entry : nearest) digest ^= PrefixOf(entry->contact.id);
+  return digest;
 }
 
 bool RoutingTable::Contains(const Key& id) const {

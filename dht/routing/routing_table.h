@@ -84,8 +84,11 @@ class RoutingTable {
 
   // The alive nodes closest to `target`, closest first, at most `count`.
   std::vector<Contact> Closest(const Key& target, size_t count) const;
-  // The k nodes closest to itself: those it shares records with.
-  std::vector<Contact> Siblings() const;
+  // Says in eight bytes which the `count` closest to `target` are, itself among
+  // them if it is one and `with_self`: the XOR of their prefixes (key_prefix.h).
+  // Two nodes that take the same ones for the closest say the same.
+  uint64_t DigestOfClosest(const Key& target, size_t count,
+                           bool with_self) const;
   bool Contains(const Key& id) const;
   // Where it is, as far as is known: alive, or waiting for its place. Empty if
   // it is neither.

@@ -13,6 +13,7 @@
 #include "base/digest.h"
 #include "base/random.h"
 #include "dht/key.h"
+#include "dht/routing/key_prefix.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -84,7 +85,6 @@ TEST(RoutingTableTest, New_AnyQuestion_KnowsNobody) {
   RoutingTable table(Self(), {});
   EXPECT_EQ(table.size(), 0u);
   EXPECT_THAT(table.Closest(Self(), 20), IsEmpty());
-  EXPECT_THAT(table.Siblings(), IsEmpty());
   EXPECT_THAT(table.ToPing(kStart, 8), IsEmpty());
   EXPECT_THAT(table.ToRefresh(kStart, 1), IsEmpty());
   EXPECT_EQ(table.next_deadline(), absl::InfiniteFuture());
@@ -322,7 +322,6 @@ TEST(RoutingTableTest, Siblings_FullBucket_StayBesideIt) {
   EXPECT_TRUE(table.Contains(InBucket(0, 0).id));
   EXPECT_TRUE(table.Contains(InBucket(0, 1).id));
   EXPECT_LE(table.size(), 5u);
-  EXPECT_EQ(Ids(table.Siblings()), std::vector<Key>({ids[0], ids[1]}));
 }
 
 TEST(RoutingTableTest, DisplacedSibling_FullBucket_BecomesAReplacement) {
@@ -601,6 +600,16 @@ TEST(RoutingTableTest, Closest_RandomTables_SameAsSortingEverything) {
       std::vector<Key> expected = SortedByDistance(all, target);
       expected.resize(std::min(count, expected.size()));
       EXPECT_EQ(Ids(table.Closest(target, count)), expected);
+      uint64_t digest = 0;
+      for (const Key& id : expected) digest ^= PrefixOf(id);
+      EXPECT_EQ(table.DigestOfClosest(target, count, false), digest);
+      std::vector<Key> with_self = all;
+      with_self.push_back(self);
+      with_self = SortedByDistance(with_self, target);
+      with_self.resize(std::min(count, with_self.size()));
+      digest = 0;
+      for (const Key& id : with_self) digest ^= PrefixOf(id);
+      EXPECT_EQ(table.DigestOfClosest(target, count, true), digest);
     }
   }
 }
