@@ -14,6 +14,7 @@
 #include "base/version.h"
 #include "dht/peer_policy.h"
 #include "dht/peer_service.h"
+#include "dht/routing/key_prefix.h"
 #include "dht/swarm/serve.h"
 #include "dht/transport/callback_threads.h"
 #include "dht/transport/channels.h"
@@ -309,9 +310,11 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Create(Options options) {
     const std::string dir = given.state_dir.empty()
                                 ? std::string()
                                 : absl::StrCat(given.state_dir, "/records");
+    RecordStore::Options store = given.store;
+    store.seed = PrefixOf(given.local.id);
     ABSL_ASSIGN_OR_RETURN(state->store,
-                          RecordStore::Open(given.env, dir, given.store,
-                                            state->trust, given.clock->Now()));
+                          RecordStore::Open(given.env, dir, store, state->trust,
+                                            given.clock->Now()));
   }
   return std::unique_ptr<Peer>(new Peer(std::move(state)));
 }

@@ -66,7 +66,7 @@ class Peer final : public SwarmHost {
     // where the certificate carries no node. Then only the origin's Fetch
     // works.
     bool has_node = true;
-    RecordStore::Options store = {};
+    RecordStore::Options store = {};  // the seed is filled in
     Node::Options node = {};  // self, seed and trust are filled in
     // Questions of each peer: so many a second, and a burst of so many.
     double questions_per_second = 500;

@@ -64,8 +64,9 @@ size_t SimulatedFleet::AddMember() {
   member.host = network_.AddHost(self);
   RecordTrust trust;
   trust.federation = kFederation;
-  auto store =
-      RecordStore::Open(RealEnv(), "", options_.store, trust, network_.Now());
+  RecordStore::Options kept = options_.store;
+  kept.seed = DeriveSeed(options_.seed, absl::StrCat("store ", i));
+  auto store = RecordStore::Open(RealEnv(), "", kept, trust, network_.Now());
   KOINON_CHECK(store.ok());
   member.store = *std::move(store);
   Node::Options node = options_.node;

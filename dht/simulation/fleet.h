@@ -41,7 +41,7 @@ class SimulatedFleet {
     SimulatedNetwork::Options network = {};
     // self, seed and trust are filled in.
     Node::Options node = {};
-    RecordStore::Options store = {};
+    RecordStore::Options store = {};  // the seed is filled in
     // Nodes that join at once wait for so long one after the other.
     absl::Duration between_joins = absl::Milliseconds(20);
     // What is left to the tables to settle after the last has joined.

@@ -45,6 +45,25 @@ TEST(SimulatedFleet, SiblingsOfEachOther_OneOfTwoPings) {
   EXPECT_GE(sent, 0.4 * both);
 }
 
+TEST(SimulatedFleet, RecordThatManyHold_OneOfThemHandsItOnEachHour) {
+  constexpr size_t kRecords = 20;
+  SimulatedFleet fleet({.seed = 5, .nodes = 30});
+  ASSERT_TRUE(fleet.Start());
+  Library library(&fleet, 5);
+  ASSERT_EQ(library.Put(kRecords), kRecords);
+  fleet.network().RunFor(absl::Minutes(10 * 60 + 30));
+  int64_t handed_on = 0;
+  for (size_t i = 0; i < fleet.size(); ++i) {
+    const auto counters = fleet.node(i).status().counters;
+    const auto found = counters.find("republished");
+    if (found != counters.end()) handed_on += found->second;
+  }
+  std::cerr << "handed on: " << handed_on << "\n";
+  // The first of twenty is an hour and a minute after the one before.
+  EXPECT_GE(handed_on, static_cast<int64_t>(8 * kRecords));
+  EXPECT_LE(handed_on, static_cast<int64_t>(12 * kRecords));
+}
+
 TEST(Liars, AnswerPingsAndNothingElseTruly) {
   Colluders colluders;
   for (int i = 0; i < 50; ++i) {
