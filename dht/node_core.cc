@@ -146,7 +146,7 @@ void NodeCore::Check(const Contact& contact) {
 void NodeCore::CheckMoved(const Contact& contact) {
   // It has started again at another address: the table takes it once it has
   // answered there.
-  if (contact.address.empty() || checks_.size() >= kMaxChecks) return;
+  if (checks_.size() >= kMaxChecks) return;
   if (!table_.Contains(contact.id)) return;
   if (table_.AddressOf(contact.id) != contact.address) PushCheck(contact);
 }

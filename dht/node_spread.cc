@@ -92,7 +92,7 @@ void Spread::GiveWhileWalking() {
 }
 
 bool Spread::IsAmong(const std::vector<Contact>& closest) const {
-  if (!plan_.include_self || core_->is_client()) return false;
+  if (core_->is_client()) return false;
   return closest.size() < core_->options().k ||
          Closer(plan_.key, core_->self(), closest.back().id);
 }

@@ -40,7 +40,6 @@ class Spread : public std::enable_shared_from_this<Spread> {
     // Keeps it here.
     std::function<absl::Status()> keep;
     size_t quorum = 1;
-    bool include_self = true;
     // Once, never inside Start. UNAVAILABLE if the quorum was not reached; a
     // RejectedError if that is because half of the nodes or more refused it.
     std::function<void(absl::StatusOr<Node::PutResult>)> done;
