@@ -44,14 +44,15 @@ std::vector<Contact> LostNodes::All() const {
 
 std::optional<Contact> LostNodes::Next(absl::Time now) {
   if (nodes_.empty() || now < next_) return std::nullopt;
+  // Of those that wait for the long pace, too, who has been due for longest.
+  const auto turn = [&](const Lost& lost) {
+    return std::make_pair(
+        IsRecent(lost, now) ? lost.due : std::max(lost.due, next_long_),
+        lost.due);
+  };
   const auto next = std::min_element(
-      nodes_.begin(), nodes_.end(), [&](const Lost& a, const Lost& b) {
-        const auto when = [&](const Lost& lost) {
-          return IsRecent(lost, now) ? lost.due
-                                     : std::max(lost.due, next_long_);
-        };
-        return when(a) < when(b);
-      });
+      nodes_.begin(), nodes_.end(),
+      [&](const Lost& a, const Lost& b) { return turn(a) < turn(b); });
   const bool is_long = !IsRecent(*next, now);
   if (next->due > now || (is_long && next_long_ > now)) return std::nullopt;
   next_ = now + options_.pace;
