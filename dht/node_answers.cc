@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <tuple>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -70,15 +69,7 @@ absl::StatusOr<v1::AskReply> AnswerGetRecord(NodeCore* core, const Asker& from,
   v1::AskReply reply;
   AddCloser(*core, from, key, core->options().k, &reply);
   auto stored = core->store().Get(key, core->Now());
-  if (!stored.has_value()) return reply;
-  const bool newer =
-      std::tie(stored->opened.epoch, stored->opened.sequence) >
-      std::make_tuple(question.have_epoch(), question.have_sequence());
-  const bool has_none =
-      question.have_epoch() == 0 && question.have_sequence() == 0;
-  if (!stored->opened.is_mutable || newer || has_none) {
-    *reply.mutable_record() = std::move(stored->record);
-  }
+  if (stored.has_value()) *reply.mutable_record() = std::move(stored->record);
   return reply;
 }
 

@@ -675,21 +675,6 @@ TEST_F(NodeTest, PutAndGet_WhereAllKnowAll_NoAnswerNamesAnybody) {
   EXPECT_EQ(named, 0u);
 }
 
-TEST_F(NodeTest, Answer_GetRecord_LeavesOutWhatTheAskerHas) {
-  AddNodes(1);
-  Plant(0, HeadKey(), Head(3, "three"));
-  v1::AskRequest question;
-  question.mutable_get_record()->set_key(HeadKey().ToBytes());
-  for (const auto& [sequence, given] :
-       std::vector<std::pair<uint64_t, bool>>{{2, true}, {3, false}}) {
-    question.mutable_get_record()->set_have_epoch(1);
-    question.mutable_get_record()->set_have_sequence(sequence);
-    ASSERT_OK_AND_ASSIGN(const v1::AskReply reply,
-                         Ask(0, ContactOf(9), question));
-    EXPECT_EQ(reply.has_record(), given) << sequence;
-  }
-}
-
 TEST_F(NodeTest, Answer_WhoAsks_EntersTheTableOnlyOnceItAnswers) {
   AddNodes(1);
   v1::AskRequest ping;
