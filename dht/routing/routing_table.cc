@@ -203,6 +203,34 @@ void RoutingTable::ShrinkToBuckets() {
   }
 }
 
+double RoutingTable::EstimatedNodes() const {
+  const auto known = static_cast<double>(alive_.size());
+  if (siblings_.size() < options_.siblings) return known;
+  // So many lie within this part of all ids.
+  const uint64_t distance =
+      PrefixOf(self_) ^ PrefixOf(siblings_.back()->contact.id);
+  const double part = (static_cast<double>(distance) + 1) * 0x1p-64;
+  return std::max(known, static_cast<double>(siblings_.size()) / part);
+}
+
+void RoutingTable::TakeAllAgain(absl::Time now) {
+  if (full_ || options_.full_table == 0 || options_.siblings == 0) return;
+  // Far below the bound, so that no estimate drives it to and fro.
+  if (2 * EstimatedNodes() > static_cast<double>(options_.full_table)) {
+    few_since_ = absl::InfiniteFuture();
+    return;
+  }
+  few_since_ = std::min(few_since_, now);
+  // Many that die at once are soon known to be dead, others near not so soon.
+  if (now < few_since_ + options_.refresh) return;
+  full_ = true;
+  few_since_ = absl::InfiniteFuture();
+  for (const KnownNodes::Slot& slot : alive_) {
+    if (!slot.node->in_bucket) PutInBucket(slot.node.get());
+  }
+  for (Bucket& bucket : buckets_) LookAgain(bucket, now);
+}
+
 bool RoutingTable::OnFailed(const Key& id, absl::Time now) {
   if (KnownNode* entry = alive_.Find(id); entry != nullptr) {
     entry->pinging = false;
@@ -439,6 +467,7 @@ std::vector<Key> RoutingTable::ToRefresh(absl::Time now, uint64_t seed) {
         KeyInBucket(self_, bucket, RandomKey(DeriveSeed(seed, bucket))));
   }
   FindNextRefresh();
+  if (!places.empty()) TakeAllAgain(now);
   return places;
 }
 

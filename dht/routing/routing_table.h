@@ -34,7 +34,9 @@ namespace koinon::dht {
 //
 // As long as all nodes known are at most `full_table`, buckets have no bound:
 // small fleets know everybody, and find the closest in one step. Once there are
-// more, the oldest of each bucket stay, and it has a bound from then on.
+// more, the oldest of each bucket stay, and it has a bound until there have
+// been half as many for a while: how many there are can be seen from how dense
+// the siblings lie.
 class RoutingTable {
  public:
   struct Options {
@@ -94,7 +96,7 @@ class RoutingTable {
   // it is neither.
   std::string AddressOf(const Key& id) const;
   size_t size() const { return alive_.size(); }
-  // Whether buckets have no bound yet: all that ever answered are here.
+  // Whether buckets have no bound: all that have answered since are here.
   bool full() const { return full_; }
   std::vector<Contact> All() const;  // alive, in the order of their ids
 
@@ -130,6 +132,10 @@ class RoutingTable {
   void FindSiblings();
   void Demote(KnownNode* entry);
   void ShrinkToBuckets();
+  // By how dense the siblings lie, give or take a sixth.
+  double EstimatedNodes() const;
+  // Once they have been few for a while.
+  void TakeAllAgain(absl::Time now);
   absl::Time DueAt(const KnownNode& entry) const;
   // It is due earlier than it was.
   void SetDue(const KnownNode& entry);
@@ -144,7 +150,9 @@ class RoutingTable {
   KnownNodes alive_;
   std::vector<KnownNode*> siblings_;  // nearest first
   std::vector<Bucket> buckets_;       // as many as were ever needed
-  bool full_;                         // buckets have no bound yet
+  bool full_;                         // buckets have no bound
+  // If they have, and there are far fewer nodes than `full_table`.
+  absl::Time few_since_ = absl::InfiniteFuture();
   uint64_t next_order_ = 0;
   // Nothing is to be pinged before; what makes pings due lowers it.
   absl::Time next_ping_ = absl::InfiniteFuture();

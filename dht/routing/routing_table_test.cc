@@ -22,6 +22,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 const absl::Time kStart = absl::FromUnixSeconds(1'700'000'000);
@@ -535,6 +536,48 @@ TEST(RoutingTableTest, FullTable_OverItsBound_ShrinksToTheOldestOfEachBucket) {
   // For good: what is far stays bounded.
   for (int i = 0; i < 50; ++i) table.OnAnswered(InBucket(0, i), kStart);
   EXPECT_EQ(BucketSizes(table, Self())[0], 5u);
+}
+
+TEST(RoutingTableTest, FullTable_FewerAgainForAWhile_KnowsEverybodyAgain) {
+  RoutingTable::Options options;
+  options.full_table = 200;
+  RoutingTable table(Self(), options);
+  Random random(12);
+  std::vector<Contact> nodes;
+  for (int i = 0; i < 400; ++i) nodes.push_back(At(RandomKey(&random)));
+  for (const Contact& node : nodes) table.OnAnswered(node, kStart);
+  EXPECT_FALSE(table.full());
+  absl::Time now = kStart;
+  const auto leave = [&](size_t left) {
+    while (nodes.size() > left) {
+      for (int i = 0; i < 2; ++i) table.OnFailed(nodes.back().id, now);
+      nodes.pop_back();
+    }
+    for (const Contact& node : nodes) table.OnAnswered(node, now);
+  };
+  const auto wait = [&] {
+    for (int i = 0; i < 3; ++i) {
+      now += options.refresh;
+      EXPECT_THAT(table.ToRefresh(now, i), Not(IsEmpty()));
+    }
+  };
+  leave(150);  // too many, by a guess that may be wrong by a sixth
+  wait();
+  EXPECT_FALSE(table.full());
+  leave(60);
+  now += options.refresh;
+  table.ToRefresh(now, 1);
+  EXPECT_FALSE(table.full());  // it may be for a moment
+  wait();
+  EXPECT_TRUE(table.full());
+  for (const Contact& node : nodes) table.OnAnswered(node, now);
+  EXPECT_EQ(table.size(), 60u);
+  for (uint64_t i = 0; i < 140; ++i) {
+    EXPECT_TRUE(table.OnAnswered(InBucket(0, i), now));
+  }
+  EXPECT_TRUE(table.full());
+  table.OnAnswered(InBucket(0, 140), now);
+  EXPECT_FALSE(table.full());
 }
 
 // kbucket of other implementations: with any ids, and any order of answers.
