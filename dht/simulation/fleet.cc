@@ -30,7 +30,7 @@ SimulatedFleet::SimulatedFleet(Options options)
 SimulatedFleet::~SimulatedFleet() = default;
 
 bool SimulatedFleet::Start() {
-  for (size_t i = 0; i < options_.nodes; ++i) AddMember();
+  for (size_t i = 0; i < options_.nodes; ++i) AddMember(std::nullopt);
   for (size_t i = 0; i < options_.nodes; ++i) {
     network_.After(static_cast<double>(i) * options_.between_joins,
                    [this, i] { Join(i); });
@@ -54,10 +54,10 @@ void SimulatedFleet::StartLying(double share, Lie lie) {
   }
 }
 
-size_t SimulatedFleet::AddMember() {
+size_t SimulatedFleet::AddMember(std::optional<Key> id) {
   const size_t i = members_.size();
   Contact self;
-  self.id = Sha256Of(absl::StrCat("node ", options_.seed, "/", i));
+  self.id = id.value_or(Sha256Of(absl::StrCat("node ", options_.seed, "/", i)));
   self.address = absl::StrCat("n", i, ":1");
   members_.push_back(std::make_unique<Member>());
   Member& member = *members_.back();
@@ -110,8 +110,8 @@ const Contact& SimulatedFleet::contact(size_t i) const {
   return members_[i]->host->contact();
 }
 
-size_t SimulatedFleet::Add() {
-  const size_t i = AddMember();
+size_t SimulatedFleet::Add(std::optional<Key> id) {
+  const size_t i = AddMember(id);
   Join(i);
   return i;
 }

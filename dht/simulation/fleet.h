@@ -70,8 +70,9 @@ class SimulatedFleet {
   const Contact& contact(size_t i) const;
   Node& node(size_t i) { return *members_[i]->node; }
 
-  // Another node, which joins by an honest one that is alive.
-  size_t Add();
+  // Another node, which joins by an honest one that is alive. Its id is drawn
+  // unless given.
+  size_t Add(std::optional<Key> id = std::nullopt);
   void Kill(size_t i);
   // Nodes of different groups hear nothing of each other.
   void SetGroup(size_t i, int group);
@@ -107,7 +108,7 @@ class SimulatedFleet {
     std::unique_ptr<Node> node;  // null: dead
     bool joined = false;
   };
-  size_t AddMember();
+  size_t AddMember(std::optional<Key> id);
   void Join(size_t i);
   SimulatedNetwork::Answer AnswerOf(size_t i);
   template <typename Result>
