@@ -31,7 +31,6 @@ void Repair::BeginPass() {
   pass_left_ = std::move(left_);
   entered_.clear();
   left_.clear();
-  std::sort(pass_entered_.begin(), pass_entered_.end());
   if (core_->is_client()) return;
   for (const Key& key : core_->store().All()) to_examine_.push_back(key);
 }
@@ -41,18 +40,21 @@ void Repair::Examine(const Key& key) {
   std::vector<Contact> others = core_->table().Closest(key, k);
   const size_t rank =
       std::count_if(others.begin(), others.end(), [&](const Contact& contact) {
-        return Closer(key, contact.id, core_->self());
+        return Closer(key, contact.id, core_->self()) &&
+               !entered_.contains(contact.id) &&
+               !pass_entered_.contains(contact.id);
       });
   if (rank >= std::min(kActing, k)) return;
-  if (others.size() == k) others.pop_back();  // this node is one of the k
+  if (others.size() == k && Closer(key, core_->self(), others.back().id)) {
+    others.pop_back();  // this node is one of the k
+  }
   if (others.empty()) return;
   // As many have moved up as have left from among the closest.
   const size_t moved_up = std::count_if(
       pass_left_.begin(), pass_left_.end(),
       [&](const Key& left) { return Closer(key, left, others.back().id); });
   for (size_t i = 0; i < others.size(); ++i) {
-    const bool entered = std::binary_search(pass_entered_.begin(),
-                                            pass_entered_.end(), others[i].id);
+    const bool entered = pass_entered_.contains(others[i].id);
     if (entered || i + moved_up >= others.size()) {
       to_send_.push_back({key, others[i]});
     }

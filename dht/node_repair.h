@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <deque>
-#include <map>
+#include <set>
 #include <vector>
 
 #include "dht/key.h"
@@ -17,8 +17,9 @@ namespace koinon::dht {
 // outlives its holders as long as they go no faster than that is noticed.
 //
 // Of the k holders, only the kActing closest act, and the others leave it to
-// them: more would send the same again. Republishing (node_upkeep) makes good
-// what these should fail to do.
+// them: more would send the same again. Who has just entered is none of these:
+// it has nothing yet. Republishing (node_upkeep) makes good what these should
+// fail to do.
 //
 // Records are gone through in portions, so that a large store never holds up
 // the loop, and handed on a few at a time; one at a time while somebody waits
@@ -29,7 +30,7 @@ class Repair {
 
   explicit Repair(NodeCore* core) : core_(core) {}
 
-  void OnEntered(const Contact& contact) { entered_.push_back(contact.id); }
+  void OnEntered(const Contact& contact) { entered_.insert(contact.id); }
   void OnLeft(const Contact& contact) { left_.push_back(contact.id); }
   // To be called every second or so.
   void Tick();
@@ -48,10 +49,10 @@ class Repair {
 
   NodeCore* const core_;
   // Since the last pass began.
-  std::vector<Key> entered_;
+  std::set<Key> entered_;
   std::vector<Key> left_;
   // Of the pass that is under way.
-  std::vector<Key> pass_entered_;
+  std::set<Key> pass_entered_;
   std::vector<Key> pass_left_;
   std::deque<Key> to_examine_;
   std::deque<HandOn> to_send_;
