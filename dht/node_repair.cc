@@ -1,7 +1,10 @@
 #include "dht/node_repair.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
+
+#include "absl/status/status.h"
 
 namespace koinon::dht {
 namespace {
@@ -12,6 +15,7 @@ constexpr size_t kExaminedAtOnce = 512;  // records, each tick
 constexpr size_t kSendingAtOnce = 8;
 constexpr size_t kSendingBesideOthers = 1;
 constexpr int kAttempts = 3;
+constexpr int kTimesBusy = 120;  // a tick each
 
 }  // namespace
 
@@ -21,6 +25,9 @@ void Repair::Tick() {
     const Key key = to_examine_.front();
     to_examine_.pop_front();
     Examine(key);
+  }
+  for (auto& [to, waiting] : std::exchange(resting_, {})) {
+    std::move(waiting.begin(), waiting.end(), std::back_inserter(to_send_));
   }
   SendSome();
 }
@@ -68,6 +75,11 @@ void Repair::SendSome() {
   while (sending_ < at_once && !to_send_.empty()) {
     HandOn next = std::move(to_send_.front());
     to_send_.pop_front();
+    const auto resting = resting_.find(next.to.id);
+    if (resting != resting_.end()) {
+      resting->second.push_back(std::move(next));
+      continue;
+    }
     const auto stored = core_->store().Get(next.key, core_->Now());
     // Expired, or they have gone as well: the next pass finds another.
     if (!stored.has_value() || !core_->table().Contains(next.to.id)) continue;
@@ -89,6 +101,10 @@ void Repair::OnHandedOn(HandOn hand_on,
   if (reply.ok()) {
     // What it refuses it may refuse: it has a newer one, or no room.
     core_->Count(reply->rejection().empty() ? "repaired" : "repair_refused");
+  } else if (absl::IsResourceExhausted(reply.status())) {
+    if (++hand_on.times_busy < kTimesBusy) {
+      resting_[hand_on.to.id].push_back(std::move(hand_on));
+    }
   } else if (++hand_on.attempts < kAttempts) {
     to_send_.push_back(std::move(hand_on));
   }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <deque>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -23,7 +24,9 @@ namespace koinon::dht {
 //
 // Records are gone through in portions, so that a large store never holds up
 // the loop, and handed on a few at a time; one at a time while somebody waits
-// for what this node puts or gets. Lives on the node's loop.
+// for what this node puts or gets, and none to who answers that it has too much
+// to do, for a while: many may give the same newcomer all they have. Lives on
+// the node's loop.
 class Repair {
  public:
   static constexpr size_t kActing = 4;
@@ -40,6 +43,7 @@ class Repair {
     Key key;
     Contact to;
     int attempts = 0;
+    int times_busy = 0;
   };
 
   void BeginPass();
@@ -56,6 +60,8 @@ class Repair {
   std::vector<Key> pass_left_;
   std::deque<Key> to_examine_;
   std::deque<HandOn> to_send_;
+  // For those who have too much to do, until the next tick.
+  std::map<Key, std::deque<HandOn>> resting_;
   size_t sending_ = 0;
 };
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -70,11 +72,19 @@ class NodeRepairTest : public testing::Test {
     }
   }
 
-  void AddNewcomer() {
+  // It takes so many records a second, if there is a limit.
+  void AddNewcomer(std::optional<int> limit = std::nullopt) {
     const Contact newcomer = ContactOf("newcomer");
     network_.AddHost(newcomer)->Serve(
-        [this](const Contact&, const v1::AskRequest& question) {
+        [this, limit](
+            const Contact&,
+            const v1::AskRequest& question) -> absl::StatusOr<v1::AskReply> {
           if (question.has_put_record()) {
+            if (limit.has_value() &&
+                ++taken_[absl::ToUnixSeconds(network_.Now())] > *limit) {
+              ++refused_;
+              return absl::ResourceExhaustedError("too much to do");
+            }
             given_.push_back(network_.Now());
             keys_.insert(question.put_record().key());
           }
@@ -104,6 +114,8 @@ class NodeRepairTest : public testing::Test {
   std::unique_ptr<Node> node_;
   std::vector<absl::Time> given_;  // records to the newcomer
   std::set<std::string> keys_;
+  std::map<int64_t, int> taken_;  // in each second
+  int refused_ = 0;
 };
 
 TEST_F(NodeRepairTest, Repair_NobodyWaits_HandsOnAFewAtATime) {
@@ -128,6 +140,15 @@ TEST_F(NodeRepairTest, Repair_WhileSomebodyWaitsForAGet_HandsOnOneByOne) {
   network_.RunFor(absl::Minutes(1));
   EXPECT_EQ(keys_.size(), size_t{kRecords});
   EXPECT_GT(MostAtOnce(meanwhile), 1u);
+}
+
+TEST_F(NodeRepairTest, Repair_OfOneWithTooMuchToDo_WaitsAndLosesNothing) {
+  AddNewcomer(/*limit=*/20);
+  network_.RunFor(absl::Minutes(1));
+  EXPECT_EQ(keys_.size(), size_t{kRecords});
+  // Those under way when it first said so, in each of ten seconds or so.
+  EXPECT_GT(refused_, 0);
+  EXPECT_LE(refused_, 8 * 15);
 }
 
 }  // namespace
