@@ -67,7 +67,7 @@ class Peer final : public SwarmHost {
     // works.
     bool has_node = true;
     RecordStore::Options store = {};  // the seed is filled in
-    Node::Options node = {};  // self, seed and trust are filled in
+    Node::Options node = {};          // self, seed and trust are filled in
     // Questions of each peer: so many a second, and a burst of so many.
     double questions_per_second = 500;
     double question_burst = 1'000;

@@ -87,8 +87,9 @@ class RoutingTable {
   // The alive nodes closest to `target`, closest first, at most `count`.
   std::vector<Contact> Closest(const Key& target, size_t count) const;
   // Says in eight bytes which the `count` closest to `target` are, itself among
-  // them if it is one and `with_self`: the XOR of their prefixes (key_prefix.h).
-  // Two nodes that take the same ones for the closest say the same.
+  // them if it is one and `with_self`: the XOR of their prefixes
+  // (key_prefix.h). Two nodes that take the same ones for the closest say the
+  // same.
   uint64_t DigestOfClosest(const Key& target, size_t count,
                            bool with_self) const;
   bool Contains(const Key& id) const;

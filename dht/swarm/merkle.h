@@ -22,8 +22,8 @@ namespace koinon::dht {
 inline constexpr int64_t kMaxPieceBytes = 4 << 20;
 inline constexpr int64_t kMinPieceBytes = 64 << 10;
 // Of a content that can be fetched: the hashes of its pieces are one message,
-// of at most 1 MiB (dht/transport/channels.cc), those of its leaves a file of at
-// most 256 MiB (content_file_open.cc).
+// of at most 1 MiB (dht/transport/channels.cc), those of its leaves a file of
+// at most 256 MiB (content_file_open.cc).
 inline constexpr int64_t kMaxContentBytes = int64_t{120} << 30;
 
 // A power of two in [kMinPieceBytes, kMaxPieceBytes], so that there are between
