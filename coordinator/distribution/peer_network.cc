@@ -44,9 +44,7 @@ absl::StatusOr<dht::OpenedRecord> PeerNetwork::Newest(const dht::Key& key) {
   auto got = peer_->GetNow(key, options);
   const bool plaintext = peer_->trust().authority == nullptr;
   if (!got.ok()) {
-    const bool of_others = IsContest(dht::RejectionOf(got.status())) ||
-                           absl::IsFailedPrecondition(got.status());
-    if (plaintext && of_others) {
+    if (plaintext && absl::IsFailedPrecondition(got.status())) {  // of others
       return absl::NotFoundError(got.status().message());
     }
     return got.status();

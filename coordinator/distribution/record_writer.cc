@@ -87,7 +87,9 @@ void RecordWriter::SayRefused(const v1::ModelManifest& manifest,
       "nodes hold another record of the same name, which counts: a later state "
       "of this coordinator lives elsewhere, or did. What this one stores of "
       "the job is refused; if this is the copy that shall live, stop the "
-      "other, and start this one again after removing journal.db-mark",
+      "other, and start this one again after removing journal.db-mark. In "
+      "plaintext, if `others` names another key, a stranger has signed it, and "
+      "the mark is not what helps",
       {{"job", manifest.job()},
        {"version", manifest.version()},
        {"record", own.name},

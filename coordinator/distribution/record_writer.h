@@ -19,7 +19,8 @@ namespace koinon::coordinator {
 // a later state of this coordinator, which lives elsewhere or did. Those stay:
 // what makes a state count before another is in the journal (records_epoch of
 // its jobs), and nothing that nodes say changes it. A copy that nobody has put
-// in place on purpose so takes nothing from the one that lives.
+// in place on purpose so takes nothing from the one that lives, as long as it
+// has not got further under the same epoch.
 //
 // Not thread-safe; what is passed is borrowed.
 class RecordWriter {

@@ -98,15 +98,17 @@ absl::StatusOr<dht::OpenedRecord> JobRecovery::GetRecord(
       options_.head_signer.value_or(signer_->node().key.public_key());
   auto got = peer_->GetNow(key, options);
   if (got.ok()) return std::move(got->opened);
-  return absl::Status(got.status().code(),
-                      absl::StrCat(what, ": ", got.status().message()));
+  return absl::Status(
+      got.status().code(),
+      absl::StrCat(absl::IsNotFound(got.status()) ? "no " : "the ", what, ": ",
+                   got.status().message()));
 }
 
 absl::StatusOr<dht::OpenedRecord> JobRecovery::GetHead(const JobId& job) {
   const LocalNode& local = signer_->node();
   auto head = GetRecord(
       dht::MutableKey(local.federation, local.owner, dht::HeadName(job)),
-      "no head of the job in the DHT");
+      "head of the job in the DHT");
   if (!head.ok()) {
     if (!absl::IsFailedPrecondition(head.status())) return head.status();
     return absl::FailedPreconditionError(absl::StrCat(
@@ -151,7 +153,7 @@ absl::StatusOr<JobRecovery::Found> JobRecovery::Find(const JobId& job) {
   }
   ABSL_ASSIGN_OR_RETURN(
       dht::OpenedRecord manifest,
-      GetRecord(manifest_key, "no manifest of its last version in the DHT"));
+      GetRecord(manifest_key, "manifest of its last version in the DHT"));
   found.signed_manifest = std::move(manifest.value);
   dht::RecordTrust trust = peer_->trust();
   // Else anybody could name an old version of the coordinator's.
@@ -165,7 +167,7 @@ absl::StatusOr<JobRecovery::Found> JobRecovery::Find(const JobId& job) {
   }
   ABSL_ASSIGN_OR_RETURN(
       const dht::OpenedRecord spec,
-      GetRecord(spec_key, "no specification of the job in the DHT"));
+      GetRecord(spec_key, "specification of the job in the DHT"));
   if (!found.spec.ParseFromString(spec.value) || found.spec.name() != job) {
     return Contradiction("the specification is not the job's");
   }

@@ -120,9 +120,20 @@ absl::Status Get(const Options& options, Peer* peer) {
   get.newest = true;
   get.paths = options.paths;
   if (!options.signer.empty()) {
-    ABSL_ASSIGN_OR_RETURN(get.signer, PublicKey::FromHex(options.signer));
+    const auto signer = PublicKey::FromHex(options.signer);
+    if (!signer.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--signer: ", signer.status().message()));
+    }
+    get.signer = *signer;
   }
   ABSL_ASSIGN_OR_RETURN(const Node::GetResult result, peer->GetNow(key, get));
+  if (get.signer.has_value() && result.opened.is_mutable &&
+      result.opened.signing_key != *get.signer) {
+    return absl::NotFoundError(
+        absl::StrCat("the record that was found is signed by ",
+                     result.opened.signing_key.ToHex(), ", not by --signer"));
+  }
   if (!options.output.empty()) {
     ABSL_RETURN_IF_ERROR(
         WriteFileAtomically(RealEnv(), options.output, result.opened.value));

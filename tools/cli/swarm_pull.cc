@@ -9,6 +9,7 @@
 #include "base/digest.h"
 #include "base/status_macros.h"
 #include "dht/key.h"
+#include "dht/records/rejection.h"
 #include "dht/records/signed.h"
 #include "dht/swarm/content_file.h"
 #include "dht/swarm/fetcher.h"
@@ -123,9 +124,16 @@ absl::StatusOr<FoundVersion> FindVersion(dht::Peer* peer, const ModelRef& model,
     return NotGot(absl::StrCat("manifest of ", named), manifest.status());
   }
   SignerTrust of_record = trust;
-  if (trust.authority == nullptr && !trust.signer.has_value()) {
+  if (trust.authority == nullptr) {
+    const PublicKey& by = record->opened.signing_key;
+    if (trust.signer.value_or(by) != by) {
+      return dht::RejectedError(
+          dht::Rejection::kUntrustedSigner,
+          absl::StrCat("the record of ", named, " in the DHT is signed by ",
+                       by.ToHex(), ", expected ", trust.signer->ToHex()));
+    }
     // Else anybody could name an old version of somebody else's.
-    of_record.signer = record->opened.signing_key;
+    of_record.signer = by;
   }
   ABSL_ASSIGN_OR_RETURN(
       found.opened, OpenSignedManifest(manifest->opened.value, of_record, now));
