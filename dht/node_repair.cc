@@ -1,7 +1,6 @@
 #include "dht/node_repair.h"
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -15,7 +14,7 @@ constexpr size_t kExaminedAtOnce = 512;  // records, each tick
 constexpr size_t kSendingAtOnce = 8;
 constexpr size_t kSendingBesideOthers = 1;
 constexpr int kAttempts = 3;
-constexpr int kTimesBusy = 120;  // a tick each
+constexpr int kBusyTicks = 120;  // then it is left to republishing
 
 }  // namespace
 
@@ -27,7 +26,11 @@ void Repair::Tick() {
     Examine(key);
   }
   for (auto& [to, waiting] : std::exchange(resting_, {})) {
-    std::move(waiting.begin(), waiting.end(), std::back_inserter(to_send_));
+    if (++busy_[to] >= kBusyTicks) {
+      busy_.erase(to);
+      continue;
+    }
+    for (auto& [key, hand_on] : waiting) to_send_.push_back(std::move(hand_on));
   }
   SendSome();
 }
@@ -77,7 +80,8 @@ void Repair::SendSome() {
     to_send_.pop_front();
     const auto resting = resting_.find(next.to.id);
     if (resting != resting_.end()) {
-      resting->second.push_back(std::move(next));
+      const Key key = next.key;
+      resting->second.emplace(key, std::move(next));
       continue;
     }
     const auto stored = core_->store().Get(next.key, core_->Now());
@@ -99,12 +103,12 @@ void Repair::SendSome() {
 void Repair::OnHandedOn(HandOn hand_on,
                         const absl::StatusOr<v1::AskReply>& reply) {
   if (reply.ok()) {
+    busy_.erase(hand_on.to.id);
     // What it refuses it may refuse: it has a newer one, or no room.
     core_->Count(reply->rejection().empty() ? "repaired" : "repair_refused");
   } else if (absl::IsResourceExhausted(reply.status())) {
-    if (++hand_on.times_busy < kTimesBusy) {
-      resting_[hand_on.to.id].push_back(std::move(hand_on));
-    }
+    const Key key = hand_on.key;
+    resting_[hand_on.to.id].insert_or_assign(key, std::move(hand_on));
   } else if (++hand_on.attempts < kAttempts) {
     to_send_.push_back(std::move(hand_on));
   }

@@ -5,7 +5,6 @@
 #include <deque>
 #include <map>
 #include <set>
-#include <vector>
 
 #include "dht/key.h"
 #include "dht/node_core.h"
@@ -33,8 +32,14 @@ class Repair {
 
   explicit Repair(NodeCore* core) : core_(core) {}
 
-  void OnEntered(const Contact& contact) { entered_.insert(contact.id); }
-  void OnLeft(const Contact& contact) { left_.push_back(contact.id); }
+  void OnEntered(const Contact& contact) {
+    entered_.insert(contact.id);
+    left_.erase(contact.id);
+  }
+  void OnLeft(const Contact& contact) {
+    left_.insert(contact.id);
+    busy_.erase(contact.id);
+  }
   // To be called every second or so.
   void Tick();
 
@@ -43,7 +48,6 @@ class Repair {
     Key key;
     Contact to;
     int attempts = 0;
-    int times_busy = 0;
   };
 
   void BeginPass();
@@ -54,14 +58,15 @@ class Repair {
   NodeCore* const core_;
   // Since the last pass began.
   std::set<Key> entered_;
-  std::vector<Key> left_;
+  std::set<Key> left_;
   // Of the pass that is under way.
   std::set<Key> pass_entered_;
-  std::vector<Key> pass_left_;
+  std::set<Key> pass_left_;
   std::deque<Key> to_examine_;
   std::deque<HandOn> to_send_;
-  // For those who have too much to do, until the next tick.
-  std::map<Key, std::deque<HandOn>> resting_;
+  // For those who have too much to do, until the next tick: by record.
+  std::map<Key, std::map<Key, HandOn>> resting_;
+  std::map<Key, int> busy_;  // for how many ticks they have taken nothing
   size_t sending_ = 0;
 };
 

@@ -77,8 +77,7 @@ void Spread::GiveWhileWalking() {
     spread->failure_ = status;
   };
   walk.done = [spread = shared_from_this()](Walk::Outcome outcome) {
-    spread->result_.path = std::move(outcome.path);
-    spread->Conclude(true);
+    spread->OnWalked(std::move(outcome));
   };
   Walk::Start(core_, std::move(walk));
   if (here) {
@@ -89,6 +88,21 @@ void Spread::GiveWhileWalking() {
       spread->Conclude(false);
     });
   }
+}
+
+void Spread::OnWalked(Walk::Outcome outcome) {
+  const bool refused = 2 * refused_ >= targets_;
+  if (!done_ && !refused && result_.kept < Wanted(true)) {
+    // A walk does not wait long, and a machine that is held up for a moment
+    // gives up on all of them at once: once more, for as long as is waited for
+    // anybody.
+    outcome.closest = core_->table().Closest(plan_.key, core_->options().k);
+    result_ = {};
+    refused_ = 0;
+    return OnFound(std::move(outcome));
+  }
+  result_.path = std::move(outcome.path);
+  Conclude(true);
 }
 
 bool Spread::IsAmong(const std::vector<Contact>& closest) const {
@@ -172,8 +186,10 @@ absl::Status Spread::Failure() const {
 
 void PutRecord(NodeCore* core, const Key& key, v1::Record record, size_t quorum,
                std::function<void(absl::StatusOr<Node::PutResult>)> done) {
+  RecordTrust trust = core->options().trust;
+  trust.pinned.clear();  // what is kept for others is handed on too
   const absl::StatusOr<OpenedRecord> opened =
-      OpenRecord(key, record, core->options().trust, core->Now());
+      OpenRecord(key, record, trust, core->Now());
   if (!opened.ok()) {
     core->After(
         absl::ZeroDuration(),

@@ -52,6 +52,7 @@ class Spread : public std::enable_shared_from_this<Spread> {
   void FindThenGive();
   void GiveWhileWalking();
   void OnFound(Walk::Outcome outcome);
+  void OnWalked(Walk::Outcome outcome);
   bool IsAmong(const std::vector<Contact>& closest) const;
   void KeepHere();
   void OnGiven(const absl::StatusOr<v1::AskReply>& reply);

@@ -151,6 +151,15 @@ absl::Status RecordStore::State::Load(absl::Time now) {
             {{"key", key.ToShortHex()}, {"reason", loaded}});
     ABSL_RETURN_IF_ERROR(files.Remove(key));
   }
+  // Only now: what others brought is not to take the places of what its signer
+  // has stored itself.
+  for (const Key& key : keys) {
+    const auto it = records.find(key);
+    if (it == records.end()) continue;
+    Held held = Extract(it);
+    Charge(Key(held.writer), &held);
+    Insert(key, std::move(held));
+  }
   return absl::OkStatus();
 }
 
@@ -164,7 +173,6 @@ absl::Status RecordStore::State::LoadFile(const Key& key, absl::Time now) {
   held.opened = std::move(opened);
   held.writer = file.writer;
   held.bytes = held.record.ByteSizeLong();
-  Charge(file.writer, &held);
   // A clock that was set back must not make it live for longer.
   held.stored = held.written = std::min(file.stored, now);
   ABSL_ASSIGN_OR_RETURN(held.expires, ExpiryOf(held.opened, held.stored,
@@ -231,6 +239,11 @@ absl::Status RecordStore::State::Put(const Key& key, const v1::Record& record,
   held.writer = writer;
   held.bytes = held.record.ByteSizeLong();
   held.stored = held.written = now;
+  // In the place of one that counts for the signer, it does too.
+  if (it != records.end() && held.opened.signer == it->second.writer) {
+    held.writer = it->second.writer;
+    held.is_own = false;
+  }
   Charge(writer, &held);
   return Replace(it, key, std::move(held), now);
 }

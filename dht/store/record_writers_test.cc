@@ -137,6 +137,8 @@ TEST_F(RecordWritersTest, BroughtMoreThanItsSignersShare_TheSignersOwnStays) {
     ASSERT_OK(Put(Head(absl::StrCat("old-", i)), mallory_));
   }
   EXPECT_EQ(store_->totals().records, 2u * kShare);
+  Reopen(federation_.trust());
+  EXPECT_TRUE(IsThere(own));
   for (int i = 0; i < kShare - 1; ++i) {
     ASSERT_OK(Put(Head(absl::StrCat("new-", i)), server_.id));
   }

@@ -92,9 +92,9 @@ TEST(DhtTest, SixtyFourNodes_JoinStoreFindAndSurviveHalf) {
   std::set<std::string> providers;
   const absl::Time end = absl::Now() + kPatience;
   while (providers.size() < 2 && absl::Now() < end) {
-    ASSERT_OK_AND_ASSIGN(const auto found,
-                         fleet->peer(3)->FindProvidersNow(content, 8));
-    for (const dht::Contact& one : found) providers.insert(one.address);
+    const auto found = fleet->peer(3)->FindProvidersNow(content, 8);
+    if (!found.ok()) continue;
+    for (const dht::Contact& one : *found) providers.insert(one.address);
   }
   EXPECT_EQ(providers,
             (std::set<std::string>{fleet->address(40), fleet->address(41)}));
