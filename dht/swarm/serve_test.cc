@@ -358,9 +358,17 @@ TEST_F(SeederTest, CallerWhoseCertificateIsNoNodes_IsNotBelievedToBeOne) {
     a->Done();
     EXPECT_TRUE(a->End().ok());
     while (host_->seeder()->counts().streams > 1) std::this_thread::yield();
-    const auto b = open_as("b", true);
-    EXPECT_EQ(TakeAny(b.get(), test_.content(), false, Sha256Of("b")),
-              tls ? 0u : 9u);
+    std::unique_ptr<Caller> b;
+    size_t taken = 0;
+    do {  // what a had is free again a moment after its stream
+      if (b != nullptr) {
+        b->Cancel();
+        b->End();
+      }
+      b = open_as("b", true);
+      taken = TakeAny(b.get(), test_.content(), false, Sha256Of("b"));
+    } while (!tls && taken == 0);
+    EXPECT_EQ(taken, tls ? 0u : 9u);
     for (Caller* caller : {liar.get(), b.get()}) {
       caller->Cancel();
       caller->End();

@@ -285,7 +285,9 @@ bool Upload::NextReply(v1::FetchReply* reply, bool may_begin) {
 }
 
 bool Upload::StartPiece(uint32_t piece, v1::FetchReply* reply) {
-  const bool compare = file_->TakeDoubt(piece) || book_ != nullptr;
+  const bool doubted = file_->TakeDoubt(piece);
+  if (doubted) file_->Doubt({piece});  // until all of it was compared
+  const bool compare = doubted || book_ != nullptr;
   auto leaves = file_->LeavesOf(piece, compare);
   if (!leaves.ok()) {
     GiveUp(piece, leaves.status());
@@ -356,6 +358,7 @@ bool Upload::FillBlock(const Current& current, v1::FetchReply* reply) {
   counts_.bytes += size;
   current_->sent += size;
   if (current_->sent == piece_bytes) {
+    if (current_->check != nullptr) file_->TakeDoubt(current_->piece);
     current_.reset();
     ++counts_.pieces;
   }

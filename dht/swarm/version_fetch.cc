@@ -96,9 +96,11 @@ absl::StatusOr<VersionCache::Fetched> VersionCache::State::Fetch(
     EvictPartials();
   }
   TakeOff(gone);
-  auto file = OpenPartial(wanted, cancelled);
-  absl::Status status = file.status();
-  if (file.ok()) {
+  absl::Status status;
+  do {  // a disk may also become full on the way
+    auto file = OpenPartial(wanted, cancelled);
+    status = file.status();
+    if (!file.ok()) break;
     const Digest root = *Digest::FromBytes(wanted.manifest.content().root());
     host->board()->Add(*file, digest);
     host->Provide(digest, ImportanceOf(wanted.manifest));
@@ -109,7 +111,7 @@ absl::StatusOr<VersionCache::Fetched> VersionCache::State::Fetch(
       if (lease.ok()) fetched.lease = *std::move(lease);
     }
     if (!status.ok()) TakeOff({.roots = {root}, .digests = {digest}});
-  }
+  } while (absl::IsResourceExhausted(status) && GiveUpPartial());
   EndFetch(wanted.manifest);
   if (!status.ok()) return status;
   return fetched;
