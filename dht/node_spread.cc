@@ -74,6 +74,7 @@ void Spread::GiveWhileWalking() {
     return Walk::Verdict::kGoOn;
   };
   walk.on_failure = [spread = shared_from_this()](const absl::Status& status) {
+    ++spread->failed_;
     spread->failure_ = status;
   };
   walk.done = [spread = shared_from_this()](Walk::Outcome outcome) {
@@ -91,14 +92,16 @@ void Spread::GiveWhileWalking() {
 }
 
 void Spread::OnWalked(Walk::Outcome outcome) {
-  const bool refused = 2 * refused_ >= targets_;
-  if (!done_ && !refused && result_.kept < Wanted(true)) {
+  const size_t heard = result_.kept + refused_ + failed_;
+  const size_t silent = targets_ - std::min(targets_, heard);
+  const size_t wanted = Wanted(true);
+  if (!done_ && result_.kept < wanted && result_.kept + silent >= wanted) {
     // A walk does not wait long, and a machine that is held up for a moment
     // gives up on all of them at once: once more, for as long as is waited for
     // anybody.
     outcome.closest = core_->table().Closest(plan_.key, core_->options().k);
     result_ = {};
-    refused_ = 0;
+    refused_ = failed_ = 0;
     return OnFound(std::move(outcome));
   }
   result_.path = std::move(outcome.path);
@@ -118,6 +121,7 @@ void Spread::KeepHere() {
   } else if (const std::optional<Rejection> reason = RejectionOf(kept)) {
     Rejected(std::string(RejectionName(*reason)));
   } else {
+    ++failed_;
     failure_ = kept;
   }
 }

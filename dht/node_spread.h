@@ -68,6 +68,7 @@ class Spread : public std::enable_shared_from_this<Spread> {
   size_t targets_ = 0;  // the closest, this node included if it is one
   size_t waiting_ = 0;
   size_t refused_ = 0;
+  size_t failed_ = 0;     // that answered, but could not
   absl::Status failure_;  // the last question that came to nothing
   bool done_ = false;
 };
